@@ -1,0 +1,7 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# node hands Buffers between worker threads, compresses them and writes files.
+# needs: /usr/bin/node (nodejs)
+. "$SUITE_LIB"
+
+under node "$SUITE_PROGRAMS/buffers.js"

@@ -1,0 +1,8 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# python3 multiprocessing hands numpy arrays between processes, by fork, spawn and forkserver, and through shared memory.
+# needs: /usr/lib/python3/dist-packages/numpy/__init__.py (python3-numpy)
+. "$SUITE_LIB"
+
+export OPENBLAS_NUM_THREADS=1
+under "$PYTHON" "$SUITE_PROGRAMS/processes.py"

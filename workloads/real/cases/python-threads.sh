@@ -1,0 +1,6 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# python3 threads hand buffers from one to the next, compress in parallel, and come and go by the hundred.
+. "$SUITE_LIB"
+
+under "$PYTHON" "$SUITE_PROGRAMS/threads.py"

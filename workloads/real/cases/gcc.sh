@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # gcc compiles a generated file with -O2 and links it; the object is identical and the program prints the same.
 # needs: /usr/bin/gcc (gcc)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen c 220000 >source.c

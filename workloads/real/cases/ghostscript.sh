@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # Ghostscript renders a generated PostScript drawing to a large bitmap.
 # needs: /usr/bin/gs (ghostscript)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 cat >drawing.ps <<'PS'

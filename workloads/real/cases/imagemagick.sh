@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # ImageMagick resizes, blurs, rotates and composes a six-megapixel image.
 # needs: /usr/bin/convert-im6.q16 (imagemagick)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 # The name `convert` may be somebody else's program; Debian's real one has this name.

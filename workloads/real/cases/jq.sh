@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # jq reads, groups and rewrites a JSON document that it holds in memory as a whole.
 # needs: /usr/bin/jq (jq)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen numbers 800000 5 | awk 'BEGIN { print "[" } { printf "%s{\"n\":%d,\"s\":\"item %d\",\"g\":%d}\n", s, $1, $1 * 3, $1 % 97; s = "," }

@@ -3,6 +3,8 @@
 # nginx with two workers serves plain, compressed and proxied files to parallel curl clients, and reloads.
 # needs: /usr/sbin/nginx (nginx-light)
 # needs: /usr/bin/curl (curl)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 mkdir "$TMPDIR/root" "$TMPDIR/log"

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # openssl encrypts, decrypts, hashes and signs a large file with fixed keys.
 # needs: /usr/bin/openssl (openssl)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen random 40000000 31 >data

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # pigz compresses with several threads; pigz and gzip restore the same.
 # needs: /usr/bin/pigz (pigz)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen mixed 48000000 >data

@@ -1,6 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # python3 pickles and handles bytes, bytearrays, strings, lists, dictionaries, zlib, bz2, json and sqlite3.
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 under "$PYTHON" "$SUITE_PROGRAMS/bytes_objects.py"

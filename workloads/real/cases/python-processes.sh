@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # python3 multiprocessing hands numpy arrays between processes, by fork, spawn and forkserver, and through shared memory.
 # needs: /usr/lib/python3/dist-packages/numpy/__init__.py (python3-numpy)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 export OPENBLAS_NUM_THREADS=1

@@ -4,6 +4,8 @@
 # needs: /usr/bin/redis-server (redis-server)
 # needs: /usr/bin/redis-benchmark (redis-tools)
 # stderr: ignore redis-benchmark writes progress there
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 socket=$TMPDIR/s

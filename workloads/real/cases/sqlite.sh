@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # sqlite3 sorts in memory, stores and reads back large blobs, builds indices, vacuums and dumps.
 # needs: /usr/bin/sqlite3 (sqlite3)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen random 20000000 21 >blob

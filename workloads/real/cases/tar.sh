@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # tar packs, lists, extracts and compares a tree, plain and through gzip and xz.
 # needs: /usr/bin/xz (xz-utils)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 mkdir tree

@@ -3,6 +3,8 @@
 # Every program in /usr/bin is started with --version, without rights; all print the same and end the same.
 # long: starts more than a thousand programs three times
 # timeout: 900
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 # The helper preloads the library into the programs it starts, and not into itself.

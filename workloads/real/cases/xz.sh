@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # xz -T0 compresses and restores mixed data with two block sizes.
 # needs: /usr/bin/xz (xz-utils)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen mixed 24000000 >data

@@ -2,6 +2,8 @@
 # SPDX-License-Identifier: MIT
 # zstd -T0 compresses, tests and restores mixed data; long windows; a dictionary of many small files.
 # needs: /usr/bin/zstd (zstd)
+set -eu
+# shellcheck source=/dev/null
 . "$SUITE_LIB"
 
 gen mixed 48000000 >data

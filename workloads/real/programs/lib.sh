@@ -9,7 +9,14 @@ PYTHON=/usr/bin/python3
 # Run the program under test: with the library in the second run, without it in the first. Everything a case
 # runs without this word is a helper and never sees the library.
 under() {
-    env ${SUITE_PRELOAD:+"LD_PRELOAD=$SUITE_PRELOAD"} "$@"
+    env ${SUITE_PRELOAD:+"LD_PRELOAD=$SUITE_PRELOAD"} "$@" || note_status $? "$1"
+}
+
+# Keep a status for the comparison: in a pipeline the shell drops it, and a crash at exit would go unseen.
+# 141 is SIGPIPE, which depends on who is faster.
+note_status() {
+    [ "$1" -eq 141 ] || echo "$2: status $1" >>"$SUITE_STATUSES"
+    return "$1"
 }
 
 # gen KIND BYTES [SEED]: deterministic test data on standard output; kinds: see programs/gen.py.
@@ -34,7 +41,7 @@ unprivileged() {
 
 # The same for the program under test.
 under_unprivileged() {
-    unprivileged env ${SUITE_PRELOAD:+"LD_PRELOAD=$SUITE_PRELOAD"} "$@"
+    unprivileged env ${SUITE_PRELOAD:+"LD_PRELOAD=$SUITE_PRELOAD"} "$@" || note_status $? "$1"
 }
 
 unprivileged_user() {

@@ -19,15 +19,24 @@ def compare(case, plain, preloaded):
     if plain.outcome.status != preloaded.outcome.status:
         reasons.append((f"{preloaded.outcome.describe()}, without the library {plain.outcome.describe()}",
                         tail(preloaded.stderr_path)))
+    before, after = (sorted_lines(run.statuses_path) for run in (plain, preloaded))
+    if before != after:
+        reasons.append(("programs end with another status", text_diff(before, after)))
     streams = [("stdout", plain.stdout_path, preloaded.stdout_path)]
     if case.compare_stderr:
         streams.append(("stderr", plain.stderr_path, preloaded.stderr_path))
-    for name, before, after in streams:
-        lines = differences(before, after, plain.folder, preloaded.folder)
+    for name, before_path, after_path in streams:
+        lines = differences(before_path, after_path, plain.folder, preloaded.folder)
         if lines:
             reasons.append((f"{name} differs", lines))
     reasons += compare_trees(case, plain, preloaded)
     return reasons
+
+
+def sorted_lines(path):
+    """The lines of a file to which the programs of a pipeline append in any order."""
+    with open(path, encoding="utf-8", errors="replace") as stream:
+        return sorted(stream.read().splitlines())
 
 
 def compare_trees(case, plain, preloaded):
@@ -97,9 +106,12 @@ def differences(before_path, after_path, before_folder, after_folder):
         where = next((i for i, pair in enumerate(zip(before, after)) if pair[0] != pair[1]),
                      min(len(before), len(after)))
         return [f"first difference at byte {where} of {len(before)} | {len(after)}"]
-    diff = difflib.unified_diff(before.decode(errors="replace").splitlines(),
-                                after.decode(errors="replace").splitlines(),
-                                "without", "with", lineterm="", n=1)
+    return text_diff(before.decode(errors="replace").splitlines(), after.decode(errors="replace").splitlines())
+
+
+def text_diff(before, after):
+    """The first lines of a unified diff of two lists of lines that are known to differ."""
+    diff = difflib.unified_diff(before, after, "without", "with", lineterm="", n=1)
     lines = [line[:EXCERPT_COLUMNS] for line in diff]
     if len(lines) > EXCERPT_LINES:
         lines = lines[:EXCERPT_LINES] + [f"... {len(lines) - EXCERPT_LINES} more lines"]

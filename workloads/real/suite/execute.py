@@ -2,7 +2,7 @@
 """Run one case twice, without and with the library, each time in a fresh directory.
 
 Layout of a run's directory: work/ is where the case starts and what is compared; tmp/ is its TMPDIR, home/
-its HOME; stdout and stderr are what it printed. The two directories of a case have names of equal length,
+its HOME; stdout and stderr are what it printed; statuses lists the programs that ended with another status than 0. The two directories of a case have names of equal length,
 so that a program which measures its path sees no difference. shared/ beside them is where the first run may leave
 something for the second.
 """
@@ -37,6 +37,7 @@ class Run:
         self.work = os.path.join(folder, "work")
         self.stdout_path = os.path.join(folder, "stdout")
         self.stderr_path = os.path.join(folder, "stderr")
+        self.statuses_path = os.path.join(folder, "statuses")
         self.outcome = None
 
 
@@ -75,6 +76,7 @@ def environment(folder, preload, settings):
         "SUITE_LIB": os.path.join(HERE, "programs", "lib.sh"),
         "SUITE_PROGRAMS": os.path.join(HERE, "programs"),
         "SUITE_SHARED": os.path.join(os.path.dirname(folder), "shared"),
+        "SUITE_STATUSES": os.path.join(folder, "statuses"),
         "SUITE_PRELOAD": preload,
     }
     env.update(settings)
@@ -93,6 +95,8 @@ def run_once(case, folder, preload, settings, timeout_s):
     """One run of a case's script."""
     prepare(folder)
     run = Run(folder)
+    with open(run.statuses_path, "w", encoding="utf-8"):
+        pass
     run.outcome = process.run(["/bin/sh", case.path], environment(folder, preload, settings), run.work,
                               run.stdout_path, run.stderr_path, timeout_s)
     return run

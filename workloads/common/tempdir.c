@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// The temporary directory and its removal from signal handlers.
+//
+// Removal must be async-signal-safe, so it cannot list the directory. Instead names follow from a kind and a
+// number, and only the number of files per kind is kept. All files are created before threads start; so no
+// thread can create another one while a handler in a different thread removes them. A kill -9 leaves the
+// directory.
+#include "tempdir.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "fail.h"
+
+enum { TEMPDIR_KINDS = 26, TEMPDIR_NAME = 16 };
+
+static char tempdir_path[4096];
+static volatile int tempdir_fd = -1; // -1: no directory (any more)
+static volatile unsigned tempdir_files[TEMPDIR_KINDS];
+
+static const char *tempdir_parent(void) {
+    const char *parent = getenv("TMPDIR");
+    return parent != NULL && *parent != '\0' ? parent : "/tmp";
+}
+
+// snprintf is not async-signal-safe.
+static void tempdir_name(char name[TEMPDIR_NAME], char kind, unsigned number) {
+    char digits[12];
+    unsigned n = 0;
+    do {
+        digits[n++] = (char)('0' + number % 10);
+    } while ((number /= 10) != 0);
+    *name++ = kind;
+    while (n > 0)
+        *name++ = digits[--n];
+    *name = '\0';
+}
+
+void tempdir_remove(void) {
+    int fd = tempdir_fd;
+    if (fd < 0) return;
+    tempdir_fd = -1;
+    for (unsigned k = 0; k < TEMPDIR_KINDS; k++) {
+        for (unsigned i = 0; i < tempdir_files[k]; i++) {
+            char name[TEMPDIR_NAME];
+            tempdir_name(name, (char)('a' + k), i);
+            unlinkat(fd, name, 0);
+        }
+    }
+    rmdir(tempdir_path);
+    // fd stays open: another thread may be using it, and the process is about to end.
+}
+
+static void tempdir_on_signal(int number) {
+    fail_silence();
+    tempdir_remove();
+    // SA_RESETHAND restored the default action: die from the same signal, so that the caller sees it.
+    raise(number);
+}
+
+static void tempdir_catch(void) {
+    static const int numbers[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGABRT,
+                                  SIGSEGV, SIGBUS,  SIGXFSZ, SIGXCPU};
+    for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
+        struct sigaction action = {.sa_handler = tempdir_on_signal, .sa_flags = SA_RESETHAND}, old;
+        // Leave alone what is ignored (nohup, background jobs) or caught already (sanitizers).
+        if (sigaction(numbers[i], NULL, &old) != 0 || old.sa_handler != SIG_DFL) continue;
+        sigaction(numbers[i], &action, NULL);
+    }
+}
+
+void tempdir_create(void) {
+    int length =
+        snprintf(tempdir_path, sizeof tempdir_path, "%s/%s-XXXXXX", tempdir_parent(), fail_program());
+    if (length >= (int)sizeof tempdir_path) fail_exit(FAIL_RUN, "the path in TMPDIR is too long");
+    if (mkdtemp(tempdir_path) == NULL) fail_errno("cannot create a directory in %s", tempdir_parent());
+    int fd = open(tempdir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) {
+        int saved = errno;
+        rmdir(tempdir_path);
+        errno = saved;
+        fail_errno("cannot open %s", tempdir_path);
+    }
+    tempdir_fd = fd;
+    fail_set_cleanup(tempdir_remove);
+    tempdir_catch();
+}
+
+int tempdir_open_file(char kind, unsigned number, int flags) {
+    char name[TEMPDIR_NAME];
+    tempdir_name(name, kind, number);
+    int fd = openat(tempdir_fd, name, flags | O_CLOEXEC, 0600);
+    if (fd < 0) fail_errno("cannot open %s/%s", tempdir_path, name);
+    return fd;
+}
+
+int tempdir_new_file(char kind, unsigned number) {
+    // Counted before it exists: a signal in between only unlinks a name in vain.
+    tempdir_files[kind - 'a'] = number + 1;
+    return tempdir_open_file(kind, number, O_RDWR | O_CREAT | O_EXCL);
+}
+
+int tempdir_nameless_file(void) {
+    int fd = open(tempdir_parent(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    if (fd >= 0) return fd;
+    // Some file systems have no O_TMPFILE; unlinking at once comes close.
+    char path[sizeof tempdir_path];
+    int length = snprintf(path, sizeof path, "%s/%s-XXXXXX", tempdir_parent(), fail_program());
+    if (length >= (int)sizeof path) fail_exit(FAIL_RUN, "the path in TMPDIR is too long");
+    fd = mkostemp(path, O_CLOEXEC);
+    if (fd < 0) fail_errno("cannot create a file in %s", tempdir_parent());
+    unlink(path);
+    return fd;
+}

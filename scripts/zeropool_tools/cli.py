@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: MIT
+"""Entry of the Python commands: dispatch, and every failure as one line with its exit status."""
+import os
+import sys
+
+from .errors import OWN_FAILURE, USAGE, ToolError, say
+from .options import closest
+
+
+def complain(words):
+    """Called by the launcher for a word it does not know: WHAT WORD HELP CANDIDATES."""
+    what, word, help_command, candidates = words[:4]
+    say(f"{what} '{word}'{closest(word, candidates.split())} (see '{help_command}')")
+    return USAGE
+
+
+def main(words):
+    try:
+        return dispatch(words)
+    except ToolError as error:
+        say(error)
+        return error.status
+    except KeyboardInterrupt:
+        say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away; keep Python from complaining about it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return OWN_FAILURE
+    except OSError as error:
+        say(f"{error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}")
+        return OWN_FAILURE
+
+
+def dispatch(words):
+    name, rest = words[0], words[1:]
+    if name == "__complain":
+        return complain(rest)
+    if name == "compare":
+        from . import compare  # late: an error message must not wait for everything
+        code = compare.main(rest)
+    elif name == "__suite":
+        from . import suite
+        code = suite.main(rest)
+    else:
+        return complain(["unknown command", name, "zeropool --help", "run compare"])
+    sys.stdout.flush()
+    return code

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: MIT
+"""zeropool compare: the same command under several allocators, side by side."""
+import os
+import shlex
+
+from . import elf, html, results, session, table, variants
+from .errors import MISMATCH, OK, ToolError, UsageError, say
+from .options import Command, Option, decimal_number, non_empty, whole_number
+from .progress import Progress
+
+
+def allocator_list(text):
+    entries = [e for e in (part.strip() for part in text.split(",")) if e]
+    if not entries:
+        raise ValueError("a list such as glibc,jemalloc,zeropool")
+    return entries
+
+
+COMMAND = Command(
+    "compare", "[options] -- CMD...",
+    "Runs CMD under several allocators in interleaved, shuffled rounds and shows time beside memory: medians, ratios to\n"
+    "glibc with their 95 % interval, and in words whether there is a difference. Output and exit status of CMD must be\n"
+    "the same under all of them. Its standard input is empty unless --input is given; its output is not shown.",
+    (Option("--rounds", "rounds that count (default: 15 to 40, until the intervals are within 1 %)", "-n", "N",
+            whole_number(1, 10000)),
+     Option("--warmups", "rounds before that which do not count (default 1)", "-w", "W", whole_number(0, 1000), 1),
+     Option("--allocators", "some of glibc, glibc-retain, jemalloc, mimalloc, tcmalloc, zeropool, zeropool+NAME,\n"
+            "/path/to/lib.so, LABEL=any of these (default: the first six, as far as installed);\n"
+            "ratios are to glibc, or to the first where glibc is not in the list", "-a", "LIST", allocator_list),
+     Option("--json", "store everything, every run included, as JSON", None, "FILE", non_empty),
+     Option("--markdown", "store the table as Markdown", None, "FILE", non_empty),
+     Option("--html", "store one self-contained page with plots", None, "FILE", non_empty),
+     Option("--rss-every", "after the rounds, run once more each to sample memory of the process tree", None, "MS",
+            whole_number(1, 60000)),
+     Option("--input", "standard input of CMD", None, "FILE", non_empty),
+     Option("--max-time", "without -n: stop after about this many seconds (default 300)", None, "S",
+            decimal_number(1, 1e6), 300.0),
+     Option("--timeout", "end CMD, and the comparison, when one run takes longer", None, "S", decimal_number(0.1, 1e6)),
+     Option("--ignore-output", "do not compare output and exit status"),
+     Option("--seed", "of the order of runs (default fixed)", None, "N", whole_number(0, 2 ** 31), 20240229),
+     Option("--quiet", "no progress", "-q"),
+     Option("--help", "this text", "-h")),
+    """Exit status: 0 measured; 1 output or exit status differs between allocators; that of CMD (128+n for signal n) where
+it fails under glibc itself; 2 wrong usage; 125 zeropool itself failed; 126, 127 CMD cannot be executed or was not
+found; 130 after Ctrl-C (what was measured until then is shown).
+
+Example: zeropool compare -a glibc,jemalloc,zeropool --html result.html -- python3 job.py""")
+
+
+def main(words):
+    values, argv = COMMAND.parse(words)
+    if values["help"]:
+        print(COMMAND.help(), end="")
+        return OK
+    if not argv:
+        COMMAND.fail("no command given")
+    plan, notes = make_plan(values, argv)
+    outcome = session.execute(plan, Progress(quiet=values["quiet"]))
+    outcome.notes[:0] = notes
+    return report(outcome, values)
+
+
+def make_plan(values, argv):
+    argv = session.check_command(argv)
+    for key in ("json", "markdown", "html"):
+        if values[key]:
+            results.check_writable(values[key])
+    if values["input"] and not os.access(values["input"], os.R_OK):
+        raise ToolError(f"--input {values['input']}: cannot be read")
+    explicit = values["allocators"] is not None
+    chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, explicit)
+    for variant in chosen:
+        variants.probe(variant, os.environ)
+    names = [v.name for v in chosen]
+    plan = session.Plan(argv, chosen, names.index("glibc") if "glibc" in names else 0, values["rounds"] or 0,
+                        values["warmups"], values["max_time"], values["timeout"], values["input"],
+                        (values["rss_every"] or 0) / 1000, values["ignore_output"], values["seed"])
+    notes += variants.remarks(os.environ)
+    for obstacle in elf.obstacles(argv[0]):
+        say(f"warning: {obstacle}")
+        notes.append(obstacle)
+    return plan, notes
+
+
+def report(outcome, values):
+    """Shows and stores what was measured; returns the exit status."""
+    if outcome.failure:
+        say(outcome.failure)
+        return outcome.failure_status
+    if not outcome.n_rounds:
+        for mismatch in outcome.mismatches:
+            say(mismatch)
+        if outcome.mismatches:
+            return MISMATCH
+        say("interrupted before the first round was complete; nothing to report")
+        return 128 + outcome.stopped_by
+    result = results.build(outcome)
+    print(headline(result))
+    print(table.text(result))
+    memory = table.memory_text(result)
+    if memory:
+        print("\n" + memory)
+    print()
+    for line in table.sentences(result):
+        print(line)
+    for note in result["notes"]:
+        print(f"note: {note}")
+    for key, make in (("json", results.to_json), ("markdown", table.markdown), ("html", html.page)):
+        if values[key]:
+            results.store(values[key], make(result))
+            say(f"stored {values[key]}")
+    for mismatch in outcome.mismatches:
+        say(mismatch)
+    if outcome.mismatches:
+        return MISMATCH
+    if outcome.stopped_by:
+        say(f"interrupted; the table shows {result['rounds']} complete rounds")
+        return 128 + outcome.stopped_by
+    say(f"next: {advice(result)}")
+    return OK
+
+
+def headline(result):
+    rounds = "1 round" if result["rounds"] == 1 else f"{result['rounds']} interleaved rounds"
+    return f"{shlex.join(result['command'])}: {rounds}, medians, ratios to {result['baseline']}"
+
+
+def advice(result):
+    """The next useful command, from what was found."""
+    command = shlex.join(result["command"])
+    if result["rounds"] < 6:
+        return f"zeropool compare -- {command}   (default rounds, enough for a verdict)"
+    pools = [v for v in result["variants"] if v["ratio"] and v["name"].startswith("zeropool")]
+    if any(v["ratio"]["wall_s"]["significant"] and v["ratio"]["wall_s"]["value"] < 1 for v in pools):
+        return f"zeropool run -- {command}   (use the pool)"
+    if not pools:
+        return f"zeropool compare -a glibc,zeropool -- {command}"
+    return "zeropool compare --html FILE ...   (the runs one by one, as plots)"
+
+
+__all__ = ["COMMAND", "main", "UsageError"]

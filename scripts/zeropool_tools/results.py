@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: MIT
+"""From a Session to the result that is stored and shown: summary per variant, ratios, remarks. Format: SCHEMA.md."""
+import json
+import os
+import platform
+import tempfile
+import time
+
+from . import VERSION, stats
+from .errors import ToolError
+
+SCHEMA = "zeropool-compare-1"
+# name in JSON: (attribute of Result, heading)
+METRICS = {"wall_s": ("wall_s", "wall"), "user_s": ("user_s", "user"), "sys_s": ("sys_s", "sys"),
+           "cpu_s": ("cpu_s", "user + sys"), "faults": ("faults", "faults"),
+           "peak_rss_bytes": ("peak_rss_bytes", "peak RSS")}
+NOISY_SPREAD = 0.05
+
+
+def build(session):
+    plan = session.plan
+    base_name = plan.variants[plan.baseline].name
+    result = {
+        "schema": SCHEMA, "zeropool": VERSION, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": list(plan.argv), "machine": machine(), "baseline": base_name, "rounds": session.n_rounds,
+        "settings": {"rounds": plan.rounds or "auto", "warmups": plan.warmups, "max_time_s": plan.max_time_s,
+                     "sample_s": plan.sample_s, "ignore_output": plan.ignore_output, "seed": plan.seed},
+        "interrupted": bool(session.stopped_by), "seconds": round(session.seconds, 3),
+        "output": describe_output(session), "variants": [],
+    }
+    base = columns(session, base_name)
+    for variant in plan.variants:
+        values = columns(session, variant.name)
+        result["variants"].append({
+            "name": variant.name, "preload": list(variant.preload), "tunables": variant.tunables,
+            "runs": [{"round": i + 1, **{m: values[m][i] for m in METRICS}} for i in range(session.n_rounds)],
+            "median": {m: stats.median(values[m]) for m in METRICS} if session.n_rounds else None,
+            "spread": {m: round(stats.spread(values[m]), 5) for m in METRICS} if session.n_rounds else None,
+            "ratio": ratios(values, base) if session.n_rounds and variant.name != base_name else None,
+            "memory": session.memory.get(variant.name),
+        })
+    result["notes"] = session.notes + quality(result)
+    return result
+
+
+def columns(session, name):
+    runs = session.complete_rounds(name)
+    return {metric: [getattr(run, attribute) for run in runs] for metric, (attribute, _) in METRICS.items()}
+
+
+def ratios(mine, base):
+    found = {}
+    for metric in METRICS:
+        ratio = stats.compare(mine[metric], base[metric])
+        found[metric] = {"value": finite(ratio.value), "low": finite(ratio.low), "high": finite(ratio.high),
+                         "p": round(ratio.p, 6), "n": ratio.n, "significant": ratio.significant}
+    return found
+
+
+def finite(value):
+    """JSON has no infinity; a ratio to zero is null."""
+    return round(value, 5) if value != float("inf") else None
+
+
+def ratio_of(stored):
+    """The stats.Ratio behind a stored ratio."""
+    values = [float("inf") if stored[k] is None else stored[k] for k in ("value", "low", "high")]
+    return stats.Ratio(*values, stored["p"], stored["n"])
+
+
+def describe_output(session):
+    if session.reference is None:
+        return None
+    return {"compared": not session.plan.ignore_output, "equal": not session.mismatches,
+            "sha256": session.reference.stdout_sha256, "bytes": session.reference.stdout_bytes,
+            "status": session.reference.status, "mismatches": list(session.mismatches)}
+
+
+def machine():
+    return {"system": platform.system(), "kernel": platform.release(), "cpus": os.cpu_count(),
+            "usable_cpus": len(os.sched_getaffinity(0)), "memory_bytes": os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"),
+            "cpu": cpu_model(), "load": [round(x, 2) for x in os.getloadavg()]}
+
+
+def cpu_model():
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    return line.split(":", 1)[1].strip()
+    except OSError:
+        pass
+    return "unknown"
+
+
+def quality(result):
+    """Remarks on how far the numbers can be trusted."""
+    notes, noisy = [], []
+    for variant in result["variants"]:
+        if not variant["runs"]:
+            continue
+        walls = [run["wall_s"] for run in variant["runs"]]
+        far = stats.outliers(walls)
+        if variant["spread"]["wall_s"] > NOISY_SPREAD:
+            noisy.append(f"{variant['name']} {variant['spread']['wall_s'] * 100:.0f} %")
+        elif far:
+            notes.append(f"{variant['name']}: {far} of {len(walls)} runs far slower than the rest; "
+                         "the median leaves them out")
+    if noisy:
+        notes.append(f"noisy: wall times spread by {', '.join(noisy)}; close other programs or take more rounds (-n)")
+    if result["rounds"] and min(v["median"]["wall_s"] for v in result["variants"]) < 0.01:
+        notes.append("runs of less than 10 ms measure the start of the program more than its work")
+    return notes
+
+
+def check_writable(path):
+    """Before minutes are spent on measuring: can the result be stored?"""
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise ToolError(f"cannot write {path}: no folder {folder}")
+    if os.path.isdir(path):
+        raise ToolError(f"cannot write {path}: is a folder")
+    if not os.access(path if os.path.exists(path) else folder, os.W_OK):
+        raise ToolError(f"cannot write {path}: permission denied")
+
+
+def store(path, text):
+    """Whole or not at all: a reader never sees half a file. A device or pipe is written as it is."""
+    try:
+        if os.path.exists(path) and not os.path.isfile(path):
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            return
+        real = os.path.realpath(path)
+        descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".zeropool-")
+        try:
+            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+                file.write(text)
+            umask = os.umask(0)
+            os.umask(umask)
+            os.chmod(temporary, 0o666 & ~umask)
+            os.replace(temporary, real)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise ToolError(f"cannot write {path}: {error.strerror}") from error
+
+
+def to_json(result):
+    return json.dumps(result, indent=1) + "\n"

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,9 @@
 
 enum { TEMPDIR_KINDS = 26, TEMPDIR_NAME = 16 };
 
+// Both written before threads start. An empty path means: no directory.
 static char tempdir_path[4096];
-static volatile int tempdir_fd = -1; // -1: no directory (any more)
+static volatile int tempdir_fd = -1;
 static volatile unsigned tempdir_files[TEMPDIR_KINDS];
 
 static const char *tempdir_parent(void) {
@@ -42,33 +44,41 @@ static void tempdir_name(char name[TEMPDIR_NAME], char kind, unsigned number) {
     *name = '\0';
 }
 
+// Keeps no state of its own, so it may run in several threads at once, or interrupt itself: each run is
+// complete.
 void tempdir_remove(void) {
-    int fd = tempdir_fd;
-    if (fd < 0) return;
-    tempdir_fd = -1;
-    for (unsigned k = 0; k < TEMPDIR_KINDS; k++) {
+    if (tempdir_path[0] == '\0') return;
+    for (unsigned k = 0; k < TEMPDIR_KINDS && tempdir_fd >= 0; k++) {
         for (unsigned i = 0; i < tempdir_files[k]; i++) {
             char name[TEMPDIR_NAME];
             tempdir_name(name, (char)('a' + k), i);
-            unlinkat(fd, name, 0);
+            unlinkat(tempdir_fd, name, 0);
         }
     }
     rmdir(tempdir_path);
-    // fd stays open: another thread may be using it, and the process is about to end.
+    // The descriptor stays open: another thread may be using it, and the process is about to end.
 }
 
+// A second Ctrl-C, or timeout(1) signalling the process and then its group, may reach another thread while
+// the first is still cleaning up. It must not kill the process then: that thread waits for the end instead.
 static void tempdir_on_signal(int number) {
+    static atomic_flag handling = ATOMIC_FLAG_INIT;
+    while (atomic_flag_test_and_set(&handling))
+        pause();
     fail_silence();
     tempdir_remove();
-    // SA_RESETHAND restored the default action: die from the same signal, so that the caller sees it.
+    // Die from the same signal, so that the caller sees it: it is blocked here and delivered on return.
+    signal(number, SIG_DFL);
     raise(number);
 }
 
 static void tempdir_catch(void) {
     static const int numbers[] = {SIGINT,  SIGTERM, SIGHUP,  SIGQUIT, SIGABRT,
                                   SIGSEGV, SIGBUS,  SIGXFSZ, SIGXCPU};
+    struct sigaction action = {.sa_handler = tempdir_on_signal}, old;
+    // No handler interrupts a handler: the inner one would wait for the outer one for ever.
+    sigfillset(&action.sa_mask);
     for (unsigned i = 0; i < sizeof numbers / sizeof *numbers; i++) {
-        struct sigaction action = {.sa_handler = tempdir_on_signal, .sa_flags = SA_RESETHAND}, old;
         // Leave alone what is ignored (nohup, background jobs) or caught already (sanitizers).
         if (sigaction(numbers[i], NULL, &old) != 0 || old.sa_handler != SIG_DFL) continue;
         sigaction(numbers[i], &action, NULL);
@@ -79,17 +89,12 @@ void tempdir_create(void) {
     int length =
         snprintf(tempdir_path, sizeof tempdir_path, "%s/%s-XXXXXX", tempdir_parent(), fail_program());
     if (length >= (int)sizeof tempdir_path) fail_exit(FAIL_RUN, "the path in TMPDIR is too long");
-    if (mkdtemp(tempdir_path) == NULL) fail_errno("cannot create a directory in %s", tempdir_parent());
-    int fd = open(tempdir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) {
-        int saved = errno;
-        rmdir(tempdir_path);
-        errno = saved;
-        fail_errno("cannot open %s", tempdir_path);
-    }
-    tempdir_fd = fd;
-    fail_set_cleanup(tempdir_remove);
+    // Before the directory exists, so that no signal finds it unguarded. mkdtemp fills in the name in place.
     tempdir_catch();
+    fail_set_cleanup(tempdir_remove);
+    if (mkdtemp(tempdir_path) == NULL) fail_errno("cannot create a directory in %s", tempdir_parent());
+    tempdir_fd = open(tempdir_path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (tempdir_fd < 0) fail_errno("cannot open %s", tempdir_path);
 }
 
 int tempdir_open_file(char kind, unsigned number, int flags) {

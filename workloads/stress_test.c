@@ -36,7 +36,7 @@ static const struct options_entry own_options[] = {
     {"threads", OPTIONS_COUNT, &threads, "12", NULL, 1, MOST_THREADS, "threads in every phase"},
     {"phase", OPTIONS_TEXT, &phase_name, NULL, NULL, 0, 0,
      "only this one of burst, thrash, mixed, eviction, chaos (default: all of them)"},
-    {"ops", OPTIONS_COUNT, &ops, "1000", "20000", 1, 1e12, "blocks that each thread allocates in each phase"},
+    {"ops", OPTIONS_COUNT, &ops, "800", "2000", 1, 1e12, "blocks that each thread allocates in each phase"},
     {"seconds", OPTIONS_REAL, &seconds, "0", NULL, 0, 1e6,
      "run for so long in all instead of --ops; not reproducible"},
     {"budget", OPTIONS_BYTES, &budget, "256M", NULL, 65536, 1e12,

@@ -6,7 +6,7 @@ set -eu
 # shellcheck source=/dev/null
 . "$SUITE_LIB"
 
-gen c 220000 >source.c
+gen c 150000 >source.c
 under gcc -O2 -frandom-seed=1 -c source.c -o source.o
 under gcc source.o -o program
 under ./program

@@ -16,6 +16,8 @@ import os
 import re
 
 DEFAULT_TIMEOUT_S = 60.0
+# Test data and checks are written in Python; each case needs it.
+ALWAYS_NEEDED = ("/usr/bin/python3", "python3")
 NEEDS = re.compile(r"^(/\S+)\s+\(([a-z0-9][a-z0-9+.-]*)\)$")
 
 
@@ -30,7 +32,7 @@ class Case:
         self.path = path
         self.name = os.path.basename(path)[:-len(".sh")]
         self.summary = ""
-        self.needs = []
+        self.needs = [ALWAYS_NEEDED]
         self.timeout_s = DEFAULT_TIMEOUT_S
         self.compare_stderr = True
         self.volatile = []

@@ -2,9 +2,9 @@
 """Run one case twice, without and with the library, each time in a fresh directory.
 
 Layout of a run's directory: work/ is where the case starts and what is compared; tmp/ is its TMPDIR, home/
-its HOME; stdout and stderr are what it printed; statuses lists the programs that ended with another status than 0. The two directories of a case have names of equal length,
-so that a program which measures its path sees no difference. shared/ beside them is where the first run may leave
-something for the second.
+its HOME; stdout and stderr are what it printed; statuses lists the programs that did not end with status 0.
+The two directories of a case have names of equal length, so that a program which measures its path sees no
+difference. shared/ beside them is where the first run may leave something for the second.
 """
 import os
 import shutil

@@ -1,0 +1,66 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Installs the Debian packages that are missing, and only those; explains in one line why where it cannot.
+# shellcheck disable=SC2034,SC2154
+
+# Needed to build, and to compare with jemalloc and a real program.
+quickstart_packages='gcc libc6-dev meson ninja-build pkgconf libjemalloc2 python3 python3-numpy'
+# Needed for all tests besides.
+test_packages='libcriterion-dev shellcheck pyflakes3 binutils git procps libmimalloc2.0 libtcmalloc-minimal4'
+
+# missing_packages NAME...: those of them that are not installed.
+missing_packages() {
+    for package in "$@"; do
+        case $(dpkg-query -W -f='${db:Status-Abbrev}' "$package" 2>/dev/null) in
+            ii* | hi*) ;;
+            *) printf '%s ' "$package" ;;
+        esac
+    done
+}
+
+# ensure_packages NAME...: installs what is missing. Nothing missing: nothing is asked of the network, and no
+# rights are needed.
+ensure_packages() {
+    { command -v apt-get && command -v dpkg-query; } >/dev/null ||
+        die 1 "no apt-get here: this script installs on Debian and its kin only; by hand: install $*, then run meson"
+    wanted=$(missing_packages "$@")
+    wanted=${wanted% }
+    if [ -z "$wanted" ]; then
+        say "packages: all there"
+        return 0
+    fi
+    by_hand="apt-get update && apt-get install -y --no-install-recommends $wanted"
+    if [ "$(id -u)" -eq 0 ]; then
+        become=
+    elif command -v sudo >/dev/null; then
+        # Without a terminal a password cannot be asked for; then sudo must work without one.
+        if [ -t 0 ] && [ -t 2 ]; then become='sudo'; else become='sudo -n'; fi
+        $become true || die 1 "sudo refuses; as root: $by_hand"
+    else
+        die 1 "no rights to install: not root, and no sudo; as root: $by_hand"
+    fi
+    say "installing: $wanted"
+    apt_log=${TMPDIR:-/tmp}/zeropool-apt.$$.log
+    # Lists may be absent on a fresh machine. A failing update alone is no reason to stop: the old lists may do.
+    with_log "apt-get update" "$apt_log" apt_get update || :
+    # shellcheck disable=SC2086 # a list of names
+    if ! with_log "apt-get install" "$apt_log.install" apt_get install -y --no-install-recommends $wanted; then
+        cat "$apt_log.install" >>"$apt_log"
+        rm -f "$apt_log.install"
+        show_tail "$apt_log" 8
+        reason='apt-get failed'
+        if grep -qiE 'could not (resolve|connect)|temporary failure|unable to (connect|locate)|failed to fetch|network is unreachable' \
+            "$apt_log"; then
+            reason='no network, or the package lists cannot be fetched'
+        fi
+        die 1 "$reason (whole log: $apt_log); by hand: $by_hand"
+    fi
+    rm -f "$apt_log" "$apt_log.install"
+}
+
+# Ends in exec, so that the process that with_log knows is apt-get (or sudo, which passes signals on).
+apt_get() {
+    # The lock: another apt may be at work, e.g. unattended upgrades on a machine that has just started.
+    # shellcheck disable=SC2086 # empty, or sudo with its option
+    exec $become env DEBIAN_FRONTEND=noninteractive apt-get -q -o DPkg::Lock::Timeout=120 -o Acquire::Retries=2 "$@"
+}

@@ -1,0 +1,217 @@
+/* SPDX-License-Identifier: MIT */
+/* api.c: the public functions of zeropool.h, over struct pool. */
+#include "zeropool.h"
+
+#include "os/os.h"
+#include "pool/helper.h"
+#include "pool/pool.h"
+#include "pool/resize.h"
+#include "pool/zero.h"
+#include "base/options.h"
+
+#include <errno.h>
+#include <string.h>
+
+#define EXPORT __attribute__((visibility("default")))
+
+#define TCACHE_DEPTH_MAX 64
+#define ALIGNMENT_MAX GIB
+/* Address space of one pool: enough for any block size class, halved until the limits allow it. */
+#define SPAN_WANTED (256 * GIB)
+#define SPAN_MIN (256 * MIB)
+
+struct zp_pool {
+    struct pool pool;
+};
+
+EXPORT const char *zp_version(void) { return "0.1.0"; }
+
+EXPORT void zp_config_init(zp_config *config) { zp_config_preset(config, ZP_PRESET_BALANCED); }
+
+EXPORT int zp_config_preset(zp_config *config, zp_preset preset)
+{
+    static const zp_config presets[] = {
+        [ZP_PRESET_BALANCED] = {.tcache_depth = 16, .decay_ms = 4000},
+        [ZP_PRESET_ML] = {.tcache_depth = 4, .decay_ms = 30000, .eviction = ZP_EVICT_CLOCKPRO},
+        [ZP_PRESET_NETWORK] = {.tcache_depth = 64, .decay_ms = 10000, .max_retained_bytes = 256 * MIB},
+        [ZP_PRESET_FILE] = {.tcache_depth = 32, .decay_ms = 4000, .max_retained_bytes = 512 * MIB},
+    };
+    if ((unsigned)preset >= sizeof presets / sizeof presets[0]) return -EINVAL;
+    *config = presets[preset];
+    config->struct_size = sizeof *config;
+    return 0;
+}
+
+static bool valid(const zp_config *config)
+{
+    return config->struct_size == sizeof *config && config->n_shards <= SHARDS_MAX &&
+           config->tcache_depth <= TCACHE_DEPTH_MAX && (unsigned)config->eviction <= ZP_EVICT_CLOCKPRO;
+}
+
+static int init_with_span(struct pool *pool, struct pool_setup *setup)
+{
+    int error = -ENOMEM;
+    for (setup->span_max = SPAN_WANTED; setup->span_max >= SPAN_MIN; setup->span_max /= 2) {
+        setup->max_block_bytes = setup->span_max / 2;
+        error = pool_init(pool, setup);
+        if (error != -ENOMEM) break;
+    }
+    return error;
+}
+
+EXPORT zp_pool *zp_pool_create(const zp_config *config)
+{
+    zp_config defaults;
+    if (!config) {
+        zp_config_init(&defaults);
+        config = &defaults;
+    }
+    if (!valid(config)) {
+        errno = EINVAL;
+        return NULL;
+    }
+    tcache_setup_process();
+    size_t retained = config->max_retained_bytes;
+    struct pool_setup setup = {
+        .reserved = true,
+        .n_shards = config->n_shards,
+        .tcache_depth = config->tcache_depth,
+        .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 4) : 4 * MIB,
+        .shard_limit_bytes = retained ? retained : 256 * MIB,
+        .shard_max_block_bytes = SIZE_MAX,
+        .retain_bytes = retained,
+        .retain_max_bytes = retained ? retained : SIZE_MAX,
+        .min_size_bytes = config->min_size_bytes,
+        .decay_ms = config->decay_ms,
+        .eviction = config->eviction == ZP_EVICT_CLOCKPRO ? EVICT_CLOCKPRO : EVICT_LIFO,
+        .pinned = config->pinned,
+        .huge = SWITCH_AUTO,
+    };
+    void *memory = NULL;
+    int error = os_map(align_up(sizeof(struct zp_pool), PAGE_BYTES), &memory);
+    if (!error) {
+        error = init_with_span(&((struct zp_pool *)memory)->pool, &setup);
+        if (error) os_unmap(memory, align_up(sizeof(struct zp_pool), PAGE_BYTES));
+    }
+    if (error) {
+        errno = -error;
+        return NULL;
+    }
+    helper_add_pool(&((struct zp_pool *)memory)->pool);
+    return memory;
+}
+
+EXPORT void zp_pool_destroy(zp_pool *pool)
+{
+    if (!pool) return;
+    helper_remove_pool(&pool->pool);
+    pool_finish(&pool->pool);
+    os_unmap(pool, align_up(sizeof(struct zp_pool), PAGE_BYTES));
+}
+
+/* Pages for a request, or 0 with errno set. */
+static size_t checked_pages(zp_pool *pool, size_t size)
+{
+    if (size < pool->pool.min_size_bytes) {
+        errno = EINVAL;
+        return 0;
+    }
+    if (size > (pool->pool.max_pages << PAGE_SHIFT)) {
+        errno = ENOMEM;
+        return 0;
+    }
+    return size ? pages_of(size) : 1;
+}
+
+static void *or_enomem(void *p)
+{
+    if (!p) errno = ENOMEM;
+    return p;
+}
+
+EXPORT void *zp_get(zp_pool *pool, size_t size)
+{
+    size_t n_pages = checked_pages(pool, size);
+    return n_pages ? or_enomem(pool_get(&pool->pool, tcache_find(&pool->pool), n_pages)) : NULL;
+}
+
+EXPORT void *zp_get_zeroed(zp_pool *pool, size_t size)
+{
+    size_t n_pages = checked_pages(pool, size);
+    if (!n_pages) return NULL;
+    return or_enomem(zero_get(&pool->pool, tcache_find(&pool->pool), n_pages, size));
+}
+
+EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size)
+{
+    if (!is_pow2(alignment) || alignment > ALIGNMENT_MAX) {
+        errno = EINVAL;
+        return NULL;
+    }
+    size_t n_pages = checked_pages(pool, size);
+    return n_pages ? or_enomem(pool_get_aligned(&pool->pool, tcache_find(&pool->pool), alignment, n_pages)) : NULL;
+}
+
+EXPORT void zp_put(zp_pool *pool, void *buffer)
+{
+    if (!buffer) return;
+    if (!space_owns(&pool->pool.heap.space, buffer)) fatal_pointer("buffer of another pool", buffer);
+    int saved = errno;
+    pool_put(&pool->pool, tcache_find(&pool->pool), buffer);
+    errno = saved;
+}
+
+EXPORT void *zp_resize(zp_pool *pool, void *buffer, size_t size)
+{
+    if (!buffer) return zp_get(pool, size);
+    if (!space_owns(&pool->pool.heap.space, buffer)) fatal_pointer("buffer of another pool", buffer);
+    struct extent *extent = pool_live_extent(&pool->pool, buffer);
+    if (!checked_pages(pool, size)) return NULL;
+    if (resize_in_place(&pool->pool, extent, size)) return buffer;
+    return or_enomem(resize_move(&pool->pool, tcache_find(&pool->pool), extent, size));
+}
+
+EXPORT bool zp_owns(zp_pool *pool, const void *buffer)
+{
+    if (!space_owns(&pool->pool.heap.space, buffer)) return false;
+    struct extent *extent = space_lookup(&pool->pool.heap.space, buffer);
+    return extent->address == buffer && extent->state == EXTENT_LIVE;
+}
+
+EXPORT size_t zp_usable_size(zp_pool *pool, const void *buffer)
+{
+    if (!zp_owns(pool, buffer)) return 0;
+    return extent_active_bytes(space_lookup(&pool->pool.heap.space, buffer));
+}
+
+EXPORT long zp_preallocate(zp_pool *pool, size_t size, size_t count)
+{
+    int saved = errno;
+    size_t n_pages = checked_pages(pool, size);
+    errno = saved;
+    if (!n_pages) return -EINVAL;
+    return (long)pool_preallocate(&pool->pool, n_pages, count);
+}
+
+EXPORT size_t zp_pool_length(zp_pool *pool)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < pool->pool.n_shards; i++)
+        n += __atomic_load_n(&pool->pool.shards[i].n_blocks, __ATOMIC_RELAXED);
+    return n + tcache_count_blocks(&pool->pool);
+}
+
+EXPORT size_t zp_pool_trim(zp_pool *pool, size_t keep_bytes) { return pool_trim(&pool->pool, keep_bytes); }
+
+EXPORT void zp_pool_stats(zp_pool *pool, zp_stats *stats) { pool_stats(&pool->pool, stats); }
+
+EXPORT int zp_validate(zp_pool *pool, char *message, size_t message_size)
+{
+    const char *broken = pool_check(&pool->pool);
+    if (!broken) return 0;
+    if (message && message_size) {
+        strncpy(message, broken, message_size - 1);
+        message[message_size - 1] = '\0';
+    }
+    return -EFAULT;
+}

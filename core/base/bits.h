@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: MIT */
+/* bits.h: alignment and bit arithmetic, the words everything else is written in. */
+#ifndef ZP_BASE_BITS_H
+#define ZP_BASE_BITS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define PAGE_SHIFT 12
+#define PAGE_BYTES ((size_t)1 << PAGE_SHIFT)
+#define HUGE_BYTES ((size_t)2 << 20)
+#define CACHE_LINE 64
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+#define GIB ((size_t)1 << 30)
+
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+#define noinline_cold __attribute__((noinline, cold))
+
+/* Keeps the compiler, not the processor, from moving memory accesses across. */
+#define compiler_barrier() __asm__ __volatile__("" ::: "memory")
+
+/* Floor of the binary logarithm; x must not be 0. */
+static inline unsigned log2_floor(uint64_t x) { return 63u - (unsigned)__builtin_clzll(x); }
+
+static inline bool is_pow2(size_t x) { return x != 0 && (x & (x - 1)) == 0; }
+
+static inline size_t align_up(size_t x, size_t alignment) { return (x + alignment - 1) & ~(alignment - 1); }
+static inline size_t align_down(size_t x, size_t alignment) { return x & ~(alignment - 1); }
+
+/* Bytes to whole pages, rounding up; correct up to SIZE_MAX - 4095. */
+static inline size_t pages_of(size_t bytes) { return (bytes + PAGE_BYTES - 1) >> PAGE_SHIFT; }
+
+static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
+static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }
+
+static inline unsigned round_up_pow2(unsigned x)
+{
+    return x <= 1 ? 1 : 1u << (32 - __builtin_clz(x - 1));
+}
+
+static inline void cpu_pause(void) { __builtin_ia32_pause(); }
+
+#endif

@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT */
+/* os.h: the contract with the kernel. Only the files in this folder make system calls.
+ *
+ * All functions return 0 or a negative errno value and preserve errno, none allocates, none takes a lock, and
+ * none but the os_read_* group and os_thread_start may be called from anywhere else than start-up or the background
+ * thread: a program that installed a strict seccomp filter survives mmap, munmap, mprotect, madvise and mremap
+ * and nothing else. Callers hold no lock of the pool, since libraries (RDMA) hook these symbols.
+ */
+#ifndef ZP_OS_OS_H
+#define ZP_OS_OS_H
+
+#include "base/bits.h"
+
+/* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
+
+/* Map length fresh zero bytes anywhere, readable and writable. *out is the address. */
+int os_map(size_t length, void **out);
+
+/* Map length fresh zero bytes at exactly address, failing with -EEXIST if anything is there. */
+int os_map_at(void *address, size_t length);
+
+/* Replace whatever is at [address, address+length), which must be ours, with fresh zero memory. Resets every VMA
+ * attribute a program may have left there (mlock, mprotect, fork and dump advice, overlays, huge page advice). */
+int os_remap_fresh(void *address, size_t length);
+
+/* Reserve length bytes of address space, inaccessible and free of charge. */
+int os_reserve(size_t length, void **out);
+
+int os_unmap(void *address, size_t length);
+
+/* Give the pages back; the range reads as zero afterwards. Falls back to os_remap_fresh if the kernel refuses
+ * (locked pages). On failure of both the contents are undefined. */
+int os_purge(void *address, size_t length);
+
+/* Ask for transparent huge pages in the range. Failure is harmless. */
+int os_advise_huge(void *address, size_t length);
+
+/* Fault in the range for writing (MADV_POPULATE_WRITE, kernel 5.14). Failure is harmless. */
+int os_populate(void *address, size_t length);
+
+/* Move the pages from one range to another of ours of the same length, without copying. The old range stays mapped and
+ * reads as zero. -EINVAL/-ENOSYS where the kernel lacks MREMAP_DONTUNMAP (5.7). */
+int os_move_pages(void *from, void *to, size_t length);
+
+int os_lock(void *address, size_t length);
+int os_unlock(void *address, size_t length);
+
+/* Put back the attributes that programs change on memory they own: protection, locking, fork and dump advice.
+ * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. */
+int os_scrub(void *address, size_t length);
+
+/* Of n_probes pages spread evenly over the range, how many are resident? Negative errno on failure. */
+int os_resident_probes(void *address, size_t length, int n_probes);
+
+/* A word that reads 1 in this process and 0 in a forked child (MADV_WIPEONFORK), or NULL. The child sets it again. */
+uint32_t *os_fork_word(void);
+
+/* --- machine (os_sys.c) ------------------------------------------------------------------------------------ */
+
+size_t os_ram_bytes(void);
+unsigned os_cpu_count(void);
+/* The CPU this thread runs on right now; from the rseq area without a system call where glibc registered one. */
+unsigned os_cpu_current(void);
+/* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
+uint32_t os_clock_ms(void);
+uint64_t os_clock_ns(void);
+/* The memory limit of this process's cgroup (v2 or v1), SIZE_MAX if none or unknown. Reads files. */
+size_t os_read_cgroup_limit(void);
+/* Bytes for address-space randomisation. */
+uint64_t os_random(void);
+int os_process_id(void);
+int os_thread_id(void);
+void os_yield(void);
+
+/* --- threads and barriers (os_thread.c) -------------------------------------------------------------------- */
+
+/* Register for and use the private expedited membarrier: after it returns every running thread of the process has
+ * executed a full barrier. -ENOSYS where unavailable. */
+int os_membarrier_register(void);
+int os_membarrier(void);
+
+/* Start a detached thread named "zeropool" with all signals blocked and a small stack. */
+int os_thread_start(void *(*entry)(void *), void *argument);
+
+/* Sleep until *word != expected is signalled by os_wake or timeout_ms has passed. May wake spuriously. */
+void os_sleep_on(uint32_t *word, uint32_t expected, unsigned timeout_ms);
+void os_wake(uint32_t *word);
+
+/* --- fault injection (os_fault.c, only in builds with -DZP_FAULT) -------------------------------------------- */
+
+enum os_call {
+    OS_MMAP,
+    OS_MUNMAP,
+    OS_MREMAP,
+    OS_MADVISE,
+    OS_MPROTECT,
+    OS_MLOCK,
+    OS_MINCORE,
+    OS_MEMBARRIER,
+    OS_THREAD,
+    OS_N_CALLS,
+};
+
+#ifdef ZP_FAULT
+/* 0, or the errno with which this call must fail. Configured by os_fault_configure. */
+int os_fault(enum os_call call);
+void os_fault_configure(long fail_at, int error, unsigned random_one_in, uint64_t seed);
+long os_fault_count(void);
+#else
+static inline int os_fault(enum os_call call)
+{
+    (void)call;
+    return 0;
+}
+#endif
+
+#endif

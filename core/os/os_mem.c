@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: MIT */
+/* os_mem.c: mapping, purging, moving and locking memory. See os.h for the contract. */
+#include "os/os.h"
+
+#include <errno.h>
+#include <sys/mman.h>
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+#define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
+
+/* Runs a call that reports failure through errno, and hands errno on as a value instead. */
+#define PRESERVING_ERRNO(failed, expression)                                                                  \
+    ({                                                                                                         \
+        int saved_ = errno;                                                                                    \
+        int result_ = (failed) == (expression) ? -errno : 0;                                                   \
+        errno = saved_;                                                                                        \
+        result_;                                                                                               \
+    })
+
+static int advise(void *address, size_t length, int advice)
+{
+    int fault = os_fault(OS_MADVISE);
+    if (fault) return -fault;
+    return PRESERVING_ERRNO(-1, madvise(address, length, advice));
+}
+
+static int map(void *address, size_t length, int protection, int flags, void **out)
+{
+    int fault = os_fault(OS_MMAP);
+    if (fault) return -fault;
+    int saved = errno;
+    void *p = mmap(address, length, protection, flags, -1, 0);
+    int error = errno;
+    errno = saved;
+    if (p == MAP_FAILED) return -error;
+    *out = p;
+    return 0;
+}
+
+int os_map(size_t length, void **out) { return map(NULL, length, PROT_READ | PROT_WRITE, ANON, out); }
+
+int os_reserve(size_t length, void **out) { return map(NULL, length, PROT_NONE, ANON, out); }
+
+int os_map_at(void *address, size_t length)
+{
+    void *p = NULL;
+    int error = map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED_NOREPLACE, &p);
+    if (error) return error;
+    if (p == address) return 0;
+    /* Kernels before 4.17 take the flag for a hint. */
+    os_unmap(p, length);
+    return -EEXIST;
+}
+
+int os_remap_fresh(void *address, size_t length)
+{
+    void *p;
+    return map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, &p);
+}
+
+int os_unmap(void *address, size_t length)
+{
+    int fault = os_fault(OS_MUNMAP);
+    if (fault) return -fault;
+    return PRESERVING_ERRNO(-1, munmap(address, length));
+}
+
+int os_purge(void *address, size_t length)
+{
+    int error = advise(address, length, MADV_DONTNEED);
+    return error ? os_remap_fresh(address, length) : 0;
+}
+
+int os_advise_huge(void *address, size_t length) { return advise(address, length, MADV_HUGEPAGE); }
+
+int os_populate(void *address, size_t length) { return advise(address, length, MADV_POPULATE_WRITE); }
+
+int os_move_pages(void *from, void *to, size_t length)
+{
+    int fault = os_fault(OS_MREMAP);
+    if (fault) return -fault;
+    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, length,
+                                               MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
+}
+
+int os_lock(void *address, size_t length)
+{
+    int fault = os_fault(OS_MLOCK);
+    if (fault) return -fault;
+    return PRESERVING_ERRNO(-1, mlock(address, length));
+}
+
+int os_unlock(void *address, size_t length) { return PRESERVING_ERRNO(-1, munlock(address, length)); }
+
+int os_scrub(void *address, size_t length)
+{
+    int error = os_fault(OS_MPROTECT);
+    if (!error) error = -PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
+    /* MADV_WIPEONFORK is refused on anything but private anonymous memory, which makes it the detector of
+     * overlays; its opposite then clears what the program (or this call) has set. */
+    if (!error) error = -advise(address, length, MADV_WIPEONFORK);
+    if (!error) error = -advise(address, length, MADV_KEEPONFORK);
+    if (!error) error = -advise(address, length, MADV_DOFORK);
+    if (!error) error = -advise(address, length, MADV_DODUMP);
+    if (!error) return 0;
+    error = -os_remap_fresh(address, length);
+    return error ? -error : 1;
+}
+
+int os_resident_probes(void *address, size_t length, int n_probes)
+{
+    int n_resident = 0;
+    size_t stride = align_down(length / (size_t)n_probes, PAGE_BYTES);
+    for (int i = 0; i < n_probes; i++) {
+        unsigned char resident = 0;
+        /* An odd offset within the stride, so that a program touching one byte per 2 MiB is not taken for dense. */
+        size_t offset = (size_t)i * stride + align_down(stride / 3, PAGE_BYTES);
+        int error = -os_fault(OS_MINCORE);
+        if (!error)
+            error = PRESERVING_ERRNO(-1, mincore((char *)address + offset, PAGE_BYTES, &resident));
+        if (error) return error;
+        n_resident += resident & 1;
+    }
+    return n_resident;
+}
+
+uint32_t *os_fork_word(void)
+{
+    void *page = NULL;
+    if (os_map(PAGE_BYTES, &page)) return NULL;
+    if (advise(page, PAGE_BYTES, MADV_WIPEONFORK)) {
+        os_unmap(page, PAGE_BYTES);
+        return NULL;
+    }
+    *(uint32_t *)page = 1;
+    return page;
+}

@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* os_sys.c: what machine is this, which CPU, what time. See os.h for the contract. */
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/auxv.h>
+#include <sys/syscall.h>
+#include <sys/sysinfo.h>
+#include <time.h>
+#include <unistd.h>
+#if __has_include(<sys/rseq.h>)
+#include <sys/rseq.h>
+#define HAVE_RSEQ 1
+#endif
+
+size_t os_ram_bytes(void)
+{
+    struct sysinfo info;
+    if (sysinfo(&info)) return 4 * GIB;
+    return (size_t)info.totalram * info.mem_unit;
+}
+
+unsigned os_cpu_count(void)
+{
+    /* The affinity mask, not sysconf: sysconf reads files in /sys, and the mask is what we may run on. */
+    cpu_set_t set;
+    int saved = errno;
+    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    errno = saved;
+    return n > 0 ? (unsigned)n : 8;
+}
+
+unsigned os_cpu_current(void)
+{
+#ifdef HAVE_RSEQ
+    if (__rseq_size > 0) {
+        const volatile struct rseq *area =
+            (const volatile struct rseq *)((char *)__builtin_thread_pointer() + __rseq_offset);
+        int cpu = (int)area->cpu_id;
+        if (cpu >= 0) return (unsigned)cpu;
+    }
+#endif
+    int saved = errno;
+    int cpu = sched_getcpu();
+    errno = saved;
+    return cpu < 0 ? 0 : (unsigned)cpu;
+}
+
+uint32_t os_clock_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
+}
+
+uint64_t os_clock_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+uint64_t os_random(void)
+{
+    /* The kernel's 16 random bytes for this exec, stirred with the clock so that a second pool differs. No system
+     * call: this runs at the first large allocation, possibly under a seccomp filter. */
+    uint64_t seed[2] = {0, 0};
+    const void *bytes = (const void *)getauxval(AT_RANDOM);
+    if (bytes) memcpy(seed, bytes, sizeof seed);
+    uint64_t x = seed[0] ^ (seed[1] << 1) ^ os_clock_ns();
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+int os_process_id(void) { return (int)getpid(); }
+
+int os_thread_id(void) { return (int)syscall(SYS_gettid); }
+
+void os_yield(void)
+{
+    int saved = errno;
+    sched_yield();
+    errno = saved;
+}
+
+/* Reads a small file whole; -1 if it cannot be read. The result is NUL-terminated. */
+static long read_file(const char *path, char *buffer, size_t size)
+{
+    int saved = errno;
+    long n = -1;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd >= 0) {
+        n = read(fd, buffer, size - 1);
+        close(fd);
+    }
+    errno = saved;
+    if (n >= 0) buffer[n] = '\0';
+    return n;
+}
+
+/* A decimal number, or SIZE_MAX for "max" and for cgroup v1's huge "no limit" values. */
+static size_t read_limit(const char *path)
+{
+    char text[64];
+    if (read_file(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return SIZE_MAX;
+    size_t value = 0;
+    for (const char *c = text; *c >= '0' && *c <= '9'; c++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (size_t)(*c - '0'), &value))
+            return SIZE_MAX;
+    return value >= (SIZE_MAX >> 2) ? SIZE_MAX : value;
+}
+
+/* Walks from the group up to the root, since a parent's limit binds too. */
+static size_t smallest_limit(const char *mount, char *group, const char *file)
+{
+    size_t smallest = SIZE_MAX;
+    for (;;) {
+        char path[600];
+        snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
+        smallest = min_size(smallest, read_limit(path));
+        char *slash = strrchr(group, '/');
+        if (!slash || group[0] == '\0') break;
+        *slash = '\0';
+    }
+    return smallest;
+}
+
+size_t os_read_cgroup_limit(void)
+{
+    char text[4096];
+    if (read_file("/proc/self/cgroup", text, sizeof text) <= 0) return SIZE_MAX;
+    size_t limit = SIZE_MAX;
+    char *rest = NULL;
+    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+        /* "0::/group" is version 2, "4:memory:/group" version 1. */
+        char *controllers = strchr(line, ':');
+        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = '\0';
+        if (strlen(group) > 400) continue;
+        char copy[512];
+        strcpy(copy, strcmp(group, "/") == 0 ? "" : group);
+        if (controllers[1] == '\0')
+            limit = min_size(limit, smallest_limit("/sys/fs/cgroup", copy, "memory.max"));
+        else if (strstr(controllers + 1, "memory"))
+            limit = min_size(limit, smallest_limit("/sys/fs/cgroup/memory", copy, "memory.limit_in_bytes"));
+    }
+    return limit;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* budget.c: the bound on idle memory. See budget.h for the policy. */
+#include "pool/budget.h"
+
+#include "os/os.h"
+
+static void roll_window(struct heap *heap, uint32_t now)
+{
+    uint32_t elapsed = now - heap->window_start_ms;
+    if (elapsed < BUDGET_WINDOW_MS) return;
+    heap->peak_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->peak_window[0] : heap->active_bytes;
+    heap->peak_window[0] = heap->active_bytes;
+    heap->window_start_ms = now;
+}
+
+void budget_note_peak(struct heap *heap)
+{
+    if (heap->active_bytes > heap->peak_window[0]) heap->peak_window[0] = heap->active_bytes;
+    if (heap->active_bytes > heap->counters.active_peak) heap->counters.active_peak = heap->active_bytes;
+}
+
+size_t budget_excess(struct heap *heap, size_t n_bytes)
+{
+    if (heap->dirty_bytes == 0) return 0;
+    roll_window(heap, os_clock_ms());
+    size_t live = heap->active_bytes + n_bytes;
+    size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
+    size_t budget = peak + (peak >> BUDGET_SLACK_SHIFT) + BUDGET_FLOOR_BYTES + heap->retain_bytes;
+    /* Near the limit of the cgroup idle memory is worth less than the program's life. */
+    size_t limit = heap->limit_bytes - (heap->limit_bytes >> 3);
+    if (budget > limit) budget = limit;
+    size_t total = live + heap->dirty_bytes;
+    size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;
+    if (heap->dirty_bytes > heap->retain_max_bytes)
+        excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
+    return excess;
+}

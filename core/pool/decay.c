@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: MIT */
+/* decay.c: the decay curve. See decay.h. */
+#include "pool/decay.h"
+
+static uint32_t step_ms(const struct heap *heap)
+{
+    uint32_t total = heap->decay_ms + DECAY_GRACE_MS;
+    return total / DECAY_STEPS ? total / DECAY_STEPS : 1;
+}
+
+/* The share of bytes of age step i that may be kept, in 1/1024. */
+static size_t kept_share(const struct heap *heap, unsigned step)
+{
+    uint32_t age_ms = (step + 1) * step_ms(heap);
+    if (age_ms <= DECAY_GRACE_MS) return 1024;
+    uint64_t x = (uint64_t)(age_ms - DECAY_GRACE_MS) * 1024 / (heap->decay_ms ? heap->decay_ms : 1);
+    if (x >= 1024) return 0;
+    return 1024 - (size_t)(x * x * (3 * 1024 - 2 * x) / (1024 * 1024));
+}
+
+/* What the curve allows; the lock is held. */
+static size_t allowed_bytes(const struct heap *heap)
+{
+    size_t allowed = 0;
+    for (unsigned i = 0; i < DECAY_STEPS; i++)
+        allowed += heap->decay_backlog[i] / 1024 * kept_share(heap, i);
+    return allowed;
+}
+
+static void advance(struct heap *heap, unsigned n_steps)
+{
+    for (; n_steps; n_steps--) {
+        for (unsigned i = DECAY_STEPS - 1; i > 0; i--)
+            heap->decay_backlog[i] = heap->decay_backlog[i - 1];
+        size_t dirty = heap->dirty_bytes;
+        heap->decay_backlog[0] = dirty > heap->decay_seen_bytes ? dirty - heap->decay_seen_bytes : 0;
+        heap->decay_seen_bytes = dirty;
+    }
+}
+
+bool decay_due(const struct heap *heap, uint32_t now_ms)
+{
+    return heap->decay_ms && now_ms - heap->decay_epoch_ms >= step_ms(heap);
+}
+
+unsigned decay_tick(struct heap *heap, uint32_t now_ms)
+{
+    if (!heap->decay_ms) return 0;
+    uint32_t step = step_ms(heap);
+    if (!lock_acquire(&heap->lock)) return step;
+    uint32_t elapsed = now_ms - heap->decay_epoch_ms;
+    if (elapsed < step) {
+        bool idle = heap->dirty_bytes == 0;
+        lock_release(&heap->lock);
+        return idle ? 0 : step - elapsed;
+    }
+    unsigned n_steps = elapsed / step;
+    heap->decay_epoch_ms += n_steps * step;
+    advance(heap, n_steps > DECAY_STEPS ? DECAY_STEPS + 1 : n_steps);
+    size_t allowed = max_size(allowed_bytes(heap), heap->retain_bytes);
+    struct extent *list = NULL;
+    if (heap->dirty_bytes > allowed) list = heap_collect(heap, heap->dirty_bytes - allowed);
+    heap->decay_seen_bytes = heap->dirty_bytes;
+    bool left = heap->dirty_bytes > heap->retain_bytes;
+    lock_release(&heap->lock);
+    heap_purge_list(heap, list);
+    return left ? step : 0;
+}

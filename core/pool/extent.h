@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* extent.h: the descriptor of a run of pages, and the page map that finds it.
+ *
+ * All metadata is out of line: nothing is ever written into memory that the program freed, so a stale write of the
+ * program cannot corrupt the pool.
+ *
+ * Invariants
+ *   - every page of the space below the frontier belongs to exactly one extent;
+ *   - the page map names an extent at its first and its last page, and holds 0 at every page between, so that an
+ *     interior pointer is recognised and a neighbour is found in O(1);
+ *   - descriptor 0 is never used: its address is NULL, so it matches no pointer and lookups need no test for it.
+ *
+ * Who may touch what
+ *   state LIVE            the thread that frees the block; the page map entry of its first page is stable meanwhile
+ *   state CACHED          the owner of the list it is on (a thread cache's owner, or the shard's lock)
+ *   all other states      the heap lock
+ * The fields older/newer belong to the heap lock while the extent is DIRTY and to the shard lock while it is on a shard.
+ */
+#ifndef ZP_POOL_EXTENT_H
+#define ZP_POOL_EXTENT_H
+
+#include "base/bits.h"
+
+enum extent_state {
+    EXTENT_UNUSED, /* descriptor without pages; descriptor 0 stays so for ever */
+    EXTENT_LIVE,   /* the program holds it */
+    EXTENT_CACHED, /* idle, on a thread cache or shard list: invisible to coalescing */
+    EXTENT_DIRTY,  /* idle in the heap, resident */
+    EXTENT_CLEAN,  /* idle in the heap, reads as zero, costs no memory */
+    EXTENT_BUSY,   /* between lists: being mapped, purged or moved by the thread that took it off */
+    EXTENT_LOST,   /* the kernel refused to map it back; never used again */
+};
+
+enum extent_flag {
+    EXTENT_ZERO = 1,     /* never written since it was mapped or purged; cleared when the block is freed */
+    EXTENT_HUGE = 2,     /* huge pages were asked for; the advice must go when the pages go */
+    EXTENT_GREW = 4,     /* realloc has grown this block before: worth address headroom next time */
+    EXTENT_OBSERVE = 8,  /* handed out fresh: on free, look how much of it was touched */
+    EXTENT_CALLOC = 16,  /* handed out zeroed */
+    EXTENT_MOVED = 32,   /* pages were moved here by the kernel: a separate VMA */
+    EXTENT_PINNED = 64,  /* locked in RAM */
+    EXTENT_HOT = 128,    /* CLOCK-Pro: hot */
+};
+
+struct extent {
+    void *address;
+    struct extent *next, *prev;    /* bin, cache or shard list */
+    struct extent *older, *newer;  /* dirty extents and shard contents by age */
+    uint32_t n_pages;
+    uint32_t used_pages;   /* of a live block: what the program may use; the rest is address headroom */
+    uint32_t last_use_ms;  /* of an idle block: when it was put here */
+    uint16_t cls;          /* class_floor(n_pages) */
+    uint8_t state;
+    uint8_t flags;
+    uint8_t policy;        /* CLOCK-Pro: reference and test bits */
+    uint8_t spare[7];
+};
+_Static_assert(sizeof(struct extent) == 64, "one cache line");
+
+static inline size_t extent_bytes(const struct extent *extent)
+{
+    return (size_t)extent->n_pages << PAGE_SHIFT;
+}
+
+/* What a block counts for while it is out of the heap: its address headroom costs nothing. */
+static inline size_t extent_active_bytes(const struct extent *extent)
+{
+    return (size_t)extent->used_pages << PAGE_SHIFT;
+}
+
+static inline char *extent_end(const struct extent *extent)
+{
+    return (char *)extent->address + extent_bytes(extent);
+}
+
+/* --- circular lists by age, with a sentinel --- */
+
+static inline void age_list_init(struct extent *sentinel) { sentinel->older = sentinel->newer = sentinel; }
+
+/* The sentinel's older is the newest extent, its newer the oldest. */
+static inline void age_push_newest(struct extent *sentinel, struct extent *extent)
+{
+    extent->older = sentinel->older;
+    extent->newer = sentinel;
+    sentinel->older->newer = extent;
+    sentinel->older = extent;
+}
+
+static inline void age_insert_after(struct extent *older, struct extent *extent)
+{
+    extent->older = older;
+    extent->newer = older->newer;
+    older->newer->older = extent;
+    older->newer = extent;
+}
+
+static inline void age_remove(struct extent *extent)
+{
+    extent->older->newer = extent->newer;
+    extent->newer->older = extent->older;
+}
+
+static inline struct extent *age_oldest(struct extent *sentinel)
+{
+    return sentinel->newer == sentinel ? NULL : sentinel->newer;
+}
+
+/* --- doubly linked bins with a plain head --- */
+
+static inline void bin_push(struct extent **head, struct extent *extent)
+{
+    extent->prev = NULL;
+    extent->next = *head;
+    if (*head) (*head)->prev = extent;
+    *head = extent;
+}
+
+static inline void bin_remove(struct extent **head, struct extent *extent)
+{
+    if (extent->prev)
+        extent->prev->next = extent->next;
+    else
+        *head = extent->next;
+    if (extent->next) extent->next->prev = extent->prev;
+}
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* fork.c: repairs after fork. See fork.h. */
+#include "pool/fork.h"
+
+#include "os/os.h"
+#include "pool/helper.h"
+
+uint32_t *fork_word;
+
+void fork_setup(void)
+{
+    if (!fork_word) fork_word = os_fork_word();
+}
+
+static void abandon_locked_shards(struct pool *pool)
+{
+    for (unsigned i = 0; i < pool->n_shards; i++) {
+        struct shard *shard = &pool->shards[i];
+        if (!atomic_load_explicit(&shard->lock.held, memory_order_relaxed)) continue;
+        for (unsigned cls = 0; cls < N_CLASSES; cls++) {
+            shard->bins[cls] = NULL;
+            atomic_fetch_and_explicit(&pool->class_shards[cls], ~((uint64_t)1 << i), memory_order_relaxed);
+        }
+        shard->bytes = shard->n_blocks = 0;
+        policy_init(&shard->policy, shard->policy.kind);
+        lock_release(&shard->lock);
+    }
+}
+
+static void repair(struct pool *pool)
+{
+    if (!pool->ready) return;
+    if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
+    abandon_locked_shards(pool);
+    tcache_fork_child(pool);
+}
+
+void fork_child(struct pool *pool)
+{
+    (void)pool;
+    if (tcache_tls.entered) return; /* forked from a signal handler inside a slow path: later */
+    *fork_word = 1;
+    helper_fork_child();
+    tcache_tls.entered = 1;
+    helper_for_each_pool(repair);
+    tcache_tls.entered = 0;
+}

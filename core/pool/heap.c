@@ -1,0 +1,315 @@
+/* SPDX-License-Identifier: MIT */
+/* heap.c: allocation and return of extents. See heap.h for structure, policy and locking. */
+#include "pool/heap.h"
+
+#include "os/os.h"
+#include "pool/budget.h"
+#include "pool/heap_bins.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Small blocks take address space in steps of this size, so that a growing program makes few system calls. */
+#define FRONTIER_STEP_PAGES (MIB >> PAGE_SHIFT)
+#define EXTENTS_STEP 1024u
+
+int heap_init(struct heap *heap, size_t span_max, bool reserved)
+{
+    memset(heap, 0, sizeof *heap);
+    heap->lock.rank = LOCK_RANK_HEAP;
+    heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
+    age_list_init(&heap->by_age);
+    int error = space_init(&heap->space, span_max, reserved);
+    if (error) return error;
+    error = space_map_extents(&heap->space, 0, EXTENTS_STEP);
+    if (error) {
+        space_destroy(&heap->space);
+        return error;
+    }
+    heap->space.n_extents = 1; /* descriptor 0 stays unused for ever */
+    heap_bins_add_extents(heap, 1, EXTENTS_STEP - 1);
+    heap->frontier = heap->space.base;
+    heap->window_start_ms = heap->decay_epoch_ms = os_clock_ms();
+    return 0;
+}
+
+/* What one operation needs at most: a new extent, a front, a tail, and one for a partial purge on the way. */
+#define DESCRIPTORS_NEEDED 4
+
+/* With the lock held; drops and retakes it around the mapping. False if no memory is left for descriptors, or, with
+ * *lock_lost set, if the lock could not be had again. */
+static bool ensure_descriptors(struct heap *heap, bool *lock_lost)
+{
+    if (likely(heap->n_unused >= DESCRIPTORS_NEEDED)) return true;
+    uint32_t first = heap->space.n_extents;
+    if (first + EXTENTS_STEP > heap->space.n_extents_max) return false;
+    heap->space.n_extents += EXTENTS_STEP;
+    lock_release(&heap->lock);
+    /* A failure loses these numbers, not memory. */
+    int error = space_map_extents(&heap->space, first, EXTENTS_STEP);
+    if (!lock_acquire(&heap->lock)) {
+        *lock_lost = true;
+        return false;
+    }
+    if (!error) heap_bins_add_extents(heap, first, EXTENTS_STEP);
+    return heap->n_unused >= DESCRIPTORS_NEEDED;
+}
+
+/* Cut the front and the tail off a taken extent, so that the rest is aligned and has n_pages. Both go back to bins of
+ * their kind. If descriptors ran out, the extent stays larger than asked for. */
+static void carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
+{
+    if (align_pages > 1) {
+        size_t address = (uintptr_t)extent->address;
+        size_t front = (align_up(address, align_pages << PAGE_SHIFT) - address) >> PAGE_SHIFT;
+        if (front) {
+            struct extent *rest = heap_bins_split(heap, extent, front);
+            if (rest) {
+                /* The caller holds the front: file that and go on with the aligned rest. */
+                struct extent swap = *extent;
+                extent->address = rest->address;
+                extent->n_pages = rest->n_pages;
+                extent->cls = rest->cls;
+                rest->address = swap.address;
+                rest->n_pages = swap.n_pages;
+                rest->cls = swap.cls;
+                space_enter(&heap->space, extent);
+                space_enter(&heap->space, rest);
+                heap_bins_file(heap, bins, rest);
+            }
+        }
+    }
+    if (extent->n_pages > n_pages) {
+        struct extent *rest = heap_bins_split(heap, extent, n_pages);
+        if (rest) heap_bins_file(heap, bins, rest);
+    }
+}
+
+/* Claim address space at the frontier, map it and make an extent of it; called and returns with the lock held, unless it
+ * returns NULL with *lock_lost set. */
+static struct extent *take_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
+{
+    struct extent *extent = heap_bins_new_extent(heap);
+    if (!extent) return NULL;
+    size_t bytes = n_pages << PAGE_SHIFT;
+    uintptr_t start = heap->frontier;
+    if (heap->exhausted || bytes > heap->space.base + heap->space.span_max - start) {
+        heap_bins_drop_extent(heap, extent);
+        return NULL;
+    }
+    heap->frontier = start + bytes;
+    lock_release(&heap->lock);
+    int error = space_map(&heap->space, (void *)start, bytes);
+    extent->address = (void *)start;
+    extent->n_pages = (uint32_t)n_pages;
+    extent->cls = (uint16_t)class_floor(n_pages);
+    extent->flags = EXTENT_ZERO;
+    extent->state = EXTENT_BUSY;
+    if (!lock_acquire(&heap->lock)) {
+        *lock_lost = true;
+        if (!error) heap_bins_defer(heap, extent);
+        return NULL;
+    }
+    if (error) {
+        if (heap->frontier == start + bytes) heap->frontier = start;
+        if (error == -EEXIST) heap->exhausted = true;
+        heap_bins_drop_extent(heap, extent);
+        return NULL;
+    }
+    heap_bins_publish(heap, extent);
+    return extent;
+}
+
+/* Untouched memory: from a clean bin or beyond the frontier. Lock as in take_frontier. */
+static struct extent *take_clean(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost)
+{
+    size_t need = n_pages + align_pages - 1;
+    struct extent *extent = heap_bins_take(heap, &heap->clean, need);
+    if (!extent) extent = take_frontier(heap, max_size(need, FRONTIER_STEP_PAGES), lock_lost);
+    if (!extent && !*lock_lost && need < FRONTIER_STEP_PAGES) extent = take_frontier(heap, need, lock_lost);
+    if (!extent) return NULL;
+    carve(heap, extent, n_pages, align_pages, &heap->clean);
+    extent->flags |= EXTENT_ZERO;
+    return extent;
+}
+
+/* Before untouched memory is taken: give back what is over the budget. Lock held on entry; false if it was lost. */
+static bool enforce_budget(struct heap *heap, size_t n_bytes)
+{
+    size_t excess = budget_excess(heap, n_bytes);
+    if (!excess) return true;
+    struct extent *list = heap_collect(heap, excess);
+    lock_release(&heap->lock);
+    heap_purge_list(heap, list);
+    return lock_acquire(&heap->lock);
+}
+
+static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
+{
+    size_t huge_start = align_up((uintptr_t)extent->address, HUGE_BYTES);
+    size_t huge_end = align_down((uintptr_t)extent->address + (request->n_pages << PAGE_SHIFT), HUGE_BYTES);
+    if (request->fresh_huge && huge_start < huge_end) {
+        extent->flags |= EXTENT_HUGE;
+        os_advise_huge((void *)huge_start, huge_end - huge_start);
+    }
+    if (heap->pinned) {
+        if (os_lock(extent->address, extent_bytes(extent)) == 0) {
+            extent->flags |= EXTENT_PINNED;
+            __atomic_fetch_add(&heap->counters.bytes_pinned, extent_bytes(extent), __ATOMIC_RELAXED);
+        } else {
+            __atomic_fetch_add(&heap->counters.n_pin_failures, 1, __ATOMIC_RELAXED);
+        }
+    }
+}
+
+struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
+{
+    size_t n_pages = request->n_pages, align = request->align_pages;
+    if (!lock_acquire(&heap->lock)) return NULL;
+    heap_bins_drain_deferred(heap);
+    struct extent *extent = NULL;
+    bool lock_lost = false;
+    if (!ensure_descriptors(heap, &lock_lost)) goto refused;
+    if (!request->want_zero && !request->headroom_pages) {
+        extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
+        if (extent) {
+            carve(heap, extent, n_pages, align, &heap->dirty);
+            extent->flags &= (uint8_t)~EXTENT_ZERO;
+            heap->counters.n_dirty_hits++;
+        }
+    }
+    if (!extent) {
+        if (!enforce_budget(heap, n_pages << PAGE_SHIFT)) {
+            lock_lost = true;
+            goto refused;
+        }
+        extent = take_clean(heap, n_pages + request->headroom_pages, align, &lock_lost);
+        if (!extent && !lock_lost && request->headroom_pages)
+            extent = take_clean(heap, n_pages, align, &lock_lost);
+        if (!extent && !lock_lost) { /* limits: what is dirty and too small for this may still free address space */
+            extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
+            if (extent) {
+                carve(heap, extent, n_pages, align, &heap->dirty);
+                extent->flags &= (uint8_t)~EXTENT_ZERO;
+            }
+        }
+        if (!extent) goto refused;
+        if (extent->flags & EXTENT_ZERO) {
+            heap->counters.n_fresh++;
+            heap->counters.bytes_fresh += n_pages << PAGE_SHIFT;
+        }
+    }
+    extent->used_pages = request->headroom_pages && extent->n_pages > n_pages ? (uint32_t)n_pages : extent->n_pages;
+    heap->active_bytes += extent_active_bytes(extent);
+    budget_note_peak(heap);
+    lock_release(&heap->lock);
+    if (extent->flags & EXTENT_ZERO) after_fresh(heap, extent, request);
+    return extent;
+
+refused:
+    __atomic_fetch_add(&heap->counters.n_refused, 1, __ATOMIC_RELAXED);
+    if (!lock_lost) lock_release(&heap->lock);
+    return NULL;
+}
+
+void heap_free(struct heap *heap, struct extent *extent)
+{
+    if (!lock_acquire(&heap->lock)) {
+        heap_bins_defer(heap, extent);
+        return;
+    }
+    heap_bins_drain_deferred(heap);
+    heap->active_bytes -= extent_active_bytes(extent);
+    heap_bins_insert_idle(heap, extent);
+    struct extent *excess = NULL;
+    if (unlikely(heap->dirty_bytes > heap->retain_max_bytes))
+        excess = heap_collect(heap, heap->dirty_bytes - heap->retain_max_bytes);
+    lock_release(&heap->lock);
+    if (unlikely(excess)) heap_purge_list(heap, excess);
+}
+
+/* How many pages an extent could have if it absorbed the idle neighbours to its right, looking no further than n_pages.
+ * *end is where they end. Lock held. */
+static size_t reachable_pages(struct heap *heap, struct extent *extent, size_t n_pages, char **end)
+{
+    size_t found = extent->n_pages;
+    *end = extent_end(extent);
+    while (found < n_pages && (uintptr_t)*end < heap->frontier) {
+        struct extent *neighbour = space_lookup(&heap->space, *end);
+        if (neighbour->address != *end) break;
+        if (neighbour->state != EXTENT_DIRTY && neighbour->state != EXTENT_CLEAN) break;
+        found += neighbour->n_pages;
+        *end = extent_end(neighbour);
+    }
+    return found;
+}
+
+static void absorb_right(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    while (extent->n_pages < n_pages) {
+        struct extent *neighbour = space_lookup(&heap->space, extent_end(extent));
+        size_t take = n_pages - extent->n_pages;
+        struct bins *bins = neighbour->state == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
+        heap_bins_unfile(heap, bins, neighbour);
+        if (take < neighbour->n_pages) {
+            struct extent *rest = heap_bins_split(heap, neighbour, take);
+            if (rest) heap_bins_file(heap, bins, rest);
+        }
+        heap_bins_join(heap, extent, neighbour);
+    }
+}
+
+bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    bool lock_lost = false;
+    if (!lock_acquire(&heap->lock)) return false;
+    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
+        char *end;
+        size_t found = reachable_pages(heap, extent, n_pages, &end);
+        if (found < n_pages && (uintptr_t)end == heap->frontier) {
+            struct extent *more = take_frontier(heap, n_pages - found, &lock_lost);
+            if (more) heap_bins_file(heap, &heap->clean, more);
+            /* The lock was dropped meanwhile: look again. */
+            if (!lock_lost) found = reachable_pages(heap, extent, n_pages, &end);
+        }
+        if (!lock_lost && found >= n_pages) absorb_right(heap, extent, n_pages);
+    }
+    if (lock_lost) return false;
+    bool grown = extent->n_pages >= n_pages;
+    if (grown) {
+        heap->active_bytes -= extent_active_bytes(extent);
+        extent->flags &= (uint8_t)~EXTENT_ZERO;
+        extent->used_pages = (uint32_t)n_pages;
+        heap->active_bytes += extent_active_bytes(extent);
+        heap->counters.n_grown_in_place++;
+        budget_note_peak(heap);
+    }
+    lock_release(&heap->lock);
+    return grown;
+}
+
+void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    bool lock_lost = false;
+    if (!lock_acquire(&heap->lock)) return;
+    if (ensure_descriptors(heap, &lock_lost)) {
+        heap->active_bytes -= extent_active_bytes(extent);
+        size_t was_used = extent->used_pages;
+        struct extent *rest = heap_bins_split(heap, extent, n_pages);
+        if (rest) {
+            extent->used_pages = (uint32_t)n_pages;
+            rest->used_pages = (uint32_t)(was_used - n_pages);
+            heap_bins_insert_idle(heap, rest);
+        }
+        heap->active_bytes += extent_active_bytes(extent);
+    }
+    if (!lock_lost) lock_release(&heap->lock);
+}
+
+bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages)
+{
+    if (os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT)) return false;
+    __atomic_fetch_add(&heap->counters.n_moved_blocks, 1, __ATOMIC_RELAXED);
+    to->flags |= EXTENT_MOVED | EXTENT_GREW;
+    return true;
+}

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT */
+/* heap.h: the extent heap: page-granular, coalescing, dirty memory first, best fit.
+ *
+ * Structure   Idle extents are filed by size class in two sets of bins, dirty (resident) and clean (reads as zero, costs
+ *             nothing), each with a bitmap of non-empty bins; dirty ones also hang on a list by age. Neighbours of the
+ *             same kind are always merged. A request takes the smallest dirty extent that fits, else the smallest
+ *             clean one, else memory beyond the frontier.
+ * Policy      Memory is what pools lose by. Blocks that cannot serve other sizes refault up to a quarter of all bytes
+ *             at the same memory, so everything beyond a few cached blocks comes back here to be merged; resident
+ *             memory is preferred over untouched memory at any fit; and before untouched memory is taken, the
+ *             coldest idle memory over the budget is given back.
+ * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No system call is
+ *             made under it: extents that are to be mapped or purged are taken off all lists first (EXTENT_BUSY).
+ *             If the lock cannot be had in bounded time, allocation returns NULL and a returned extent goes on
+ *             the lock-free `deferred` stack, which the next holder empties.
+ */
+#ifndef ZP_POOL_HEAP_H
+#define ZP_POOL_HEAP_H
+
+#include "base/lock.h"
+#include "base/size_class.h"
+#include "pool/space.h"
+
+#define BIN_WORDS ((N_CLASSES + 63) / 64)
+
+/* How many past intervals the decay curve looks at. */
+#define DECAY_STEPS 16
+
+struct bins {
+    struct extent *head[N_CLASSES];
+    uint64_t nonempty[BIN_WORDS];
+};
+
+struct heap_counters {
+    uint64_t n_dirty_hits, n_fresh, n_purges, n_moved_blocks, n_grown_in_place;
+    uint64_t bytes_fresh, bytes_purged;
+    uint64_t n_refused, n_pin_failures;
+    size_t bytes_pinned;
+    size_t active_peak;
+};
+
+struct heap {
+    struct space space;               /* read by every free, so not beside the lock */
+    struct lock lock __attribute__((aligned(CACHE_LINE)));
+    size_t active_bytes;              /* handed out: live blocks and whatever caches hold */
+    size_t dirty_bytes;
+    uintptr_t frontier;               /* end of the claimed range */
+    struct extent *unused;            /* free descriptors */
+    uint32_t n_unused;
+    struct extent by_age;             /* sentinel of the dirty extents by age */
+    _Atomic(struct extent *) deferred;/* returned while the lock could not be had */
+    bool exhausted;                   /* something foreign is in the way: never try to map again */
+
+    /* budget (budget.c) */
+    size_t retain_bytes;              /* idle bytes allowed in any case */
+    size_t retain_max_bytes;          /* hard cap on idle bytes, SIZE_MAX if none */
+    size_t limit_bytes;               /* cgroup limit, SIZE_MAX if none */
+    size_t peak_window[2];            /* peak of active in this and the previous window */
+    uint32_t window_start_ms;
+
+    /* decay (decay.c) */
+    uint32_t decay_ms;
+    uint32_t decay_epoch_ms;
+    size_t decay_seen_bytes;
+    size_t decay_backlog[DECAY_STEPS];
+
+    bool pinned;
+    struct heap_counters counters;
+    struct bins dirty, clean;
+};
+
+/* Prepare a heap over a space. 0 or negative errno. */
+int heap_init(struct heap *heap, size_t span_max, bool reserved);
+
+/* What an allocation wants. */
+struct heap_request {
+    size_t n_pages;       /* at least 1 */
+    size_t align_pages;   /* power of two; 1 = any */
+    size_t headroom_pages;/* address space wanted behind the block */
+    bool want_zero;       /* prefer clean memory */
+    bool fresh_huge;      /* if untouched memory is taken, ask for huge pages on it */
+};
+
+/* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */
+struct extent *heap_alloc(struct heap *heap, const struct heap_request *request);
+
+/* Return an extent of state LIVE, CACHED or BUSY; its contents are dirty. Never fails. */
+void heap_free(struct heap *heap, struct extent *extent);
+
+/* Grow a live extent to at least n_pages without moving it. False if its neighbours do not allow it. */
+bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages);
+
+/* Give the tail of a live extent beyond n_pages back. */
+void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages);
+
+/* Purge idle memory, coldest first, until at most keep_bytes of it is dirty. Returns the bytes purged. */
+size_t heap_trim(struct heap *heap, size_t keep_bytes);
+
+/* Unmap clean memory just below the frontier. For when the address space or a limit runs out. */
+void heap_release_top(struct heap *heap);
+
+/* Move the contents of one live extent to another by page tables. False where the kernel refuses. */
+bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);
+
+/* Check the invariants under the lock. NULL, or what is broken. */
+const char *heap_check(struct heap *heap);
+
+/* --- for budget.c and decay.c --- */
+
+/* With the lock held: take dirty extents off the heap, coldest first, until about n_bytes are off. */
+struct extent *heap_collect(struct heap *heap, size_t n_bytes);
+/* Without the lock: purge a collected list and return it as clean. */
+size_t heap_purge_list(struct heap *heap, struct extent *list);
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: MIT */
+/* heap_bins.c: splitting, merging, filing and finding extents. */
+#include "pool/heap_bins.h"
+
+#include "os/os.h"
+
+/* Of the extents in a bin, which differ by less than a class, the lowest of the first few is taken: packing towards
+ * low addresses keeps the top free, and a bound keeps the search O(1). */
+#define FIT_SCAN 8
+
+void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count)
+{
+    if (first + count > heap->space.n_extents) heap->space.n_extents = first + count;
+    for (uint32_t i = count; i-- > 0;) {
+        struct extent *extent = &heap->space.extents[first + i];
+        extent->next = heap->unused;
+        heap->unused = extent;
+    }
+    heap->n_unused += count;
+}
+
+struct extent *heap_bins_new_extent(struct heap *heap)
+{
+    struct extent *extent = heap->unused;
+    if (!extent) return NULL;
+    heap->unused = extent->next;
+    heap->n_unused--;
+    extent->next = NULL;
+    extent->policy = 0;
+    return extent;
+}
+
+void heap_bins_drop_extent(struct heap *heap, struct extent *extent)
+{
+    extent->state = EXTENT_UNUSED;
+    extent->address = NULL;
+    extent->flags = 0;
+    extent->next = heap->unused;
+    heap->unused = extent;
+    heap->n_unused++;
+}
+
+void heap_bins_publish(struct heap *heap, struct extent *extent)
+{
+    size_t span = (uintptr_t)extent_end(extent) - heap->space.base;
+    if (span > atomic_load_explicit(&heap->space.span, memory_order_relaxed))
+        atomic_store_explicit(&heap->space.span, span, memory_order_relaxed);
+    space_enter(&heap->space, extent);
+}
+
+static void resize(struct extent *extent, size_t n_pages)
+{
+    extent->n_pages = (uint32_t)n_pages;
+    extent->cls = (uint16_t)class_floor(n_pages);
+}
+
+struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    struct extent *rest = heap_bins_new_extent(heap);
+    if (!rest) return NULL;
+    rest->address = (char *)extent->address + (n_pages << PAGE_SHIFT);
+    resize(rest, extent->n_pages - n_pages);
+    rest->used_pages = rest->n_pages;
+    rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
+    rest->last_use_ms = extent->last_use_ms;
+    rest->state = EXTENT_BUSY;
+    resize(extent, n_pages);
+    space_enter(&heap->space, extent);
+    space_enter(&heap->space, rest);
+    return rest;
+}
+
+void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right)
+{
+    /* The two pages at the seam become interior. If a side is one page wide its entry is written again below. */
+    space_set_page(&heap->space, (char *)right->address - 1, 0);
+    space_set_page(&heap->space, right->address, 0);
+    left->flags |= right->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
+    resize(left, (size_t)left->n_pages + right->n_pages);
+    space_enter(&heap->space, left);
+    heap_bins_drop_extent(heap, right);
+}
+
+static void bin_link(struct heap *heap, struct bins *bins, struct extent *extent)
+{
+    bin_push(&bins->head[extent->cls], extent);
+    bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
+    if (bins == &heap->dirty) {
+        extent->state = EXTENT_DIRTY;
+        heap->dirty_bytes += extent_bytes(extent);
+    } else {
+        extent->state = EXTENT_CLEAN;
+    }
+}
+
+void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent)
+{
+    bin_remove(&bins->head[extent->cls], extent);
+    if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
+    if (bins == &heap->dirty) {
+        heap->dirty_bytes -= extent_bytes(extent);
+        age_remove(extent);
+    }
+    extent->state = EXTENT_BUSY;
+}
+
+static struct extent *idle_neighbour(struct heap *heap, const char *address, bool must_begin, uint8_t state)
+{
+    if ((uintptr_t)address < heap->space.base || !space_owns(&heap->space, address)) return NULL;
+    struct extent *neighbour = space_lookup(&heap->space, address);
+    if (neighbour->state != state) return NULL;
+    bool fits = must_begin ? neighbour->address == address : extent_end(neighbour) == address + 1;
+    return fits ? neighbour : NULL;
+}
+
+void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
+{
+    uint8_t state = bins == &heap->dirty ? EXTENT_DIRTY : EXTENT_CLEAN;
+    struct extent *right = idle_neighbour(heap, extent_end(extent), true, state);
+    if (right) {
+        heap_bins_unfile(heap, bins, right);
+        heap_bins_join(heap, extent, right);
+    }
+    struct extent *left = idle_neighbour(heap, (char *)extent->address - 1, false, state);
+    if (left) {
+        heap_bins_unfile(heap, bins, left);
+        heap_bins_join(heap, left, extent);
+        extent = left;
+    }
+    if (state == EXTENT_DIRTY) age_push_newest(&heap->by_age, extent);
+    bin_link(heap, bins, extent);
+}
+
+/* The first non-empty bin at or above cls, or N_CLASSES. */
+static unsigned first_bin(const struct bins *bins, unsigned cls)
+{
+    unsigned word = cls / 64;
+    uint64_t bits = bins->nonempty[word] & (~(uint64_t)0 << (cls % 64));
+    while (!bits) {
+        if (++word == BIN_WORDS) return N_CLASSES;
+        bits = bins->nonempty[word];
+    }
+    return word * 64 + (unsigned)__builtin_ctzll(bits);
+}
+
+struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages)
+{
+    if (n_pages > CLASS_MAX_PAGES) return NULL;
+    unsigned cls = first_bin(bins, class_of_pages(n_pages));
+    if (cls >= N_CLASSES) return NULL;
+    struct extent *best = bins->head[cls];
+    int n_seen = 0;
+    for (struct extent *e = best; e && n_seen < FIT_SCAN; e = e->next, n_seen++)
+        if (e->address < best->address) best = e;
+    heap_bins_unfile(heap, bins, best);
+    return best;
+}
+
+void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
+{
+    extent->state = EXTENT_BUSY;
+    if (extent->flags & EXTENT_ZERO) {
+        extent->flags &= EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
+        heap_bins_file(heap, &heap->clean, extent);
+        return;
+    }
+    if (extent->used_pages && extent->used_pages < extent->n_pages) {
+        struct extent *headroom = heap_bins_split(heap, extent, extent->used_pages);
+        if (headroom) heap_bins_file(heap, &heap->clean, headroom);
+    }
+    extent->flags &= EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
+    extent->policy = 0;
+    extent->last_use_ms = os_clock_ms();
+    heap_bins_file(heap, &heap->dirty, extent);
+}
+
+void heap_bins_defer(struct heap *heap, struct extent *extent)
+{
+    struct extent *head = atomic_load_explicit(&heap->deferred, memory_order_relaxed);
+    do
+        extent->next = head;
+    while (!atomic_compare_exchange_weak_explicit(&heap->deferred, &head, extent, memory_order_release,
+                                                  memory_order_relaxed));
+}
+
+void heap_bins_drain_deferred(struct heap *heap)
+{
+    if (likely(!atomic_load_explicit(&heap->deferred, memory_order_relaxed))) return;
+    struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
+    while (list) {
+        struct extent *next = list->next;
+        if (list->state == EXTENT_BUSY)
+            heap_bins_publish(heap, list); /* freshly mapped or purged: never counted as active */
+        else
+            heap->active_bytes -= extent_active_bytes(list);
+        heap_bins_insert_idle(heap, list);
+        list = next;
+    }
+}

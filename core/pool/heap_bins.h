@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT */
+/* heap_bins.h: the moving parts of the extent heap. Every function needs the heap lock, except heap_bins_defer. */
+#ifndef ZP_POOL_HEAP_BINS_H
+#define ZP_POOL_HEAP_BINS_H
+
+#include "pool/heap.h"
+
+/* Descriptors. new_extent returns NULL when none is left. */
+void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count);
+struct extent *heap_bins_new_extent(struct heap *heap);
+void heap_bins_drop_extent(struct heap *heap, struct extent *extent);
+
+/* Enter newly mapped memory in the page map and let the ownership test cover it. */
+void heap_bins_publish(struct heap *heap, struct extent *extent);
+
+/* Cut an extent that is on no list after n_pages; returns the rest (same flags), or NULL without descriptors. */
+struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t n_pages);
+
+/* Append the right neighbour, which is on no list, to an extent and drop its descriptor. */
+void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right);
+
+/* File an extent that is on no list under dirty or clean, merging it with neighbours of the same kind. A dirty one is
+ * the newest afterwards. */
+void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent);
+void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent);
+
+/* Take the best fit of at least n_pages off the bins, state BUSY; NULL if there is none. */
+struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages);
+
+/* File a block that the program or a cache has returned: used part dirty, unused address headroom clean. */
+void heap_bins_insert_idle(struct heap *heap, struct extent *extent);
+
+/* Lock-free: leave an extent for the next holder of the lock. EXTENT_ZERO in its flags says that it is clean. */
+void heap_bins_defer(struct heap *heap, struct extent *extent);
+void heap_bins_drain_deferred(struct heap *heap);
+
+#endif

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT */
+/* heap_purge.c: giving memory back to the kernel, and checking the heap. */
+#include "os/os.h"
+#include "pool/heap_bins.h"
+
+/* An extent is cut for a partial purge only if what remains is worth a system call of its own later. */
+#define PARTIAL_MIN_PAGES 64
+
+struct extent *heap_collect(struct heap *heap, size_t n_bytes)
+{
+    struct extent *list = NULL;
+    size_t collected = 0;
+    struct extent *extent;
+    while (collected < n_bytes && (extent = age_oldest(&heap->by_age))) {
+        heap_bins_unfile(heap, &heap->dirty, extent);
+        size_t want = pages_of(n_bytes - collected);
+        if (want < PARTIAL_MIN_PAGES) want = PARTIAL_MIN_PAGES;
+        if (extent->n_pages > want + PARTIAL_MIN_PAGES) {
+            /* Purge the upper part: low addresses are reused first. */
+            struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - want);
+            if (upper) {
+                age_insert_after(&heap->by_age, extent);
+                bin_push(&heap->dirty.head[extent->cls], extent);
+                heap->dirty.nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
+                extent->state = EXTENT_DIRTY;
+                heap->dirty_bytes += extent_bytes(extent);
+                extent = upper;
+            }
+        }
+        collected += extent_bytes(extent);
+        extent->next = list;
+        list = extent;
+    }
+    return list;
+}
+
+/* One extent; its VMA attributes are reset too if we or a move have changed them. */
+static bool purge_one(struct extent *extent)
+{
+    size_t bytes = extent_bytes(extent);
+    if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED))
+        return os_remap_fresh(extent->address, bytes) == 0 || os_purge(extent->address, bytes) == 0;
+    return os_purge(extent->address, bytes) == 0;
+}
+
+size_t heap_purge_list(struct heap *heap, struct extent *list)
+{
+    size_t purged = 0;
+    uint64_t n_purges = 0;
+    size_t unpinned = 0;
+    for (struct extent *e = list; e; e = e->next) {
+        if (e->flags & EXTENT_PINNED) unpinned += extent_bytes(e);
+        if (purge_one(e)) {
+            purged += extent_bytes(e);
+            n_purges++;
+            e->flags = EXTENT_ZERO;
+        } else {
+            e->flags = 0;
+        }
+        e->used_pages = e->n_pages;
+    }
+    if (!list) return 0;
+    bool locked = lock_acquire(&heap->lock);
+    while (list) {
+        struct extent *next = list->next;
+        if (locked)
+            heap_bins_insert_idle(heap, list);
+        else
+            heap_bins_defer(heap, list);
+        list = next;
+    }
+    if (locked) {
+        heap->counters.n_purges += n_purges;
+        heap->counters.bytes_purged += purged;
+        lock_release(&heap->lock);
+    }
+    if (unpinned) __atomic_fetch_sub(&heap->counters.bytes_pinned, unpinned, __ATOMIC_RELAXED);
+    return purged;
+}
+
+size_t heap_trim(struct heap *heap, size_t keep_bytes)
+{
+    if (!lock_acquire(&heap->lock)) return 0;
+    heap_bins_drain_deferred(heap);
+    struct extent *list = NULL;
+    if (heap->dirty_bytes > keep_bytes) list = heap_collect(heap, heap->dirty_bytes - keep_bytes);
+    lock_release(&heap->lock);
+    return heap_purge_list(heap, list);
+}
+
+void heap_release_top(struct heap *heap)
+{
+    if (!lock_acquire(&heap->lock)) return;
+    struct extent *top = NULL;
+    if (heap->frontier > heap->space.base)
+        top = space_lookup(&heap->space, (void *)(heap->frontier - 1));
+    if (top && top->state == EXTENT_CLEAN && (uintptr_t)extent_end(top) == heap->frontier) {
+        heap_bins_unfile(heap, &heap->clean, top);
+        void *start = top->address;
+        size_t bytes = extent_bytes(top);
+        /* Unmapped under the lock, the one exception to the rule: another thread must not map the range anew before
+         * it is gone. This path runs only when the process is out of address space. */
+        if (os_unmap(start, bytes) == 0) {
+            space_set_page(&heap->space, start, 0);
+            space_set_page(&heap->space, (char *)start + bytes - 1, 0);
+            heap->frontier = (uintptr_t)start;
+            heap_bins_drop_extent(heap, top);
+        } else {
+            heap_bins_file(heap, &heap->clean, top);
+        }
+    }
+    lock_release(&heap->lock);
+}
+
+const char *heap_check(struct heap *heap)
+{
+    const char *broken = NULL;
+    if (!lock_acquire(&heap->lock)) return "heap lock is held";
+    heap_bins_drain_deferred(heap);
+    struct space *space = &heap->space;
+    size_t dirty = 0, active = 0;
+    uint8_t before = EXTENT_UNUSED;
+    for (uintptr_t at = space->base; at < heap->frontier && !broken;) {
+        struct extent *e = space_lookup(space, (void *)at);
+        if (!e->address) { /* a claim whose mapping failed */
+            at += PAGE_BYTES;
+            before = EXTENT_UNUSED;
+            continue;
+        }
+        if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
+        else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
+        else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
+        else if (e->state == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN))
+            broken = "idle neighbours not merged";
+        else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address &&
+                 e->n_pages > 2)
+            broken = "interior page entered";
+        if (e->state == EXTENT_DIRTY) dirty += extent_bytes(e);
+        if (e->state == EXTENT_LIVE || e->state == EXTENT_CACHED) active += extent_active_bytes(e);
+        before = e->state;
+        at += extent_bytes(e);
+    }
+    if (!broken && dirty != heap->dirty_bytes) broken = "dirty bytes miscounted";
+    if (!broken && active > heap->active_bytes) broken = "active bytes miscounted";
+    size_t aged = 0;
+    for (struct extent *e = heap->by_age.newer; e != &heap->by_age; e = e->newer)
+        aged += extent_bytes(e);
+    if (!broken && aged != dirty) broken = "age list does not hold the dirty extents";
+    for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
+        for (int kind = 0; kind < 2 && !broken; kind++) {
+            struct bins *bins = kind ? &heap->clean : &heap->dirty;
+            bool marked = bins->nonempty[cls / 64] >> (cls % 64) & 1;
+            if (marked != (bins->head[cls] != NULL)) broken = "bin bitmap wrong";
+            for (struct extent *e = bins->head[cls]; e && !broken; e = e->next)
+                if (e->cls != cls || e->state != (kind ? EXTENT_CLEAN : EXTENT_DIRTY)) broken = "extent in wrong bin";
+        }
+    lock_release(&heap->lock);
+    return broken;
+}

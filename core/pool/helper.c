@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* helper.c: the background thread. See helper.h. */
+#include "pool/helper.h"
+
+#include "os/os.h"
+#include "pool/decay.h"
+
+static _Atomic(struct pool *) pools[HELPER_POOLS_MAX];
+static _Atomic(struct pool *) visiting;
+static _Atomic int state; /* 0 none, 1 running or being started */
+static bool forbidden;
+static bool forbidden_in_children;
+static uint32_t never_woken;
+
+bool helper_add_pool(struct pool *pool)
+{
+    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+        struct pool *none = NULL;
+        if (atomic_compare_exchange_strong(&pools[i], &none, pool)) return true;
+    }
+    return false;
+}
+
+void helper_remove_pool(struct pool *pool)
+{
+    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+        struct pool *expected = pool;
+        atomic_compare_exchange_strong(&pools[i], &expected, NULL);
+    }
+    while (atomic_load(&visiting) == pool)
+        os_yield();
+}
+
+void helper_for_each_pool(void (*visit)(struct pool *))
+{
+    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+        struct pool *pool = atomic_load(&pools[i]);
+        if (pool) visit(pool);
+    }
+}
+
+/* One round over one pool: returns how long it can be left alone. */
+static unsigned care_for(struct pool *pool, bool look_at_caches)
+{
+    uint32_t now = os_clock_ms();
+    if (look_at_caches) pool_drain_caches(pool, true);
+    unsigned wait = decay_tick(&pool->heap, now);
+    return wait ? wait : HELPER_POLL_MS;
+}
+
+static void *run(void *ignored)
+{
+    (void)ignored;
+    /* The files this reads may be out of reach for the program's own threads (seccomp); it cannot be for this one. */
+    size_t limit = os_read_cgroup_limit();
+    uint32_t last_look = os_clock_ms();
+    for (;;) {
+        unsigned wait = HELPER_POLL_MS;
+        bool look = os_clock_ms() - last_look >= DECAY_GRACE_MS;
+        if (look) last_look = os_clock_ms();
+        for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+            struct pool *pool = atomic_load(&pools[i]);
+            if (!pool) continue;
+            atomic_store(&visiting, pool);
+            if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
+                pool->heap.limit_bytes = limit;
+                unsigned pool_wait = care_for(pool, look);
+                if (pool_wait < wait) wait = pool_wait;
+            }
+            atomic_store(&visiting, NULL);
+        }
+        os_sleep_on(&never_woken, 0, wait);
+    }
+    return NULL;
+}
+
+void helper_allow(bool allowed) { forbidden = !allowed; }
+
+void helper_forbid_in_children(void) { forbidden_in_children = true; }
+
+bool helper_runs(void) { return atomic_load_explicit(&state, memory_order_relaxed) != 0; }
+
+void helper_fork_child(void)
+{
+    atomic_store(&state, 0);
+    atomic_store(&visiting, NULL);
+    if (forbidden_in_children) forbidden = true;
+}
+
+void helper_start(void)
+{
+    int none = 0;
+    if (forbidden || !atomic_compare_exchange_strong(&state, &none, 1)) return;
+    /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
+    if (os_thread_start(run, NULL)) {
+        forbidden = true;
+        atomic_store(&state, 0);
+    }
+}
+
+void helper_poke(struct pool *pool)
+{
+    if (likely(helper_runs()) || forbidden || !pool->heap.decay_ms) return;
+    if (pool->heap.active_bytes + pool->heap.dirty_bytes < HELPER_START_BYTES) return;
+    helper_start();
+}

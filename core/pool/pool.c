@@ -1,0 +1,331 @@
+/* SPDX-License-Identifier: MIT */
+/* pool.c: the slow paths of a pool. See pool.h for the levels. */
+#include "pool/pool.h"
+
+#include "os/os.h"
+#include "pool/decay.h"
+#include "pool/fork.h"
+#include "pool/heap_bins.h"
+#include "pool/helper.h"
+#include "pool/zero.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Blocks moved from a shard to a thread cache at once. */
+#define REFILL_BATCH 4
+/* Not more often than this are other threads' caches searched before untouched memory is taken. */
+#define RECLAIM_INTERVAL_MS 50
+#define RECLAIM_MIN_PAGES (MIB >> PAGE_SHIFT)
+
+int pool_init(struct pool *pool, const struct pool_setup *setup)
+{
+    int error = heap_init(&pool->heap, setup->span_max, setup->reserved);
+    if (error) return error;
+    unsigned n_shards = setup->n_shards ? setup->n_shards : os_cpu_count();
+    if (n_shards > SHARDS_MAX) n_shards = SHARDS_MAX;
+    n_shards = round_up_pow2(n_shards);
+    void *memory = NULL;
+    error = os_map(align_up(n_shards * sizeof(struct shard), PAGE_BYTES), &memory);
+    if (error) {
+        space_destroy(&pool->heap.space);
+        return error;
+    }
+    pool->shards = memory;
+    pool->n_shards = n_shards;
+    for (unsigned i = 0; i < n_shards; i++)
+        shard_init(&pool->shards[i], setup->eviction, setup->shard_limit_bytes / n_shards);
+    size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
+    pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
+    pool->tcache_depth = setup->tcache_depth;
+    pool->tcache_limit_bytes = setup->tcache_limit_bytes;
+    pool->min_size_bytes = setup->min_size_bytes;
+    pool->max_pages = min_size(setup->max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
+    pool->huge = setup->huge;
+    pool->heap.retain_bytes = setup->retain_bytes;
+    pool->heap.retain_max_bytes = setup->retain_max_bytes;
+    pool->heap.decay_ms = setup->decay_ms;
+    pool->heap.pinned = setup->pinned;
+    fork_setup();
+    __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);
+    return 0;
+}
+
+void pool_finish(struct pool *pool)
+{
+    pool->ready = false;
+    tcache_forget_pool(pool);
+    os_unmap(pool->shards, align_up(pool->n_shards * sizeof(struct shard), PAGE_BYTES));
+    space_destroy(&pool->heap.space);
+}
+
+/* A list of blocks of one class, fresh from a shard: the first is for the caller, the rest for the cache. */
+static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct extent *list)
+{
+    struct extent *first = list;
+    list = list->next;
+    while (list) {
+        struct extent *next = list->next;
+        list->state = EXTENT_LIVE;
+        if (!tcache || !pool_put_cached(tcache, list)) {
+            list->state = EXTENT_CACHED;
+            heap_free(&pool->heap, list);
+        }
+        list = next;
+    }
+    return first;
+}
+
+static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, unsigned cls)
+{
+    bool stolen;
+    struct extent *list = shard_take(pool, cls, tcache && cls < TCACHE_BIG_CLASS ? REFILL_BATCH : 1, &stolen);
+    if (!list) return NULL;
+    if (tcache) {
+        tcache->n_shard_hits++;
+        tcache->n_steals += stolen;
+    }
+    return keep_rest(pool, tcache, list);
+}
+
+/* A big block was wanted and the slot holds another size: let it merge with its neighbours before searching. */
+static void flush_big(struct pool *pool, struct tcache *tcache)
+{
+    if (!tcache->big || !tcache_enter(tcache)) return;
+    struct extent *extent = tcache->big;
+    tcache->big = NULL;
+    tcache_leave(tcache);
+    if (extent) heap_free(&pool->heap, extent);
+}
+
+/* Untouched memory is about to be taken: is there idle memory with threads that sleep? */
+static void maybe_reclaim(struct pool *pool, size_t n_pages)
+{
+    if (n_pages < RECLAIM_MIN_PAGES || pool->heap.dirty_bytes >= n_pages << PAGE_SHIFT) return;
+    struct tcache *caches = tcache_registered();
+    if (!caches || !caches->next_registered) return;
+    uint32_t now = os_clock_ms();
+    uint32_t last = __atomic_load_n(&pool->last_reclaim_ms, __ATOMIC_RELAXED);
+    if (now - last < RECLAIM_INTERVAL_MS) return;
+    __atomic_store_n(&pool->last_reclaim_ms, now, __ATOMIC_RELAXED);
+    tcache_reclaim(pool, true);
+}
+
+struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero)
+{
+    if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
+    if (unlikely(fork_detected())) fork_child(pool);
+    if (unlikely(pool->retired)) return NULL;
+    tcache_tls.entered = 1;
+    struct tcache *tcache = tcache_get(pool);
+    struct extent *extent = NULL;
+    if (tcache)
+        tcache->n_slow_gets++;
+    else
+        atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
+    if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
+    if (!extent) {
+        if (tcache && cls >= TCACHE_BIG_CLASS) flush_big(pool, tcache);
+        maybe_reclaim(pool, n_pages);
+        struct heap_request request = {
+            .n_pages = class_pages(cls),
+            .align_pages = align_pages,
+            .fresh_huge = zero_wants_huge(pool, n_pages, zero),
+        };
+        if (request.fresh_huge && align_pages < HUGE_BYTES >> PAGE_SHIFT)
+            request.align_pages = HUGE_BYTES >> PAGE_SHIFT;
+        extent = heap_alloc(&pool->heap, &request);
+        if (!extent && request.align_pages != align_pages) {
+            request.align_pages = align_pages;
+            extent = heap_alloc(&pool->heap, &request);
+        }
+        if (extent && (extent->flags & EXTENT_ZERO)) zero_mark_fresh(extent, zero);
+        if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
+    }
+    if (extent) extent->state = EXTENT_LIVE;
+    tcache_tls.entered = 0;
+    helper_poke(pool);
+    return extent;
+}
+
+/* Make room in the bin of a class and in the cache; what leaves goes to the shards. */
+static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t bytes)
+{
+    struct extent *list = NULL;
+    struct tcache_bin *bin = &tcache->bins[cls];
+    if (bin->n >= tcache->depth) {
+        /* The lower half of the stack has been idle longest. */
+        uint32_t keep = tcache->depth / 2;
+        struct extent **link = &bin->head;
+        for (uint32_t i = 0; i < keep; i++)
+            link = &(*link)->next;
+        list = *link;
+        *link = NULL;
+        for (struct extent *e = list; e; e = e->next)
+            tcache->bytes -= extent_bytes(e);
+        bin->n = keep;
+    }
+    if (tcache->bytes + bytes > tcache->limit_bytes) {
+        struct extent *big = tcache->big;
+        tcache->big = NULL;
+        struct extent *all = tcache_take_all(tcache);
+        tcache->big = big;
+        if (!all) return list;
+        struct extent *last = all;
+        while (last->next)
+            last = last->next;
+        last->next = list;
+        list = all;
+    }
+    return list;
+}
+
+static void put_into_cache(struct pool *pool, struct tcache *tcache, struct extent *extent)
+{
+    struct extent *list = NULL;
+    if (extent->cls >= TCACHE_BIG_CLASS) {
+        flush_big(pool, tcache);
+    } else if (tcache_enter(tcache)) {
+        list = make_room(tcache, extent->cls, extent_bytes(extent));
+        tcache_leave(tcache);
+    }
+    extent->state = EXTENT_LIVE;
+    bool kept = !(pool->prompt && extent->cls >= TCACHE_BIG_CLASS) && pool_put_cached(tcache, extent);
+    if (!kept) {
+        extent->state = EXTENT_CACHED;
+        extent->next = NULL;
+        tcache_return_list(pool, extent);
+    }
+    tcache_return_list(pool, list);
+}
+
+/* To the heap from outside a slow path. */
+static void heap_free_guarded(struct pool *pool, struct extent *extent)
+{
+    if (tcache_tls.entered) {
+        heap_bins_defer(&pool->heap, extent);
+        return;
+    }
+    tcache_tls.entered = 1;
+    heap_free(&pool->heap, extent);
+    tcache_tls.entered = 0;
+}
+
+void pool_put_slow(struct pool *pool, struct extent *extent)
+{
+    if (unlikely(fork_detected())) fork_child(pool);
+    bool headroom = extent->used_pages < extent->n_pages;
+    if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
+    extent->flags &= (uint8_t)~EXTENT_SPECIAL;
+    extent->state = EXTENT_CACHED;
+    if (unlikely(pool->retired)) return;
+    if (tcache_tls.entered) {
+        /* A signal handler inside a slow path of this thread, which may hold any lock. */
+        heap_bins_defer(&pool->heap, extent);
+        return;
+    }
+    tcache_tls.entered = 1;
+    struct tcache *tcache = tcache_get(pool);
+    if (tcache)
+        tcache->n_slow_puts++;
+    else
+        atomic_fetch_add_explicit(&pool->n_direct_puts, 1, memory_order_relaxed);
+    if (headroom || !tcache) {
+        extent->next = NULL;
+        if (headroom)
+            heap_free(&pool->heap, extent);
+        else
+            tcache_return_list(pool, extent);
+    } else {
+        put_into_cache(pool, tcache, extent);
+    }
+    tcache_tls.entered = 0;
+}
+
+void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignment, size_t n_pages)
+{
+    if (alignment <= PAGE_BYTES) return pool_get(pool, tcache, n_pages);
+    if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
+    unsigned cls = class_of_pages(n_pages);
+    struct extent *extent = tcache ? pool_get_cached(tcache, cls) : NULL;
+    if (extent) {
+        if ((uintptr_t)extent->address % alignment == 0) return extent->address;
+        /* The one on top of the stack is not aligned; to the heap with it, which can find one that is. */
+        extent->state = EXTENT_CACHED;
+        heap_free_guarded(pool, extent);
+    }
+    extent = pool_get_slow(pool, n_pages, cls, alignment >> PAGE_SHIFT, false);
+    return extent ? extent->address : NULL;
+}
+
+size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
+{
+    size_t n_ready = 0;
+    unsigned cls = class_of_pages(n_pages);
+    struct extent *list = NULL;
+    for (; n_ready < count; n_ready++) {
+        /* Straight from the heap: blocks idle already must not be counted twice. */
+        struct heap_request request = {.n_pages = class_pages(cls), .align_pages = 1};
+        if (n_pages > pool->max_pages || tcache_tls.entered) break;
+        tcache_tls.entered = 1;
+        struct extent *extent = heap_alloc(&pool->heap, &request);
+        tcache_tls.entered = 0;
+        if (!extent) break;
+        if ((extent->flags & EXTENT_ZERO) && os_populate(extent->address, extent_bytes(extent)))
+            for (size_t at = 0; at < extent_bytes(extent); at += PAGE_BYTES)
+                ((volatile char *)extent->address)[at] = 0;
+        extent->flags &= (uint8_t)~EXTENT_SPECIAL;
+        extent->state = EXTENT_CACHED;
+        extent->next = list;
+        list = extent;
+    }
+    tcache_tls.entered = 1;
+    tcache_return_list(pool, list);
+    tcache_tls.entered = 0;
+    return n_ready;
+}
+
+void pool_drain_caches(struct pool *pool, bool only_idle)
+{
+    uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
+    tcache_reclaim(pool, only_idle);
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        shard_flush(pool, &pool->shards[i], before, !only_idle);
+}
+
+size_t pool_trim(struct pool *pool, size_t keep_bytes)
+{
+    if (!pool->ready || pool->retired || tcache_tls.entered) return 0;
+    if (unlikely(fork_detected())) fork_child(pool);
+    struct tcache *tcache = tcache_find(pool);
+    tcache_tls.entered = 1;
+    if (tcache && tcache_enter(tcache)) {
+        struct extent *list = tcache_take_all(tcache);
+        tcache_leave(tcache);
+        tcache_return_list(pool, list);
+    }
+    pool_drain_caches(pool, false);
+    size_t bytes = heap_trim(&pool->heap, keep_bytes);
+    tcache_tls.entered = 0;
+    return bytes;
+}
+
+void pool_bad_pointer(struct pool *pool, const void *p)
+{
+    struct space *space = &pool->heap.space;
+    const char *page = (const char *)align_down((size_t)p, PAGE_BYTES);
+    struct extent *extent = space_lookup(space, page);
+    if (extent->address == p) fatal_pointer("double free", p);
+    /* An interior page: walk down to the extent that covers it. Slow, but these are the process's last words. */
+    while (!extent->address && (uintptr_t)page > space->base) {
+        page -= PAGE_BYTES;
+        extent = space_lookup(space, page);
+    }
+    bool covered = extent->address && (const char *)extent->address <= (const char *)p && (const char *)p < extent_end(extent);
+    if (covered && extent->state == EXTENT_LIVE) {
+        if ((uintptr_t)p % PAGE_BYTES) fatal_pointer("free of a misaligned pointer", p);
+        fatal_pointer("free of an interior pointer", p);
+    }
+    if (covered && (uintptr_t)p % PAGE_BYTES == 0) fatal_pointer("double free", p);
+    fatal_pointer("free of an invalid pointer", p);
+}

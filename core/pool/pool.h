@@ -1,0 +1,181 @@
+/* SPDX-License-Identifier: MIT */
+/* pool.h: a pool: thread caches over shards over an extent heap, and the fast paths through them.
+ *
+ *   get   thread cache -> own shard -> other shards -> dirty extents -> (budget) -> clean extents -> frontier
+ *   put   thread cache -> shard -> extent heap -> (decay, budget) -> kernel
+ *
+ * The fast paths are here, inline, so that the preload library can put them into malloc and free themselves.
+ * Everything that happens rarely is in pool.c (slow paths), resize.c, zero.c, helper.c and fork.c.
+ */
+#ifndef ZP_POOL_POOL_H
+#define ZP_POOL_POOL_H
+
+#include "base/fatal.h"
+#include "pool/heap.h"
+#include "pool/shard.h"
+#include "pool/tcache.h"
+
+/* What is learned about one power of two of block sizes; see zero.h. Plain relaxed fields: a lost update is harmless. */
+struct learned {
+    _Atomic int8_t filled;        /* malloc'ed fresh blocks: > 0 they are filled, < 0 they are touched sparsely */
+    _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
+    _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
+};
+#define N_LEARNED 40
+
+struct pool {
+    struct heap heap;
+    struct shard *shards;
+    unsigned n_shards;            /* power of two */
+    unsigned shard_end_class;     /* classes below this pass through the shards */
+    unsigned tcache_depth;
+    size_t tcache_limit_bytes;
+    size_t min_size_bytes;
+    size_t max_pages;             /* larger requests are refused */
+    unsigned huge;                /* enum switch_value */
+    bool ready;
+    bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
+    bool prompt;                  /* no background thread possible: give big blocks back at once */
+    uint32_t last_reclaim_ms;
+    _Atomic uint64_t n_evictions_heap;
+    _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
+    struct learned learned[N_LEARNED];
+    _Atomic uint64_t class_shards[N_CLASSES];
+};
+
+/* How a pool is set up. */
+struct pool_setup {
+    size_t span_max;
+    bool reserved;
+    unsigned n_shards, tcache_depth;
+    size_t tcache_limit_bytes, shard_limit_bytes, shard_max_block_bytes;
+    size_t retain_bytes, retain_max_bytes, min_size_bytes, max_block_bytes;
+    unsigned decay_ms;
+    enum eviction eviction;
+    bool pinned;
+    unsigned huge;
+};
+
+/* Set up a zeroed struct pool. 0 or negative errno. */
+int pool_init(struct pool *pool, const struct pool_setup *setup);
+void pool_finish(struct pool *pool);
+
+/* --- slow paths --- */
+
+/* NULL if refused. */
+struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero);
+void pool_put_slow(struct pool *pool, struct extent *extent);
+
+/* Says what is wrong with a pointer that is not a live block, and aborts. */
+_Noreturn noinline_cold void pool_bad_pointer(struct pool *pool, const void *p);
+
+/* Empty caches, shards and the heap of idle memory, down to keep_bytes. Returns the bytes given back to the kernel. */
+size_t pool_trim(struct pool *pool, size_t keep_bytes);
+
+/* Idle blocks in caches and shards to the heap; with only_idle what has not been used since the last call. */
+void pool_drain_caches(struct pool *pool, bool only_idle);
+
+/* Put up to count touched idle blocks into the shards; returns how many. */
+size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count);
+
+/* A block aligned to alignment, a power of two; NULL if refused. */
+void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignment, size_t n_pages);
+
+/* Statistics and checks (stats.c). */
+struct zp_stats;
+void pool_stats(struct pool *pool, struct zp_stats *stats);
+size_t tcache_count_blocks(struct pool *pool);
+const char *pool_check(struct pool *pool);
+
+/* --- fast paths --- */
+
+/* Flags that send a returned block through the slow path, where they are cleared. */
+#define EXTENT_SPECIAL (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC)
+
+/* The live extent of an owned pointer; aborts with a clear message if there is none. */
+static inline struct extent *pool_live_extent(struct pool *pool, const void *p)
+{
+    struct extent *extent = space_lookup(&pool->heap.space, p);
+    if (unlikely(extent->address != p || extent->state != EXTENT_LIVE)) pool_bad_pointer(pool, p);
+    return extent;
+}
+
+/* Take a block of this class from a thread cache, or NULL. */
+static inline struct extent *pool_get_cached(struct tcache *tcache, unsigned cls)
+{
+    struct extent *extent;
+    if (!tcache_enter(tcache)) return NULL;
+    if (likely(cls < TCACHE_BIG_CLASS)) {
+        struct tcache_bin *bin = &tcache->bins[cls];
+        extent = bin->head;
+        if (likely(extent)) {
+            bin->head = extent->next;
+            bin->n--;
+            bin->n_hits++;
+            tcache->bytes -= extent_bytes(extent);
+            extent->state = EXTENT_LIVE;
+        }
+    } else {
+        extent = tcache->big;
+        if (likely(extent && extent->cls == cls)) {
+            tcache->big = NULL;
+            tcache->bins[cls].n_hits++;
+            extent->state = EXTENT_LIVE;
+        } else {
+            extent = NULL;
+        }
+    }
+    tcache_leave(tcache);
+    return extent;
+}
+
+/* Put a live block into a thread cache; false if it has no room. */
+static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
+{
+    bool kept = false;
+    if (!tcache_enter(tcache)) return false;
+    unsigned cls = extent->cls;
+    if (likely(cls < TCACHE_BIG_CLASS)) {
+        struct tcache_bin *bin = &tcache->bins[cls];
+        size_t bytes = tcache->bytes + extent_bytes(extent);
+        if (likely(bin->n < tcache->depth && bytes <= tcache->limit_bytes)) {
+            extent->state = EXTENT_CACHED;
+            extent->next = bin->head;
+            bin->head = extent;
+            bin->n++;
+            tcache->bytes = bytes;
+            tcache->nonempty[cls / 64] |= (uint64_t)1 << (cls % 64);
+            kept = true;
+        }
+    } else if (likely(!tcache->big)) {
+        extent->state = EXTENT_CACHED;
+        tcache->big = extent;
+        kept = true;
+    }
+    tcache_leave(tcache);
+    return kept;
+}
+
+/* Get a block of n_pages, 1 <= n_pages; NULL if the pool refuses. tcache may be NULL. */
+static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_pages)
+{
+    if (unlikely(n_pages > CLASS_MAX_PAGES)) return NULL;
+    unsigned cls = class_of_pages(n_pages);
+    if (likely(tcache != NULL)) {
+        struct extent *extent = pool_get_cached(tcache, cls);
+        if (likely(extent)) return extent->address;
+    }
+    struct extent *extent = pool_get_slow(pool, n_pages, cls, 1, false);
+    return extent ? extent->address : NULL;
+}
+
+/* Return a block; p must be owned by the pool's space. */
+static inline void pool_put(struct pool *pool, struct tcache *tcache, void *p)
+{
+    struct extent *extent = pool_live_extent(pool, p);
+    if (likely(tcache != NULL && !(extent->flags & EXTENT_SPECIAL)) && likely(pool_put_cached(tcache, extent)))
+        return;
+    pool_put_slow(pool, extent);
+}
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT */
+/* resize.c: growing and shrinking blocks. See resize.h. */
+#include "pool/resize.h"
+
+#include "pool/fork.h"
+
+#include <string.h>
+
+/* Below this, copying into warm memory beats moving page tables and faulting in the new part. */
+#define MOVE_MIN_PAGES (512 * KIB >> PAGE_SHIFT)
+/* A moved block gets this many times its size as address space behind it, up to a bound. Addresses are free. */
+#define HEADROOM_FACTOR 3
+#define HEADROOM_MAX_PAGES (4 * GIB >> PAGE_SHIFT)
+/* Each moved block is a VMA of its own until it is purged; of 65530 a process may have, we take at most this many. */
+#define MOVED_MAX 4096
+/* A block gives its tail back when that is worth an operation on the heap: an eighth, and 16 KiB. */
+#define SHRINK_SHIFT 3
+#define SHRINK_MIN_PAGES 4
+
+bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
+{
+    size_t n_pages = n_bytes ? pages_of(n_bytes) : 1;
+    if (n_pages > pool->max_pages) return false;
+    size_t used = extent->used_pages, wanted = class_pages(class_of_pages(n_pages));
+    if (n_pages <= used) {
+        if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES && !pool->retired &&
+            !tcache_tls.entered) {
+            tcache_tls.entered = 1;
+            heap_shrink(&pool->heap, extent, wanted);
+            tcache_tls.entered = 0;
+        }
+        return true;
+    }
+    if (unlikely(fork_detected())) fork_child(pool);
+    if (pool->retired || tcache_tls.entered) return false;
+    tcache_tls.entered = 1;
+    bool grown = heap_extend(&pool->heap, extent, wanted);
+    tcache_tls.entered = 0;
+    if (grown) extent->flags |= EXTENT_GREW;
+    return grown;
+}
+
+void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes)
+{
+    size_t n_pages = pages_of(n_bytes), used = extent->used_pages;
+    if (n_pages > pool->max_pages || !pool->ready) return NULL;
+    bool by_tables = used >= MOVE_MIN_PAGES && !pool->retired && !tcache_tls.entered &&
+                     !pool->heap.pinned && pool->heap.counters.n_moved_blocks < MOVED_MAX;
+    if (by_tables) {
+        size_t wanted = class_pages(class_of_pages(n_pages));
+        struct heap_request request = {
+            .n_pages = wanted,
+            .align_pages = 1,
+            .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
+        };
+        tcache_tls.entered = 1;
+        struct extent *larger = heap_alloc(&pool->heap, &request);
+        bool moved = false;
+        if (larger) {
+            larger->state = EXTENT_LIVE;
+            moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
+            if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
+            larger->flags = (uint8_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
+            if (moved) extent->flags |= EXTENT_ZERO; /* its pages are gone */
+            extent->state = EXTENT_CACHED;
+            heap_free(&pool->heap, extent);
+        }
+        tcache_tls.entered = 0;
+        if (larger) return larger->address;
+    }
+    void *larger = pool_get(pool, tcache, n_pages);
+    if (!larger) return NULL;
+    memcpy(larger, extent->address, min_size(used << PAGE_SHIFT, n_bytes));
+    pool_put(pool, tcache, extent->address);
+    return larger;
+}

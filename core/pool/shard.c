@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: MIT */
+/* shard.c: the shared middle level. See shard.h. */
+#include "pool/shard.h"
+
+#include "os/os.h"
+#include "pool/pool.h"
+
+void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes)
+{
+    shard->lock.rank = LOCK_RANK_SHARD;
+    shard->limit_bytes = limit_bytes;
+    policy_init(&shard->policy, eviction);
+}
+
+static unsigned index_of(const struct pool *pool, const struct shard *shard)
+{
+    return (unsigned)(shard - pool->shards);
+}
+
+static void set_class_bit(struct pool *pool, const struct shard *shard, unsigned cls)
+{
+    atomic_fetch_or_explicit(&pool->class_shards[cls], (uint64_t)1 << index_of(pool, shard), memory_order_relaxed);
+}
+
+static void clear_class_bit(struct pool *pool, const struct shard *shard, unsigned cls)
+{
+    atomic_fetch_and_explicit(&pool->class_shards[cls], ~((uint64_t)1 << index_of(pool, shard)),
+                              memory_order_relaxed);
+}
+
+static void link(struct pool *pool, struct shard *shard, struct extent *extent)
+{
+    if (!shard->bins[extent->cls]) set_class_bit(pool, shard, extent->cls);
+    bin_push(&shard->bins[extent->cls], extent);
+    shard->bytes += extent_bytes(extent);
+    shard->n_blocks++;
+}
+
+static void unlink_block(struct pool *pool, struct shard *shard, struct extent *extent)
+{
+    bin_remove(&shard->bins[extent->cls], extent);
+    if (!shard->bins[extent->cls]) clear_class_bit(pool, shard, extent->cls);
+    shard->bytes -= extent_bytes(extent);
+    shard->n_blocks--;
+}
+
+static void free_list_to_heap(struct pool *pool, struct extent *list)
+{
+    while (list) {
+        struct extent *next = list->next;
+        heap_free(&pool->heap, list);
+        list = next;
+    }
+}
+
+void shard_put_list(struct pool *pool, struct extent *list)
+{
+    struct shard *shard = &pool->shards[os_cpu_current() & (pool->n_shards - 1)];
+    if (!lock_acquire(&shard->lock)) {
+        free_list_to_heap(pool, list);
+        return;
+    }
+    uint32_t now = os_clock_ms();
+    struct extent *evicted = NULL;
+    while (list) {
+        struct extent *extent = list;
+        list = list->next;
+        extent->last_use_ms = now;
+        link(pool, shard, extent);
+        policy_insert(&shard->policy, extent, shard->limit_bytes);
+    }
+    while (shard->bytes > shard->limit_bytes) {
+        struct extent *victim = policy_victim(&shard->policy, shard->limit_bytes);
+        if (!victim) break;
+        policy_evict(&shard->policy, victim, shard->limit_bytes);
+        unlink_block(pool, shard, victim);
+        shard->n_evictions++;
+        victim->next = evicted;
+        evicted = victim;
+    }
+    lock_release(&shard->lock);
+    free_list_to_heap(pool, evicted);
+}
+
+static struct extent *take_from(struct pool *pool, struct shard *shard, unsigned cls, unsigned n_wanted)
+{
+    if (!lock_acquire(&shard->lock)) return NULL;
+    struct extent *list = NULL;
+    while (n_wanted-- && shard->bins[cls]) {
+        struct extent *extent = shard->bins[cls];
+        unlink_block(pool, shard, extent);
+        policy_remove(&shard->policy, extent, true);
+        extent->next = list;
+        list = extent;
+    }
+    if (!list) policy_miss(&shard->policy, cls, shard->limit_bytes);
+    lock_release(&shard->lock);
+    return list;
+}
+
+struct extent *shard_take(struct pool *pool, unsigned cls, unsigned n_wanted, bool *stolen)
+{
+    unsigned own = os_cpu_current() & (pool->n_shards - 1);
+    uint64_t holders = atomic_load_explicit(&pool->class_shards[cls], memory_order_relaxed);
+    *stolen = false;
+    /* CLOCK-Pro must hear of misses; LIFO need not take the lock for nothing. */
+    if (holders >> own & 1 || pool->shards[own].policy.kind == EVICT_CLOCKPRO) {
+        struct extent *list = take_from(pool, &pool->shards[own], cls, n_wanted);
+        if (list) return list;
+    }
+    holders &= ~((uint64_t)1 << own);
+    while (holders) {
+        unsigned other = (unsigned)__builtin_ctzll(holders);
+        holders &= holders - 1;
+        struct extent *list = take_from(pool, &pool->shards[other], cls, 1);
+        if (list) {
+            *stolen = true;
+            return list;
+        }
+    }
+    return NULL;
+}
+
+void shard_flush(struct pool *pool, struct shard *shard, uint32_t before_ms, bool everything)
+{
+    if (!lock_acquire(&shard->lock)) return;
+    struct extent *list = NULL;
+    struct extent *extent;
+    while ((extent = policy_oldest(&shard->policy))) {
+        if (!everything && (int32_t)(extent->last_use_ms - before_ms) > 0) break;
+        policy_remove(&shard->policy, extent, false);
+        unlink_block(pool, shard, extent);
+        extent->next = list;
+        list = extent;
+    }
+    lock_release(&shard->lock);
+    free_list_to_heap(pool, list);
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: MIT */
+/* shard.h: the shared middle level: idle blocks by size class, one shard per CPU (to a power of two).
+ *
+ * Between a thread cache and the heap; blocks pass between threads here in batches without merging and splitting.
+ * Each shard has one lock, its own limit and its own eviction policy. For every class a word in the pool has one bit per
+ * shard that holds blocks of it, so a miss finds another shard with that class in O(1) before fresh pages are taken.
+ *
+ *   operation        lock            may fail
+ *   put              own shard       yes (lock): the caller returns the block to the heap
+ *   take             one shard       yes (lock, empty)
+ *   evicted blocks go to the heap after the shard's lock is released
+ */
+#ifndef ZP_POOL_SHARD_H
+#define ZP_POOL_SHARD_H
+
+#include "base/lock.h"
+#include "pool/policy.h"
+
+#define SHARDS_MAX 64
+
+struct pool;
+
+struct shard {
+    struct lock lock;
+    size_t bytes, n_blocks;
+    size_t limit_bytes;
+    uint64_t n_evictions;
+    struct policy policy;
+    struct extent *bins[N_CLASSES];
+} __attribute__((aligned(CACHE_LINE)));
+
+void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes);
+
+/* Put a list of n CACHED extents (linked by next) into the calling CPU's shard. */
+void shard_put_list(struct pool *pool, struct extent *list);
+
+/* Take up to n_wanted blocks of a class, from this CPU's shard, else from any other; the list is linked by next.
+ * *stolen says that it came from another CPU's shard. NULL if there is none. */
+struct extent *shard_take(struct pool *pool, unsigned cls, unsigned n_wanted, bool *stolen);
+
+/* Return blocks idle since before the given time to the heap, all of them if everything is set. */
+void shard_flush(struct pool *pool, struct shard *shard, uint32_t before_ms, bool everything);
+
+#endif

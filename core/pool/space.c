@@ -1,0 +1,80 @@
+/* SPDX-License-Identifier: MIT */
+/* space.c: finding and mapping the pool's address range. */
+#include "pool/space.h"
+
+#include "os/os.h"
+
+#include <errno.h>
+
+/* Open spaces lie between 4 and 28 TiB: above everything that runtimes claim by hint (Go at 0.75 TiB), below where
+ * the kernel places libraries, stacks and position-independent programs (85 TiB and up). */
+#define OPEN_LOW ((uintptr_t)4 << 40)
+#define OPEN_HIGH ((uintptr_t)28 << 40)
+#define OPEN_TRIES 8
+
+struct layout {
+    size_t extents_bytes, map_bytes, total_bytes;
+};
+
+/* One descriptor per two pages is enough for blocks of one page separated by free ones. */
+static struct layout plan(size_t span_max)
+{
+    struct layout layout;
+    size_t n_pages = span_max >> PAGE_SHIFT;
+    layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
+    layout.map_bytes = align_up(n_pages * sizeof(uint32_t), HUGE_BYTES);
+    layout.total_bytes = layout.extents_bytes + layout.map_bytes + span_max;
+    return layout;
+}
+
+static void place(struct space *space, uintptr_t bottom, struct layout layout)
+{
+    space->extents = (struct extent *)bottom;
+    space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes);
+    space->base = bottom + layout.extents_bytes + layout.map_bytes;
+}
+
+int space_init(struct space *space, size_t span_max, bool reserved)
+{
+    struct layout layout = plan(span_max);
+    space->span_max = span_max;
+    space->reserved = reserved;
+    space->n_extents_max = (uint32_t)min_size(layout.extents_bytes / sizeof(struct extent), UINT32_MAX);
+    int error = -ENOMEM;
+    if (reserved) {
+        space->reservation_bytes = layout.total_bytes + HUGE_BYTES;
+        error = os_reserve(space->reservation_bytes, &space->reservation);
+        if (error) return error;
+        place(space, align_up((uintptr_t)space->reservation, HUGE_BYTES), layout);
+        error = space_map(space, (void *)space->page_map, layout.map_bytes);
+        if (error) space_destroy(space);
+        return error;
+    }
+    for (int attempt = 0; attempt < OPEN_TRIES; attempt++) {
+        uintptr_t room = OPEN_HIGH - OPEN_LOW - layout.total_bytes;
+        place(space, OPEN_LOW + align_down(os_random() % room, HUGE_BYTES), layout);
+        error = space_map(space, (void *)space->page_map, layout.map_bytes);
+        if (!error) return 0;
+    }
+    return error;
+}
+
+void space_destroy(struct space *space)
+{
+    if (space->reserved) {
+        os_unmap(space->reservation, space->reservation_bytes);
+    } else {
+        struct layout layout = plan(space->span_max);
+        os_unmap(space->extents, layout.total_bytes);
+    }
+}
+
+int space_map(struct space *space, void *address, size_t length)
+{
+    return space->reserved ? os_remap_fresh(address, length) : os_map_at(address, length);
+}
+
+int space_map_extents(struct space *space, uint32_t first, uint32_t count)
+{
+    return space_map(space, space->extents + first, (size_t)count * sizeof(struct extent));
+}

@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: MIT */
+/* stats.c: sums of the counters that each level keeps for itself, and the check of a whole pool.
+ *
+ * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing; a sum taken while
+ * others work may mix moments, which is all that is promised. */
+#include "pool/pool.h"
+#include "zeropool.h"
+
+#include <string.h>
+
+#define READ(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+
+size_t tcache_count_blocks(struct pool *pool)
+{
+    size_t n = 0;
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (READ(tcache->pool) != pool) continue;
+        n += READ(tcache->big) != NULL;
+        for (unsigned cls = 0; cls < N_CLASSES; cls++)
+            n += READ(tcache->bins[cls].n);
+    }
+    return n;
+}
+
+static void add_tcache(const struct tcache *tcache, zp_stats *stats)
+{
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        stats->n_tcache_hits += READ(tcache->bins[cls].n_hits);
+    stats->n_shard_hits += READ(tcache->n_shard_hits);
+    stats->n_steals += READ(tcache->n_steals);
+    stats->n_gets += READ(tcache->n_slow_gets);
+    struct extent *big = READ(tcache->big);
+    stats->bytes_cached += READ(tcache->bytes) + (big ? extent_bytes(big) : 0);
+}
+
+void pool_stats(struct pool *pool, zp_stats *stats)
+{
+    memset(stats, 0, sizeof *stats);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        if (READ(tcache->pool) == pool) add_tcache(tcache, stats);
+    stats->n_gets += stats->n_tcache_hits + READ(pool->n_direct_gets);
+    for (unsigned i = 0; i < pool->n_shards; i++) {
+        stats->bytes_cached += READ(pool->shards[i].bytes);
+        stats->n_evictions += READ(pool->shards[i].n_evictions);
+    }
+    const struct heap *heap = &pool->heap;
+    stats->n_heap_dirty = READ(heap->counters.n_dirty_hits);
+    stats->n_heap_fresh = READ(heap->counters.n_fresh);
+    stats->n_refused = READ(heap->counters.n_refused);
+    stats->n_purges = READ(heap->counters.n_purges);
+    stats->bytes_purged = READ(heap->counters.bytes_purged);
+    stats->bytes_fresh = READ(heap->counters.bytes_fresh);
+    size_t active = READ(heap->active_bytes);
+    stats->bytes_live = active > stats->bytes_cached ? active - stats->bytes_cached : 0;
+    stats->n_puts = 0;
+    stats->bytes_dirty = READ(heap->dirty_bytes);
+    stats->bytes_mapped = READ(heap->frontier) - heap->space.base;
+    stats->bytes_live_peak = READ(heap->counters.active_peak);
+    stats->bytes_pinned = READ(heap->counters.bytes_pinned);
+    stats->n_pin_failures = READ(heap->counters.n_pin_failures);
+}
+
+static const char *check_shard(struct shard *shard)
+{
+    if (!lock_acquire(&shard->lock)) return "shard lock is held";
+    const char *broken = NULL;
+    size_t bytes = 0, n = 0;
+    for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
+        for (struct extent *e = shard->bins[cls]; e && !broken; e = e->next) {
+            if (e->state != EXTENT_CACHED || e->cls != cls) broken = "wrong extent in a shard bin";
+            bytes += extent_bytes(e);
+            n++;
+        }
+    if (!broken && (bytes != shard->bytes || n != shard->n_blocks)) broken = "shard bytes miscounted";
+    if (!broken && shard->policy.hot_bytes + shard->policy.cold_bytes != bytes) broken = "policy bytes miscounted";
+    lock_release(&shard->lock);
+    return broken;
+}
+
+const char *pool_check(struct pool *pool)
+{
+    const char *broken = heap_check(&pool->heap);
+    for (unsigned i = 0; i < pool->n_shards && !broken; i++)
+        broken = check_shard(&pool->shards[i]);
+    return broken;
+}

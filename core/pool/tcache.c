@@ -1,0 +1,294 @@
+/* SPDX-License-Identifier: MIT */
+/* tcache.c: making, finding, emptying and reclaiming thread caches. See tcache.h for the protocol. */
+#include "pool/tcache.h"
+
+#include "os/os.h"
+#include "pool/pool.h"
+
+#include <errno.h>
+#include <pthread.h>
+
+__thread struct tcache_tls tcache_tls __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* The list grows only; a cache whose thread has exited is handed to the next thread. */
+static struct lock registry_lock = {.rank = LOCK_RANK_REGISTRY};
+static _Atomic(struct tcache *) registered;
+static struct tcache *free_caches;
+
+static pthread_key_t exit_key;
+static bool exit_key_valid;
+static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
+
+/* Caches reclaimed behind one membarrier. */
+#define RECLAIM_BATCH 64
+
+/* How often an exiting thread tries to enter a cache that a reclaimer has claimed. */
+#define EXIT_TRIES 1000
+
+struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered, memory_order_acquire); }
+
+static void thread_exits(void *ignored)
+{
+    (void)ignored;
+    int saved = errno;
+    struct tcache *tcache = tcache_tls.first;
+    tcache_tls.first = NULL;
+    while (tcache) {
+        struct tcache *next = tcache->next_of_thread;
+        /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. */
+        for (int i = 0; tcache->pool && i < EXIT_TRIES; i++) {
+            if (!tcache_enter(tcache)) {
+                os_yield();
+                continue;
+            }
+            struct extent *list = tcache_take_all(tcache);
+            tcache_leave(tcache);
+            tcache_return_list(tcache->pool, list);
+            break;
+        }
+        /* If the lock cannot be had the cache stays registered as owned and is reclaimed as idle; it is lost for reuse. */
+        if (lock_acquire(&registry_lock)) {
+            tcache->owned = false;
+            tcache->next_free = free_caches;
+            free_caches = tcache;
+            lock_release(&registry_lock);
+        }
+        tcache = next;
+    }
+    errno = saved;
+}
+
+void tcache_setup_process(void)
+{
+    static _Atomic int done;
+    if (atomic_exchange(&done, 1)) return;
+    exit_key_valid = pthread_key_create(&exit_key, thread_exits) == 0;
+}
+
+struct tcache *tcache_find(struct pool *pool)
+{
+    struct tcache **link = &tcache_tls.first;
+    for (struct tcache *tcache = *link; tcache; link = &tcache->next_of_thread, tcache = *link) {
+        if (tcache->pool != pool) continue;
+        *link = tcache->next_of_thread;
+        tcache->next_of_thread = tcache_tls.first;
+        tcache_tls.first = tcache;
+        return tcache;
+    }
+    return NULL;
+}
+
+static struct tcache *make(void)
+{
+    void *memory = NULL;
+    if (os_map(align_up(sizeof(struct tcache), PAGE_BYTES), &memory)) return NULL;
+    struct tcache *tcache = memory;
+    struct tcache *head = atomic_load_explicit(&registered, memory_order_relaxed);
+    do
+        tcache->next_registered = head;
+    while (!atomic_compare_exchange_weak_explicit(&registered, &head, tcache, memory_order_release,
+                                                  memory_order_relaxed));
+    return tcache;
+}
+
+/* A cache of this thread whose pool is gone, or one whose thread is gone, or a new one. */
+static struct tcache *obtain(void)
+{
+    for (struct tcache **link = &tcache_tls.first; *link; link = &(*link)->next_of_thread) {
+        if ((*link)->pool) continue;
+        struct tcache *tcache = *link;
+        *link = tcache->next_of_thread;
+        return tcache;
+    }
+    if (!lock_acquire(&registry_lock)) return NULL;
+    struct tcache *tcache = free_caches;
+    if (tcache) free_caches = tcache->next_free;
+    lock_release(&registry_lock);
+    return tcache ? tcache : make();
+}
+
+struct tcache *tcache_get(struct pool *pool)
+{
+    struct tcache *tcache = tcache_find(pool);
+    if (tcache || pool->tcache_depth == 0) return tcache;
+    tcache = obtain();
+    if (!tcache) return NULL;
+    /* Left behind by a thread that could not empty it on exit. */
+    if (tcache->pool && (tcache->big || tcache->bytes)) tcache_return_list(tcache->pool, tcache_take_all(tcache));
+    if (!lock_acquire(&registry_lock)) return NULL;
+    tcache->pool = pool;
+    tcache->depth = pool->tcache_depth;
+    tcache->limit_bytes = pool->tcache_limit_bytes;
+    tcache->owned = true;
+    lock_release(&registry_lock);
+    tcache->next_of_thread = tcache_tls.first;
+    tcache_tls.first = tcache;
+    /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at start-up. */
+    if (exit_key_valid) {
+        int saved = errno;
+        pthread_setspecific(exit_key, tcache);
+        errno = saved;
+    }
+    return tcache;
+}
+
+struct extent *tcache_take_all(struct tcache *tcache)
+{
+    struct extent *list = NULL;
+    for (size_t word = 0; word < sizeof tcache->nonempty / sizeof tcache->nonempty[0]; word++) {
+        uint64_t bits = tcache->nonempty[word];
+        tcache->nonempty[word] = 0;
+        for (; bits; bits &= bits - 1) {
+            struct tcache_bin *bin = &tcache->bins[word * 64 + (size_t)__builtin_ctzll(bits)];
+            while (bin->head) {
+                struct extent *extent = bin->head;
+                bin->head = extent->next;
+                extent->next = list;
+                list = extent;
+            }
+            bin->n = 0;
+        }
+    }
+    tcache->bytes = 0;
+    if (tcache->big) {
+        tcache->big->next = list;
+        list = tcache->big;
+        tcache->big = NULL;
+    }
+    return list;
+}
+
+void tcache_return_list(struct pool *pool, struct extent *list)
+{
+    struct extent *for_shard = NULL;
+    while (list) {
+        struct extent *next = list->next;
+        if (list->cls < pool->shard_end_class) {
+            list->next = for_shard;
+            for_shard = list;
+        } else {
+            heap_free(&pool->heap, list);
+        }
+        list = next;
+    }
+    if (for_shard) shard_put_list(pool, for_shard);
+}
+
+static bool barrier_works(void)
+{
+    int state = atomic_load_explicit(&barrier_state, memory_order_relaxed);
+    if (state == 0) {
+        state = os_membarrier_register() == 0 ? 1 : 2;
+        atomic_store_explicit(&barrier_state, state, memory_order_relaxed);
+    }
+    return state == 1;
+}
+
+static uint64_t activity_of(const struct tcache *tcache)
+{
+    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->n_big_hits + tcache->bytes;
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        sum += __atomic_load_n(&tcache->bins[cls].n_hits, __ATOMIC_RELAXED);
+    return sum;
+}
+
+static bool empty(const struct tcache *tcache) { return !tcache->big && tcache->bytes == 0; }
+
+/* With the registry lock: claim up to a batch of caches, starting after *cursor. */
+static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct tcache **batch)
+{
+    unsigned n = 0;
+    struct tcache *tcache = *cursor;
+    for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
+        if (tcache->pool != pool || tcache == tcache_tls.first) continue;
+        if (empty(tcache)) continue;
+        if (only_idle) {
+            uint64_t activity = activity_of(tcache);
+            bool idle = activity == tcache->activity_seen;
+            tcache->activity_seen = activity;
+            if (!idle) continue;
+        }
+        uint32_t expected = 0;
+        if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, 1, memory_order_seq_cst,
+                                                    memory_order_relaxed))
+            batch[n++] = tcache;
+    }
+    *cursor = tcache;
+    return n;
+}
+
+unsigned tcache_reclaim(struct pool *pool, bool only_idle)
+{
+    if (!barrier_works()) return 0;
+    unsigned n_emptied = 0;
+    struct tcache *cursor = tcache_registered();
+    while (cursor) {
+        struct tcache *batch[RECLAIM_BATCH];
+        unsigned n = claim_batch(pool, only_idle, &cursor, batch);
+        if (n == 0) continue;
+        bool ordered = os_membarrier() == 0;
+        atomic_thread_fence(memory_order_seq_cst);
+        for (unsigned i = 0; i < n; i++) {
+            struct extent *list = NULL;
+            if (ordered && atomic_load_explicit(&batch[i]->busy, memory_order_acquire) == 0) {
+                list = tcache_take_all(batch[i]);
+                n_emptied++;
+            }
+            atomic_store_explicit(&batch[i]->claim, 0, memory_order_release);
+            tcache_return_list(pool, list);
+        }
+    }
+    return n_emptied;
+}
+
+void tcache_forget_pool(struct pool *pool)
+{
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (tcache->pool != pool) continue;
+        tcache_take_all(tcache);
+        tcache->pool = NULL;
+        for (unsigned cls = 0; cls < N_CLASSES; cls++)
+            tcache->bins[cls].n_hits = 0;
+        tcache->n_big_hits = tcache->n_slow_gets = tcache->n_slow_puts = 0;
+        tcache->n_shard_hits = tcache->n_steals = 0;
+    }
+}
+
+void tcache_fork_child(struct pool *pool)
+{
+    atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        bool mine = false;
+        for (struct tcache *t = tcache_tls.first; t; t = t->next_of_thread)
+            mine |= t == tcache;
+        if (mine) {
+            /* A reclaimer of the parent may have been emptying it at this moment: then its lists are not to be trusted. */
+            if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
+                for (unsigned cls = 0; cls < N_CLASSES; cls++)
+                    tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
+                tcache->big = NULL;
+                tcache->bytes = 0;
+                atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
+            }
+            continue;
+        }
+        if (tcache->pool != pool || !tcache->owned) continue;
+        /* Busy or claimed at the fork: its lists may be half written. What they hold is lost to this child. */
+        bool consistent = !atomic_load_explicit(&tcache->busy, memory_order_relaxed) &&
+                          !atomic_load_explicit(&tcache->claim, memory_order_relaxed);
+        struct extent *list = NULL;
+        if (consistent)
+            list = tcache_take_all(tcache);
+        else
+            for (unsigned cls = 0; cls < N_CLASSES; cls++)
+                tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
+        tcache->big = NULL;
+        tcache->bytes = 0;
+        atomic_store_explicit(&tcache->busy, 0, memory_order_relaxed);
+        atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
+        tcache->owned = false;
+        tcache->next_free = free_caches;
+        free_caches = tcache;
+        tcache_return_list(pool, list);
+    }
+}

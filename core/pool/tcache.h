@@ -1,0 +1,127 @@
+/* SPDX-License-Identifier: MIT */
+/* tcache.h: the thread cache: the level whose hit costs a few nanoseconds at every size.
+ *
+ * Structure   Per class a singly linked stack of idle blocks, through the descriptors. Blocks of TCACHE_BIG_CLASS and
+ *             above are not stacked: one slot holds the one returned last, whatever its size. That is enough for a block
+ *             allocated and freed over and over, and keeps what several threads hold away from the heap small;
+ *             a second big block goes to the heap, where 150 ns are nothing beside filling it.
+ *
+ *   field                who writes                            who reads
+ *   bins, big, bytes     the owner while busy; a reclaimer     the owner
+ *                        that holds claim and saw busy == 0
+ *   busy                 the owner                             owner, its signal handlers, reclaimers
+ *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
+ *   n_* counters         the owner                             statistics, without synchronization
+ *
+ * The reclaim protocol is Dekker's with an asymmetric barrier: the owner stores busy and then loads claim without any
+ * barrier; a reclaimer stores claim, makes every running thread execute a barrier (membarrier) and then loads busy.
+ * One of the two sees the other. The owner backs off to the slow path, the reclaimer gives up. Both orders are checked
+ * exhaustively by a Promela model in core/tests/models. A signal handler that interrupts the owner sees busy and goes round the cache.
+ */
+#ifndef ZP_POOL_TCACHE_H
+#define ZP_POOL_TCACHE_H
+
+#include "base/lock.h"
+#include "base/size_class.h"
+#include "pool/extent.h"
+
+struct pool;
+
+/* Blocks from here on use the slot: more than 256 KiB. */
+#define TCACHE_BIG_CLASS (class_of_pages((256 * KIB >> PAGE_SHIFT) + 1))
+
+struct tcache_bin {
+    struct extent *head;
+    uint32_t n;
+    uint32_t n_hits; /* gets served here; wraps */
+};
+
+struct tcache {
+    _Atomic uint32_t busy;
+    _Atomic uint32_t claim;
+    size_t bytes;            /* in bins; the big slot is not counted */
+    size_t limit_bytes;
+    uint32_t depth;
+    struct extent *big;
+    uint64_t n_big_hits;
+    struct pool *pool;       /* NULL once the pool is destroyed */
+    struct tcache *next_of_thread;
+    struct tcache *next_registered; /* all caches ever made, never unlinked */
+    struct tcache *next_free;
+    bool owned;              /* registry lock */
+    uint64_t activity_seen;  /* background thread: sum of counters at its last visit */
+    /* slow-path counters */
+    uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
+    uint64_t nonempty[(N_CLASSES + 63) / 64]; /* superset of the non-empty bins */
+    struct tcache_bin bins[N_CLASSES];
+} __attribute__((aligned(CACHE_LINE)));
+
+/* All thread-local storage of the library. */
+struct tcache_tls {
+    struct tcache *first; /* most recently used pool first */
+    uint32_t entered;     /* in the slow path: a nested call must not come here */
+};
+extern __thread struct tcache_tls tcache_tls
+    __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* --- owner --- */
+
+#if defined(__SANITIZE_THREAD__) || (defined(__has_feature) && defined(ZP_TSAN))
+#define TCACHE_OWNER_BARRIER() atomic_thread_fence(memory_order_seq_cst)
+#else
+/* membarrier on the other side makes a compiler barrier enough here. */
+#define TCACHE_OWNER_BARRIER() compiler_barrier()
+#endif
+
+/* Enter the critical section. False if a reclaimer has claimed the cache or the owner is in it already (a signal handler). */
+static inline bool tcache_enter(struct tcache *tcache)
+{
+    if (unlikely(atomic_load_explicit(&tcache->busy, memory_order_relaxed))) return false;
+    atomic_store_explicit(&tcache->busy, 1, memory_order_relaxed);
+    TCACHE_OWNER_BARRIER();
+    /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. */
+    if (unlikely(atomic_load_explicit(&tcache->claim, memory_order_acquire))) {
+        atomic_store_explicit(&tcache->busy, 0, memory_order_release);
+        return false;
+    }
+    return true;
+}
+
+/* release: a reclaimer that sees 0 sees everything done inside. */
+static inline void tcache_leave(struct tcache *tcache)
+{
+    atomic_store_explicit(&tcache->busy, 0, memory_order_release);
+}
+
+/* The calling thread's cache for a pool; NULL if it has none yet. */
+struct tcache *tcache_find(struct pool *pool);
+
+/* The same, made if need be. NULL if there is no memory or the registry is locked. */
+struct tcache *tcache_get(struct pool *pool);
+
+/* Must be called once per process before threads exit, from a constructor or zp_pool_create: registers the thread-exit
+ * destructor, so that nothing need be registered from inside malloc. */
+void tcache_setup_process(void);
+
+/* With the section entered: move everything to a list linked by next, and leave the cache empty. */
+struct extent *tcache_take_all(struct tcache *tcache);
+
+/* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
+void tcache_return_list(struct pool *pool, struct extent *list);
+
+/* --- others --- */
+
+/* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
+ * nothing since the last call. Returns the number emptied. Takes the registry lock. */
+unsigned tcache_reclaim(struct pool *pool, bool only_idle);
+
+/* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */
+void tcache_forget_pool(struct pool *pool);
+
+/* In a forked child: caches of threads that no longer exist are emptied (or abandoned where one was busy). */
+void tcache_fork_child(struct pool *pool);
+
+/* All caches ever made, for statistics; linked by next_registered. */
+struct tcache *tcache_registered(void);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: MIT */
+/* zero.h: zeroed blocks, and what is learned from how earlier blocks were touched.
+ *
+ * A block that may be dirty can be made zero by memset (fast if the program then touches all of it: the pages stay) or by
+ * purging it (fast if the program touches little of it: pages come back one fault each). Neither is right for all, so
+ * blocks handed out untouched are looked at when they are freed: sixteen pages spread over the block are asked for with
+ * mincore, and per power of two of size a small saturating counter remembers whether such blocks get filled.
+ * The same knowledge decides about huge pages on fresh memory: only where blocks have been filled, and one sparse
+ * block takes that right away for several dense ones.
+ */
+#ifndef ZP_POOL_ZERO_H
+#define ZP_POOL_ZERO_H
+
+#include "pool/pool.h"
+
+/* Huge pages are never asked for below this. */
+#define HUGE_MIN_BYTES (16 * MIB)
+/* Below this a zeroed block is always cleared with memset: faults would cost more even for a sparse program. */
+#define ZERO_MEMSET_BYTES (256 * KIB)
+
+/* Make the first n_bytes of a live block zero, the best way for its size. */
+void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes);
+
+/* A zeroed block; NULL if refused. */
+void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t n_bytes);
+
+/* Should fresh memory for such a block be backed by huge pages? */
+bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);
+
+/* A block of untouched memory is handed out: if it is large, look at it when it comes back. */
+void zero_mark_fresh(struct extent *extent, bool zeroed);
+
+/* Such a block has come back: learn. */
+void zero_observe(struct pool *pool, struct extent *extent);
+
+#endif

@@ -1,0 +1,77 @@
+/* SPDX-License-Identifier: MIT */
+/* aligned.c: the aligned allocation functions.
+ *
+ * A valid alignment at or above the threshold of size is the pool's business; everything odd goes to the next allocator
+ * verbatim, so that errors and rounding are exactly those the program knows.
+ */
+#include "shim.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define ALIGNMENT_MAX GIB
+
+static void *get_aligned(size_t alignment, size_t size)
+{
+    if (size < shim_threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready()) return NULL;
+    return pool_get_aligned(&shim_pool, tcache_tls.first, alignment, shim_pages(size));
+}
+
+/* Calls the next allocator, and once more after making room if it has none. */
+#define NEXT_OR_ROOM(expression)                                                                               \
+    ({                                                                                                         \
+        void *p_ = (expression);                                                                               \
+        if (unlikely(!p_) && errno == ENOMEM && shim_make_room()) p_ = (expression);                            \
+        p_;                                                                                                    \
+    })
+
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+    void *p = get_aligned(alignment, size);
+    return p ? p : NEXT_OR_ROOM(next.memalign(alignment, size));
+}
+
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    void *p = get_aligned(alignment, size);
+    return p ? p : NEXT_OR_ROOM(next.aligned_alloc(alignment, size));
+}
+
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    if (alignment % sizeof(void *) == 0) {
+        void *p = get_aligned(alignment, size);
+        if (p) {
+            *out = p;
+            return 0;
+        }
+    }
+    int error = next.posix_memalign(out, alignment, size);
+    if (unlikely(error == ENOMEM) && shim_make_room()) error = next.posix_memalign(out, alignment, size);
+    return error;
+}
+
+EXPORT void *valloc(size_t size)
+{
+    void *p = get_aligned(PAGE_BYTES, size);
+    return p ? p : NEXT_OR_ROOM(next.valloc(size));
+}
+
+EXPORT void *pvalloc(size_t size)
+{
+    void *p = get_aligned(PAGE_BYTES, size);
+    return p ? p : NEXT_OR_ROOM(next.pvalloc(size));
+}
+
+void *__libc_memalign(size_t alignment, size_t size);
+void *__libc_valloc(size_t size);
+void *__libc_pvalloc(size_t size);
+int __posix_memalign(void **out, size_t alignment, size_t size);
+
+EXPORT void *__libc_memalign(size_t alignment, size_t size) { return memalign(alignment, size); }
+EXPORT void *__libc_valloc(size_t size) { return valloc(size); }
+EXPORT void *__libc_pvalloc(size_t size) { return pvalloc(size); }
+EXPORT int __posix_memalign(void **out, size_t alignment, size_t size)
+{
+    return posix_memalign(out, alignment, size);
+}

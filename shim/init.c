@@ -1,0 +1,101 @@
+/* SPDX-License-Identifier: MIT */
+/* init.c: start-up, and the set-up of the pool at the first large request. */
+#include "shim.h"
+
+#include "os/os.h"
+#include "pool/helper.h"
+#include "report.h"
+#include "sandbox.h"
+
+#include <errno.h>
+#include <sys/auxv.h>
+#include <unistd.h>
+
+struct pool shim_pool;
+size_t shim_threshold = 32 * KIB;
+
+static struct options options;
+static bool options_read;
+static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impossible */
+
+/* What a thread and all shards together may keep beside the heap, by preset: balanced, ml, network, file. */
+static const struct {
+    size_t tcache_bytes, shard_bytes;
+} presets[] = {{1 * MIB, 2 * MIB}, {512 * KIB, 1 * MIB}, {4 * MIB, 32 * MIB}, {2 * MIB, 16 * MIB}};
+
+/* Four times the memory there is: fragmentation and headroom cost addresses only. */
+static size_t span_for(size_t ram)
+{
+    return align_up(max_size(4 * ram, 16 * GIB), HUGE_BYTES);
+}
+
+static bool set_up(void)
+{
+    if (!options_read) options_defaults(&options);
+    size_t ram = os_ram_bytes();
+    struct pool_setup setup = {
+        .span_max = span_for(ram),
+        .n_shards = (unsigned)options.n_shards,
+        .tcache_depth = (unsigned)options.tcache_depth,
+        .tcache_limit_bytes = presets[options.preset].tcache_bytes,
+        .shard_limit_bytes = presets[options.preset].shard_bytes,
+        .shard_max_block_bytes = 256 * KIB,
+        .retain_bytes = options.retain_bytes,
+        .retain_max_bytes = SIZE_MAX,
+        /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other way. */
+        .max_block_bytes = min_size(options.max_block_bytes, ram),
+        .decay_ms = (unsigned)options.decay_ms,
+        .eviction = options.eviction ? EVICT_CLOCKPRO : EVICT_LIFO,
+        .huge = options.huge,
+    };
+    if (pool_init(&shim_pool, &setup)) return false;
+    if (sandbox_plan() == SANDBOX_NO_THREAD && options.background == SWITCH_AUTO) {
+        shim_pool.prompt = true;
+        shim_pool.heap.retain_max_bytes = MIB;
+    }
+    helper_add_pool(&shim_pool);
+    return true;
+}
+
+bool shim_ready(void)
+{
+    int state = atomic_load_explicit(&setup_state, memory_order_acquire);
+    if (likely(state == 2)) return true;
+    if (state != 0 || tcache_tls.entered) return false;
+    if (!atomic_compare_exchange_strong(&setup_state, &state, 1)) return false;
+    int saved = errno;
+    bool done = set_up();
+    errno = saved;
+    atomic_store_explicit(&setup_state, done ? 2 : 3, memory_order_release);
+    return done;
+}
+
+bool shim_make_room(void)
+{
+    if (!shim_pool.ready) return false;
+    size_t mapped = shim_pool.heap.frontier;
+    bool freed = pool_trim(&shim_pool, 0) > 0;
+    heap_release_top(&shim_pool.heap);
+    return freed || shim_pool.heap.frontier < mapped;
+}
+
+__attribute__((constructor)) static void start(int argc, char **argv, char **environment)
+{
+    (void)argc;
+    (void)argv;
+    next_resolve();
+    tcache_setup_process();
+    options_defaults(&options);
+    /* A program with raised rights does not listen to whoever started it. */
+    if (!getauxval(AT_SECURE)) options_from_environment(&options, environment);
+    options_read = true;
+    shim_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
+    report_configure(environment);
+    if (!options.enabled) return;
+    enum sandbox_plan plan = options.background == SWITCH_AUTO ? sandbox_plan() : SANDBOX_ANY_TIME;
+    if (options.background == SWITCH_OFF || plan == SANDBOX_NO_THREAD) helper_allow(false);
+    if (plan == SANDBOX_AT_START) {
+        helper_forbid_in_children();
+        helper_start();
+    }
+}

@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: MIT */
+/* malloc.c: malloc, free, calloc, realloc: the calls whose every nanosecond counts. */
+#include "shim.h"
+
+#include "pool/resize.h"
+#include "pool/zero.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The prototypes of the C library carry attributes (alloc_size, malloc) that hold for ours as well. */
+
+static noinline_cold void *next_malloc_again(size_t size)
+{
+    int error = errno;
+    if (!shim_make_room()) return NULL;
+    void *p = next.malloc(size);
+    if (!p) errno = error;
+    return p;
+}
+
+static inline void *next_malloc(size_t size)
+{
+    void *p = next.malloc(size);
+    return likely(p) ? p : next_malloc_again(size);
+}
+
+noinline_cold void *shim_get_again(size_t size)
+{
+    if (shim_ready()) {
+        void *p = shim_pool_get(size);
+        if (p) return p;
+    }
+    return next_malloc(size);
+}
+
+EXPORT void *malloc(size_t size)
+{
+    if (likely(size < shim_threshold)) return next_malloc(size);
+    void *p = shim_pool_get(size);
+    return likely(p) ? p : shim_get_again(size);
+}
+
+EXPORT void free(void *p)
+{
+    if (likely(shim_owns(p))) {
+        pool_put(&shim_pool, tcache_tls.first, p);
+        return;
+    }
+    if (unlikely(bootstrap_owns(p))) return; /* the arena is never reused */
+    next.free(p);
+}
+
+EXPORT void *calloc(size_t n, size_t size)
+{
+    size_t total;
+    if (likely(!__builtin_mul_overflow(n, size, &total) && total >= shim_threshold && shim_ready())) {
+        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(total), total);
+        if (likely(p)) return p;
+    }
+    void *p = next.calloc(n, size);
+    if (likely(p)) return p;
+    int error = errno;
+    if (!shim_make_room()) return NULL;
+    p = next.calloc(n, size);
+    if (!p) errno = error;
+    return p;
+}
+
+/* A block of the pool is resized. */
+static void *realloc_ours(void *p, size_t size)
+{
+    struct extent *extent = pool_live_extent(&shim_pool, p);
+    size_t have = extent_active_bytes(extent);
+    if (size < shim_threshold && size < have / 2) {
+        /* A page is the least the pool can give, so what has become small goes where small blocks live. */
+        void *q = next.malloc(size);
+        if (q) {
+            memcpy(q, p, size);
+            pool_put(&shim_pool, tcache_tls.first, p);
+            return q;
+        }
+    }
+    if (resize_in_place(&shim_pool, extent, size)) return p;
+    void *q = resize_move(&shim_pool, tcache_tls.first, extent, size);
+    if (q) return q;
+    q = next_malloc(size);
+    if (!q) return size <= have ? p : NULL;
+    memcpy(q, p, min_size(have, size));
+    pool_put(&shim_pool, tcache_tls.first, p);
+    return q;
+}
+
+/* A block of the next allocator, or of the bootstrap arena. */
+static void *realloc_foreign(void *p, size_t size)
+{
+    bool from_arena = bootstrap_owns(p);
+    if (from_arena || size >= shim_threshold) {
+        size_t have = from_arena ? bootstrap_size(p) : next.malloc_usable_size(p);
+        /* A large block that the pool refused once stays with the next allocator, which may grow it in place. */
+        if (from_arena || have < shim_threshold) {
+            void *q = from_arena ? malloc(size) : shim_ready() ? shim_pool_get(size) : NULL;
+            if (q) {
+                memcpy(q, p, min_size(have, size));
+                if (!from_arena) next.free(p);
+                return q;
+            }
+            if (from_arena) return NULL;
+        }
+    }
+    void *q = next.realloc(p, size);
+    if (likely(q || size == 0)) return q;
+    int error = errno;
+    if (!shim_make_room()) return NULL;
+    q = next.realloc(p, size);
+    if (!q) errno = error;
+    return q;
+}
+
+EXPORT void *realloc(void *p, size_t size)
+{
+    if (!p) return malloc(size);
+    if (!shim_owns(p)) return realloc_foreign(p, size);
+    if (size == 0) {
+        free(p);
+        return NULL;
+    }
+    return realloc_ours(p, size);
+}
+
+EXPORT void *reallocarray(void *p, size_t n, size_t size)
+{
+    size_t total;
+    if (__builtin_mul_overflow(n, size, &total)) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    return realloc(p, total);
+}
+
+void free_sized(void *p, size_t size);
+void free_aligned_sized(void *p, size_t alignment, size_t size);
+void cfree(void *p);
+
+/* C23. The sizes are promises we do not need. */
+EXPORT void free_sized(void *p, size_t size)
+{
+    (void)size;
+    free(p);
+}
+
+EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
+{
+    (void)alignment;
+    (void)size;
+    free(p);
+}
+
+EXPORT void cfree(void *p) { free(p); }
+
+/* Names by which some programs call glibc's allocator directly; left alone they would mix two allocators. */
+void *__libc_malloc(size_t size);
+void __libc_free(void *p);
+void *__libc_calloc(size_t n, size_t size);
+void *__libc_realloc(void *p, size_t size);
+
+EXPORT void *__libc_malloc(size_t size) { return malloc(size); }
+EXPORT void __libc_free(void *p) { free(p); }
+EXPORT void *__libc_calloc(size_t n, size_t size) { return calloc(n, size); }
+EXPORT void *__libc_realloc(void *p, size_t size) { return realloc(p, size); }

@@ -1,0 +1,200 @@
+/* SPDX-License-Identifier: MIT */
+/* next.c: finds the allocator that would have served the program without us, and serves what is called meanwhile.
+ *
+ * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the thread that looks up
+ * get memory from a small static arena, bumped atomically and never reused. Other threads just look up too.
+ */
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BOOTSTRAP_BYTES (64 * KIB)
+
+static char arena[BOOTSTRAP_BYTES] __attribute__((aligned(64)));
+static _Atomic size_t arena_used;
+/* Set while this thread is inside dlsym; in the one word of thread-local storage besides the cache pointer. */
+#define RESOLVING 2u
+
+bool bootstrap_owns(const void *p) { return (uintptr_t)p - (uintptr_t)arena < BOOTSTRAP_BYTES; }
+
+/* Each block is preceded by its size. */
+static void *bootstrap_get(size_t alignment, size_t size)
+{
+    if (alignment < 16) alignment = 16;
+    size_t total = size + alignment + 16;
+    if (total < size || total > BOOTSTRAP_BYTES) return NULL;
+    size_t at = atomic_fetch_add_explicit(&arena_used, align_up(total, 16), memory_order_relaxed);
+    if (at + total > BOOTSTRAP_BYTES) {
+        errno = ENOMEM;
+        return NULL;
+    }
+    size_t start = align_up((uintptr_t)arena + at + 16, alignment);
+    ((size_t *)start)[-1] = size;
+    return (void *)start;
+}
+
+size_t bootstrap_size(const void *p) { return ((const size_t *)p)[-1]; }
+
+static bool resolving(void) { return tcache_tls.entered & RESOLVING; }
+
+/* Placeholders: look up, then call through the table again, which now holds the real function. */
+static void *first_malloc(size_t size)
+{
+    if (resolving()) return bootstrap_get(16, size);
+    next_resolve();
+    return next.malloc(size);
+}
+
+static void first_free(void *p)
+{
+    if (!p || bootstrap_owns(p) || resolving()) return;
+    next_resolve();
+    next.free(p);
+}
+
+static void *first_calloc(size_t n, size_t size)
+{
+    size_t total;
+    if (resolving()) return __builtin_mul_overflow(n, size, &total) ? NULL : bootstrap_get(16, total);
+    next_resolve();
+    return next.calloc(n, size);
+}
+
+static void *first_realloc(void *p, size_t size)
+{
+    if (resolving()) {
+        void *q = bootstrap_get(16, size);
+        if (q && p) memcpy(q, p, min_size(bootstrap_size(p), size));
+        return q;
+    }
+    next_resolve();
+    return next.realloc(p, size);
+}
+
+static void *first_memalign(size_t alignment, size_t size)
+{
+    if (resolving()) return bootstrap_get(alignment, size);
+    next_resolve();
+    return next.memalign(alignment, size);
+}
+
+static void *first_aligned_alloc(size_t alignment, size_t size)
+{
+    next_resolve();
+    return next.aligned_alloc(alignment, size);
+}
+
+static int first_posix_memalign(void **out, size_t alignment, size_t size)
+{
+    next_resolve();
+    return next.posix_memalign(out, alignment, size);
+}
+
+static void *first_valloc(size_t size)
+{
+    next_resolve();
+    return next.valloc(size);
+}
+
+static void *first_pvalloc(size_t size)
+{
+    next_resolve();
+    return next.pvalloc(size);
+}
+
+static size_t first_usable_size(void *p)
+{
+    if (resolving()) return 0;
+    next_resolve();
+    return next.malloc_usable_size(p);
+}
+
+static int first_trim(size_t pad)
+{
+    next_resolve();
+    return next.malloc_trim(pad);
+}
+
+static struct mallinfo first_mallinfo(void)
+{
+    next_resolve();
+    return next.mallinfo();
+}
+
+static struct mallinfo2 first_mallinfo2(void)
+{
+    next_resolve();
+    return next.mallinfo2();
+}
+
+static void first_stats(void)
+{
+    next_resolve();
+    next.malloc_stats();
+}
+
+static int first_info(int options, FILE *stream)
+{
+    next_resolve();
+    return next.malloc_info(options, stream);
+}
+
+static int first_mallopt(int parameter, int value)
+{
+    next_resolve();
+    return next.mallopt(parameter, value);
+}
+
+struct next_allocator next = {
+    first_malloc,    first_free,   first_calloc,      first_realloc, first_memalign,   first_aligned_alloc,
+    first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim, first_mallinfo,
+    first_mallinfo2, first_stats,  first_info,        first_mallopt,
+};
+
+_Noreturn static void missing(const char *name)
+{
+    warn_parts("fatal: no allocator behind zeropool defines ", name, NULL, NULL);
+    _exit(127);
+}
+
+static void *find(const char *name)
+{
+    void *symbol = dlsym(RTLD_NEXT, name);
+    if (!symbol) missing(name);
+    return symbol;
+}
+
+#define FIND(table, field) *(void **)&(table)->field = find(#field)
+
+void next_resolve(void)
+{
+    if (resolving()) return;
+    int saved = errno;
+    tcache_tls.entered |= RESOLVING;
+    struct next_allocator found;
+    FIND(&found, malloc);
+    FIND(&found, free);
+    FIND(&found, calloc);
+    FIND(&found, realloc);
+    FIND(&found, memalign);
+    FIND(&found, aligned_alloc);
+    FIND(&found, posix_memalign);
+    FIND(&found, valloc);
+    FIND(&found, pvalloc);
+    FIND(&found, malloc_usable_size);
+    FIND(&found, malloc_trim);
+    FIND(&found, mallinfo);
+    FIND(&found, mallinfo2);
+    FIND(&found, malloc_stats);
+    FIND(&found, malloc_info);
+    FIND(&found, mallopt);
+    /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
+    void **to = (void **)&next, **from = (void **)&found;
+    for (size_t i = 0; i < sizeof next / sizeof(void *); i++)
+        __atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
+    tcache_tls.entered &= ~RESOLVING;
+    errno = saved;
+}

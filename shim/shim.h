@@ -1,0 +1,79 @@
+/* SPDX-License-Identifier: MIT */
+/* shim.h: what the files of the preload library share.
+ *
+ * A call goes   malloc.c / aligned.c / info.c (the interposed functions)
+ *               -> the pool, if the request is at least the threshold, or the pointer lies in the pool's span
+ *               -> next.c, the allocator that would have served the call without us
+ *
+ * Life          before the constructor   everything works: the next allocator is looked up at the first call, with bootstrap
+ *                                        memory for what that lookup itself allocates; the pool is set up at the first large
+ *                                        request, with default options
+ *               constructor (init.c)     options from the environment, the thread-exit key
+ *               after destructors        nothing is torn down, so late calls are ordinary calls
+ */
+#ifndef ZP_SHIM_SHIM_H
+#define ZP_SHIM_SHIM_H
+
+#include "base/options.h"
+#include "pool/pool.h"
+
+#include <malloc.h>
+
+#define HIDDEN __attribute__((visibility("hidden")))
+#define EXPORT __attribute__((visibility("default")))
+
+extern struct pool shim_pool HIDDEN;
+/* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
+extern size_t shim_threshold HIDDEN;
+
+/* The allocator behind us. The pointers are valid from the first instruction on: they begin as functions that look the real
+ * ones up. Written once, by whoever comes first; all writers write the same values. */
+struct next_allocator {
+    void *(*malloc)(size_t);
+    void (*free)(void *);
+    void *(*calloc)(size_t, size_t);
+    void *(*realloc)(void *, size_t);
+    void *(*memalign)(size_t, size_t);
+    void *(*aligned_alloc)(size_t, size_t);
+    int (*posix_memalign)(void **, size_t, size_t);
+    void *(*valloc)(size_t);
+    void *(*pvalloc)(size_t);
+    size_t (*malloc_usable_size)(void *);
+    int (*malloc_trim)(size_t);
+    struct mallinfo (*mallinfo)(void);
+    struct mallinfo2 (*mallinfo2)(void);
+    void (*malloc_stats)(void);
+    int (*malloc_info)(int, FILE *);
+    int (*mallopt)(int, int);
+};
+extern struct next_allocator next HIDDEN;
+void next_resolve(void) HIDDEN;
+
+/* True for memory handed out while the next allocator was being looked up; such memory is never freed. */
+bool bootstrap_owns(const void *p) HIDDEN;
+size_t bootstrap_size(const void *p) HIDDEN;
+
+/* --- init.c --- */
+
+/* Set the pool up if that has not been done. False if it cannot be (yet): use the next allocator. */
+bool shim_ready(void) HIDDEN;
+
+/* The next allocator has returned NULL: give back all idle memory, also address space. True if a retry makes sense. */
+bool shim_make_room(void) HIDDEN;
+
+/* --- the ways into the pool, without the next allocator --- */
+
+/* Whole pages, at least one; correct for every size. */
+static inline size_t shim_pages(size_t size) { return size ? ((size - 1) >> PAGE_SHIFT) + 1 : 1; }
+
+static inline bool shim_owns(const void *p) { return space_owns(&shim_pool.heap.space, p); }
+
+static inline void *shim_pool_get(size_t size)
+{
+    return pool_get(&shim_pool, tcache_tls.first, shim_pages(size));
+}
+
+/* Slow halves of malloc and friends: the pool has refused or is not set up. */
+void *shim_get_again(size_t size) HIDDEN;
+
+#endif

@@ -11,6 +11,7 @@
 
 /* The prototypes of the C library carry attributes (alloc_size, malloc) that hold for ours as well. */
 
+/* The next allocator has failed: once more, after giving back what the pool holds idle. */
 static noinline_cold void *next_malloc_again(size_t size)
 {
     int error = errno;
@@ -26,30 +27,39 @@ static inline void *next_malloc(size_t size)
     return likely(p) ? p : next_malloc_again(size);
 }
 
-noinline_cold void *shim_get_again(size_t size)
+/* Everything but a hit in the thread cache: set-up, the pool's slow path, refusal. A tail call, so that the hit needs no stack
+ * frame. */
+static noinline_cold void *malloc_missed(size_t size)
 {
     if (shim_ready()) {
-        void *p = shim_pool_get(size);
+        void *p = pool_get_missed(&shim_pool, shim_pages(size));
         if (p) return p;
     }
     return next_malloc(size);
 }
 
+static __attribute__((noinline)) void *malloc_small(size_t size) { return next_malloc(size); }
+
 EXPORT void *malloc(size_t size)
 {
-    if (likely(size < shim_threshold)) return next_malloc(size);
-    void *p = shim_pool_get(size);
-    return likely(p) ? p : shim_get_again(size);
+    if (size < shim_threshold) return malloc_small(size);
+    size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
+    struct tcache *tcache = tcache_tls.first;
+    if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
+        struct extent *extent = pool_get_cached(tcache, class_of_pages(n_pages));
+        if (likely(extent)) return extent->address;
+    }
+    return malloc_missed(size);
 }
 
 EXPORT void free(void *p)
 {
-    if (likely(shim_owns(p))) {
-        pool_put(&shim_pool, tcache_tls.first, p);
+    /* The table's entry knows about bootstrap memory, should there be any. */
+    if (!shim_owns(p)) {
+        next.free(p);
         return;
     }
-    if (unlikely(bootstrap_owns(p))) return; /* the arena is never reused */
-    next.free(p);
+    pool_put(&shim_pool, tcache_tls.first, p);
 }
 
 EXPORT void *calloc(size_t n, size_t size)

@@ -148,6 +148,14 @@ static int first_mallopt(int parameter, int value)
     return next.mallopt(parameter, value);
 }
 
+/* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to the next allocator. */
+static void (*real_free)(void *);
+
+static void free_unless_bootstrap(void *p)
+{
+    if (!bootstrap_owns(p)) real_free(p);
+}
+
 struct next_allocator next = {
     first_malloc,    first_free,   first_calloc,      first_realloc, first_memalign,   first_aligned_alloc,
     first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim, first_mallinfo,
@@ -191,6 +199,10 @@ void next_resolve(void)
     FIND(&found, malloc_stats);
     FIND(&found, malloc_info);
     FIND(&found, mallopt);
+    if (atomic_load(&arena_used)) {
+        real_free = found.free;
+        found.free = free_unless_bootstrap;
+    }
     /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)

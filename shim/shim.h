@@ -73,7 +73,4 @@ static inline void *shim_pool_get(size_t size)
     return pool_get(&shim_pool, tcache_tls.first, shim_pages(size));
 }
 
-/* Slow halves of malloc and friends: the pool has refused or is not set up. */
-void *shim_get_again(size_t size) HIDDEN;
-
 #endif

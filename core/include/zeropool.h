@@ -62,7 +62,6 @@ typedef struct zp_config {
  * read without stopping them, so a snapshot of a busy pool is consistent only approximately. */
 typedef struct zp_stats {
     uint64_t n_gets;          /* requests served */
-    uint64_t n_puts;          /* buffers returned */
     uint64_t n_tcache_hits;   /* gets served by the calling thread's cache */
     uint64_t n_shard_hits;    /* gets served by a shard */
     uint64_t n_steals;        /* shard hits and reclaims that came from another shard or thread */

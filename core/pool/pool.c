@@ -148,6 +148,13 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     return extent;
 }
 
+void *pool_get_missed(struct pool *pool, size_t n_pages)
+{
+    if (n_pages > CLASS_MAX_PAGES) return NULL;
+    struct extent *extent = pool_get_slow(pool, n_pages, class_of_pages(n_pages), 1, false);
+    return extent ? extent->address : NULL;
+}
+
 /* Make room in the bin of a class and in the cache; what leaves goes to the shards. */
 static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t bytes)
 {

@@ -119,7 +119,7 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, unsigned cls
         extent = tcache->big;
         if (likely(extent && extent->cls == cls)) {
             tcache->big = NULL;
-            tcache->bins[cls].n_hits++;
+            tcache->n_hits[cls]++;
             extent->state = EXTENT_LIVE;
         } else {
             extent = NULL;
@@ -144,7 +144,6 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
             bin->head = extent;
             bin->n++;
             tcache->bytes = bytes;
-            tcache->nonempty[cls / 64] |= (uint64_t)1 << (cls % 64);
             kept = true;
         }
     } else if (likely(!tcache->big)) {
@@ -156,17 +155,17 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
     return kept;
 }
 
+/* The miss of pool_get: NULL if the pool refuses. */
+noinline_cold void *pool_get_missed(struct pool *pool, size_t n_pages);
+
 /* Get a block of n_pages, 1 <= n_pages; NULL if the pool refuses. tcache may be NULL. */
 static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_pages)
 {
-    if (unlikely(n_pages > CLASS_MAX_PAGES)) return NULL;
-    unsigned cls = class_of_pages(n_pages);
-    if (likely(tcache != NULL)) {
-        struct extent *extent = pool_get_cached(tcache, cls);
+    if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
+        struct extent *extent = pool_get_cached(tcache, class_of_pages(n_pages));
         if (likely(extent)) return extent->address;
     }
-    struct extent *extent = pool_get_slow(pool, n_pages, cls, 1, false);
-    return extent ? extent->address : NULL;
+    return pool_get_missed(pool, n_pages);
 }
 
 /* Return a block; p must be owned by the pool's space. */

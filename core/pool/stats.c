@@ -16,7 +16,7 @@ size_t tcache_count_blocks(struct pool *pool)
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ(tcache->pool) != pool) continue;
         n += READ(tcache->big) != NULL;
-        for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
             n += READ(tcache->bins[cls].n);
     }
     return n;
@@ -25,7 +25,7 @@ size_t tcache_count_blocks(struct pool *pool)
 static void add_tcache(const struct tcache *tcache, zp_stats *stats)
 {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        stats->n_tcache_hits += READ(tcache->bins[cls].n_hits);
+        stats->n_tcache_hits += tcache_hits(tcache, cls);
     stats->n_shard_hits += READ(tcache->n_shard_hits);
     stats->n_steals += READ(tcache->n_steals);
     stats->n_gets += READ(tcache->n_slow_gets);
@@ -52,7 +52,6 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->bytes_fresh = READ(heap->counters.bytes_fresh);
     size_t active = READ(heap->active_bytes);
     stats->bytes_live = active > stats->bytes_cached ? active - stats->bytes_cached : 0;
-    stats->n_puts = 0;
     stats->bytes_dirty = READ(heap->dirty_bytes);
     stats->bytes_mapped = READ(heap->frontier) - heap->space.base;
     stats->bytes_live_peak = READ(heap->counters.active_peak);

@@ -135,19 +135,15 @@ struct tcache *tcache_get(struct pool *pool)
 struct extent *tcache_take_all(struct tcache *tcache)
 {
     struct extent *list = NULL;
-    for (size_t word = 0; word < sizeof tcache->nonempty / sizeof tcache->nonempty[0]; word++) {
-        uint64_t bits = tcache->nonempty[word];
-        tcache->nonempty[word] = 0;
-        for (; bits; bits &= bits - 1) {
-            struct tcache_bin *bin = &tcache->bins[word * 64 + (size_t)__builtin_ctzll(bits)];
-            while (bin->head) {
-                struct extent *extent = bin->head;
-                bin->head = extent->next;
-                extent->next = list;
-                list = extent;
-            }
-            bin->n = 0;
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++) {
+        struct tcache_bin *bin = &tcache->bins[cls];
+        while (bin->head) {
+            struct extent *extent = bin->head;
+            bin->head = extent->next;
+            extent->next = list;
+            list = extent;
         }
+        bin->n = 0;
     }
     tcache->bytes = 0;
     if (tcache->big) {
@@ -156,6 +152,15 @@ struct extent *tcache_take_all(struct tcache *tcache)
         tcache->big = NULL;
     }
     return list;
+}
+
+/* Forget what a cache holds, where its lists cannot be trusted. */
+static void abandon(struct tcache *tcache)
+{
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+        tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
+    tcache->big = NULL;
+    tcache->bytes = 0;
 }
 
 void tcache_return_list(struct pool *pool, struct extent *list)
@@ -186,9 +191,9 @@ static bool barrier_works(void)
 
 static uint64_t activity_of(const struct tcache *tcache)
 {
-    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->n_big_hits + tcache->bytes;
+    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->bytes;
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        sum += __atomic_load_n(&tcache->bins[cls].n_hits, __ATOMIC_RELAXED);
+        sum += tcache_hits(tcache, cls);
     return sum;
 }
 
@@ -247,9 +252,11 @@ void tcache_forget_pool(struct pool *pool)
         if (tcache->pool != pool) continue;
         tcache_take_all(tcache);
         tcache->pool = NULL;
-        for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
             tcache->bins[cls].n_hits = 0;
-        tcache->n_big_hits = tcache->n_slow_gets = tcache->n_slow_puts = 0;
+        for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+            tcache->n_hits[cls] = 0;
+        tcache->n_slow_gets = tcache->n_slow_puts = 0;
         tcache->n_shard_hits = tcache->n_steals = 0;
     }
 }
@@ -264,10 +271,7 @@ void tcache_fork_child(struct pool *pool)
         if (mine) {
             /* A reclaimer of the parent may have been emptying it at this moment: then its lists are not to be trusted. */
             if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
-                for (unsigned cls = 0; cls < N_CLASSES; cls++)
-                    tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
-                tcache->big = NULL;
-                tcache->bytes = 0;
+                abandon(tcache);
                 atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
             }
             continue;
@@ -280,10 +284,7 @@ void tcache_fork_child(struct pool *pool)
         if (consistent)
             list = tcache_take_all(tcache);
         else
-            for (unsigned cls = 0; cls < N_CLASSES; cls++)
-                tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
-        tcache->big = NULL;
-        tcache->bytes = 0;
+            abandon(tcache);
         atomic_store_explicit(&tcache->busy, 0, memory_order_relaxed);
         atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
         tcache->owned = false;

@@ -27,8 +27,8 @@
 
 struct pool;
 
-/* Blocks from here on use the slot: more than 256 KiB. */
-#define TCACHE_BIG_CLASS (class_of_pages((256 * KIB >> PAGE_SHIFT) + 1))
+/* Blocks of this class and above use the slot: more than 256 KiB (class 48 is 64 pages). */
+#define TCACHE_BIG_CLASS 49
 
 struct tcache_bin {
     struct extent *head;
@@ -43,7 +43,6 @@ struct tcache {
     size_t limit_bytes;
     uint32_t depth;
     struct extent *big;
-    uint64_t n_big_hits;
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
@@ -52,8 +51,8 @@ struct tcache {
     uint64_t activity_seen;  /* background thread: sum of counters at its last visit */
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
-    uint64_t nonempty[(N_CLASSES + 63) / 64]; /* superset of the non-empty bins */
-    struct tcache_bin bins[N_CLASSES];
+    struct tcache_bin bins[TCACHE_BIG_CLASS];
+    uint32_t n_hits[N_CLASSES]; /* of the classes from TCACHE_BIG_CLASS on; the others count in their bin */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* All thread-local storage of the library. */
@@ -108,6 +107,13 @@ struct extent *tcache_take_all(struct tcache *tcache);
 
 /* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
 void tcache_return_list(struct pool *pool, struct extent *list);
+
+/* How often this cache has served a class. Wraps; readable by anyone without synchronization. */
+static inline uint32_t tcache_hits(const struct tcache *tcache, unsigned cls)
+{
+    const uint32_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
+    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+}
 
 /* --- others --- */
 

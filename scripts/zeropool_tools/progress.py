@@ -52,7 +52,7 @@ class Progress:
             full = int(fraction * width + 0.5)
             line = f"[{'#' * full}{'.' * (width - full)}] {fraction * 100:3.0f} %{left}  {label}"
             try:
-                columns = os.get_terminal_size(self.stream.fileno()).columns
+                columns = os.get_terminal_size(self.stream.fileno()).columns or 80  # 0: size not set
             except (OSError, ValueError):
                 columns = 80
             self.write("\r\x1b[K" + line[:max(10, columns - 1)])

@@ -49,6 +49,9 @@ int os_unlock(void *address, size_t length);
  * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. */
 int os_scrub(void *address, size_t length);
 
+/* True if the range lies within one VMA. May be false without cause (old kernels, injected faults). */
+bool os_is_one_vma(void *address, size_t length);
+
 /* Of n_probes pages spread evenly over the range, how many are resident? Negative errno on failure. */
 int os_resident_probes(void *address, size_t length, int n_probes);
 

@@ -111,9 +111,21 @@ int os_scrub(void *address, size_t length)
     if (!error) error = -advise(address, length, MADV_KEEPONFORK);
     if (!error) error = -advise(address, length, MADV_DOFORK);
     if (!error) error = -advise(address, length, MADV_DODUMP);
+    if (!error) error = os_unlock(address, length);
     if (!error) return 0;
     error = -os_remap_fresh(address, length);
     return error ? -error : 1;
+}
+
+bool os_is_one_vma(void *address, size_t length)
+{
+    /* Growing a mapping in place fails with EFAULT if the old range is not within one VMA, which is looked at first, and
+     * with something else for a size that no address space has room for: a query without effect, in one call. The
+     * size must stay below TASK_SIZE, which kernels from 6.16 on check before anything else. */
+    const size_t impossible = ((size_t)1 << 47) - 2 * PAGE_BYTES;
+    if (os_fault(OS_MREMAP)) return false;
+    int error = PRESERVING_ERRNO(MAP_FAILED, mremap(address, length, impossible, 0));
+    return error != -EFAULT;
 }
 
 int os_resident_probes(void *address, size_t length, int n_probes)

@@ -40,6 +40,7 @@ enum extent_flag {
     EXTENT_MOVED = 32,   /* pages were moved here by the kernel: a separate VMA */
     EXTENT_PINNED = 64,  /* locked in RAM */
     EXTENT_HOT = 128,    /* CLOCK-Pro: hot */
+    EXTENT_CHECK = 256,  /* on free: has the program left VMA attributes on it? */
 };
 
 struct extent {
@@ -51,9 +52,9 @@ struct extent {
     uint32_t last_use_ms;  /* of an idle block: when it was put here */
     uint16_t cls;          /* class_floor(n_pages) */
     uint8_t state;
-    uint8_t flags;
     uint8_t policy;        /* CLOCK-Pro: reference and test bits */
-    uint8_t spare[7];
+    uint16_t flags;
+    uint8_t spare[6];
 };
 _Static_assert(sizeof(struct extent) == 64, "one cache line");
 

@@ -174,7 +174,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
         if (extent) {
             carve(heap, extent, n_pages, align, &heap->dirty);
-            extent->flags &= (uint8_t)~EXTENT_ZERO;
+            extent->flags &= (uint16_t)~EXTENT_ZERO;
             heap->counters.n_dirty_hits++;
         }
     }
@@ -183,14 +183,16 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             lock_lost = true;
             goto refused;
         }
-        extent = take_clean(heap, n_pages + request->headroom_pages, align, &lock_lost);
+        size_t fresh_align = request->fresh_huge ? max_size(align, HUGE_BYTES >> PAGE_SHIFT) : align;
+        extent = take_clean(heap, n_pages + request->headroom_pages, fresh_align, &lock_lost);
+        if (!extent && !lock_lost && fresh_align != align) extent = take_clean(heap, n_pages, align, &lock_lost);
         if (!extent && !lock_lost && request->headroom_pages)
             extent = take_clean(heap, n_pages, align, &lock_lost);
         if (!extent && !lock_lost) { /* limits: what is dirty and too small for this may still free address space */
             extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
             if (extent) {
                 carve(heap, extent, n_pages, align, &heap->dirty);
-                extent->flags &= (uint8_t)~EXTENT_ZERO;
+                extent->flags &= (uint16_t)~EXTENT_ZERO;
             }
         }
         if (!extent) goto refused;
@@ -278,7 +280,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
     bool grown = extent->n_pages >= n_pages;
     if (grown) {
         heap->active_bytes -= extent_active_bytes(extent);
-        extent->flags &= (uint8_t)~EXTENT_ZERO;
+        extent->flags &= (uint16_t)~EXTENT_ZERO;
         extent->used_pages = (uint32_t)n_pages;
         heap->active_bytes += extent_active_bytes(extent);
         heap->counters.n_grown_in_place++;

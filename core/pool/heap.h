@@ -78,7 +78,7 @@ struct heap_request {
     size_t align_pages;   /* power of two; 1 = any */
     size_t headroom_pages;/* address space wanted behind the block */
     bool want_zero;       /* prefer clean memory */
-    bool fresh_huge;      /* if untouched memory is taken, ask for huge pages on it */
+    bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
 };
 
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */

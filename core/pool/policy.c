@@ -21,7 +21,7 @@ static void link_hot(struct policy *policy, struct extent *extent)
 
 static void link_cold(struct policy *policy, struct extent *extent)
 {
-    extent->flags &= (uint8_t)~EXTENT_HOT;
+    extent->flags &= (uint16_t)~EXTENT_HOT;
     age_push_newest(&policy->cold, extent);
     policy->cold_bytes += extent_bytes(extent);
 }
@@ -123,7 +123,7 @@ void policy_evict(struct policy *policy, struct extent *extent, size_t limit_byt
     unlink_any(policy, extent);
     if (policy->kind == EVICT_CLOCKPRO && (extent->policy & POLICY_TEST)) mark(policy, extent->cls);
     extent->policy = 0;
-    extent->flags &= (uint8_t)~EXTENT_HOT;
+    extent->flags &= (uint16_t)~EXTENT_HOT;
 }
 
 struct extent *policy_oldest(struct policy *policy)

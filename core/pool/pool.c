@@ -7,6 +7,7 @@
 #include "pool/fork.h"
 #include "pool/heap_bins.h"
 #include "pool/helper.h"
+#include "pool/recycle.h"
 #include "pool/zero.h"
 
 #include <errno.h>
@@ -67,7 +68,7 @@ static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct
     while (list) {
         struct extent *next = list->next;
         list->state = EXTENT_LIVE;
-        if (!tcache || !pool_put_cached(tcache, list)) {
+        if (!tcache || !pool_put_cached(tcache, list)) { /* below TCACHE_BIG_CLASS: no trust needed */
             list->state = EXTENT_CACHED;
             heap_free(&pool->heap, list);
         }
@@ -132,14 +133,9 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .align_pages = align_pages,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
         };
-        if (request.fresh_huge && align_pages < HUGE_BYTES >> PAGE_SHIFT)
-            request.align_pages = HUGE_BYTES >> PAGE_SHIFT;
         extent = heap_alloc(&pool->heap, &request);
-        if (!extent && request.align_pages != align_pages) {
-            request.align_pages = align_pages;
-            extent = heap_alloc(&pool->heap, &request);
-        }
         if (extent && (extent->flags & EXTENT_ZERO)) zero_mark_fresh(extent, zero);
+        if (extent) recycle_mark(pool, extent);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
     if (extent) extent->state = EXTENT_LIVE;
@@ -187,6 +183,16 @@ static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t byte
     return list;
 }
 
+/* pool_put_cached for a block that has just been checked, or needs no check. */
+static bool put_unasked(struct tcache *tcache, struct extent *extent)
+{
+    uint32_t trust = tcache->trust;
+    tcache->trust = 1;
+    bool kept = pool_put_cached(tcache, extent);
+    tcache->trust = trust;
+    return kept;
+}
+
 static void put_into_cache(struct pool *pool, struct tcache *tcache, struct extent *extent)
 {
     struct extent *list = NULL;
@@ -197,7 +203,10 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
         tcache_leave(tcache);
     }
     extent->state = EXTENT_LIVE;
-    bool kept = !(pool->prompt && extent->cls >= TCACHE_BIG_CLASS) && pool_put_cached(tcache, extent);
+    if (!tcache->trust) tcache->trust = recycle_trust(pool);
+    bool bypass = pool->prompt || pool->watchful;
+    bool kept = false;
+    if (!(bypass && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
         extent->state = EXTENT_CACHED;
         extent->next = NULL;
@@ -223,7 +232,9 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     if (unlikely(fork_detected())) fork_child(pool);
     bool headroom = extent->used_pages < extent->n_pages;
     if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
-    extent->flags &= (uint8_t)~EXTENT_SPECIAL;
+    bool checked = extent->flags & EXTENT_CHECK;
+    if (checked) recycle_check(pool, extent);
+    extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent->state = EXTENT_CACHED;
     if (unlikely(pool->retired)) return;
     if (tcache_tls.entered) {
@@ -233,6 +244,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
+    if (tcache && !checked && !tcache->trust && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
     if (tcache)
         tcache->n_slow_puts++;
     else
@@ -281,7 +293,7 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
         if ((extent->flags & EXTENT_ZERO) && os_populate(extent->address, extent_bytes(extent)))
             for (size_t at = 0; at < extent_bytes(extent); at += PAGE_BYTES)
                 ((volatile char *)extent->address)[at] = 0;
-        extent->flags &= (uint8_t)~EXTENT_SPECIAL;
+        extent->flags &= (uint16_t)~EXTENT_SPECIAL;
         extent->state = EXTENT_CACHED;
         extent->next = list;
         list = extent;
@@ -296,6 +308,7 @@ void pool_drain_caches(struct pool *pool, bool only_idle)
 {
     uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
     tcache_reclaim(pool, only_idle);
+    tcache_disturb(pool);
     for (unsigned i = 0; i < pool->n_shards; i++)
         shard_flush(pool, &pool->shards[i], before, !only_idle);
 }

@@ -36,6 +36,8 @@ struct pool {
     bool ready;
     bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
     bool prompt;                  /* no background thread possible: give big blocks back at once */
+    bool watchful;                /* the program has left VMA attributes on a block: check every one */
+    uint32_t n_checks;
     uint32_t last_reclaim_ms;
     _Atomic uint64_t n_evictions_heap;
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
@@ -90,7 +92,7 @@ const char *pool_check(struct pool *pool);
 /* --- fast paths --- */
 
 /* Flags that send a returned block through the slow path, where they are cleared. */
-#define EXTENT_SPECIAL (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC)
+#define EXTENT_SPECIAL (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK)
 
 /* The live extent of an owned pointer; aborts with a clear message if there is none. */
 static inline struct extent *pool_live_extent(struct pool *pool, const void *p)
@@ -146,7 +148,8 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
             tcache->bytes = bytes;
             kept = true;
         }
-    } else if (likely(!tcache->big)) {
+    } else if (likely(!tcache->big && tcache->trust)) {
+        tcache->trust--;
         extent->state = EXTENT_CACHED;
         tcache->big = extent;
         kept = true;

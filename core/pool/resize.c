@@ -60,7 +60,7 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
             larger->state = EXTENT_LIVE;
             moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
             if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
-            larger->flags = (uint8_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
+            larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             if (moved) extent->flags |= EXTENT_ZERO; /* its pages are gone */
             extent->state = EXTENT_CACHED;
             heap_free(&pool->heap, extent);

@@ -118,6 +118,7 @@ struct tcache *tcache_get(struct pool *pool)
     if (!lock_acquire(&registry_lock)) return NULL;
     tcache->pool = pool;
     tcache->depth = pool->tcache_depth;
+    tcache->trust = 0;
     tcache->limit_bytes = pool->tcache_limit_bytes;
     tcache->owned = true;
     lock_release(&registry_lock);
@@ -244,6 +245,13 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
         }
     }
     return n_emptied;
+}
+
+void tcache_disturb(struct pool *pool)
+{
+    /* A store of the owner at the same moment may win; then it is found a second later. */
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        if (tcache->pool == pool) __atomic_store_n(&tcache->trust, 0, __ATOMIC_RELAXED);
 }
 
 void tcache_forget_pool(struct pool *pool)

@@ -42,6 +42,7 @@ struct tcache {
     size_t bytes;            /* in bins; the big slot is not counted */
     size_t limit_bytes;
     uint32_t depth;
+    uint32_t trust;          /* big blocks that may still be put here without a check (recycle.h) */
     struct extent *big;
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;
@@ -120,6 +121,9 @@ static inline uint32_t tcache_hits(const struct tcache *tcache, unsigned cls)
 /* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
  * nothing since the last call. Returns the number emptied. Takes the registry lock. */
 unsigned tcache_reclaim(struct pool *pool, bool only_idle);
+
+/* Make every cache of the pool send its next big block through the slow path, once. */
+void tcache_disturb(struct pool *pool);
 
 /* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */
 void tcache_forget_pool(struct pool *pool);

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: MIT */
+/* recycle.c: finding and undoing what a program did to memory it returned. See recycle.h. */
+#include "pool/recycle.h"
+
+#include "os/os.h"
+
+void recycle_check(struct pool *pool, struct extent *extent)
+{
+    uint32_t n = pool->n_checks;
+    if (n < RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
+    /* The page before the first block belongs to the page map, which is mapped alike. */
+    char *before = (char *)extent->address - PAGE_BYTES;
+    size_t bytes = extent_bytes(extent);
+    bool has_after = space_owns(&pool->heap.space, extent_end(extent));
+    if (os_is_one_vma(before, bytes + PAGE_BYTES + (has_after ? PAGE_BYTES : 0))) return;
+    if (pool->heap.pinned) return; /* our own mlock */
+    /* In a forked child new mappings do not merge with old ones, so a boundary on one side alone proves nothing. */
+    bool joined = os_is_one_vma(before, bytes + PAGE_BYTES) ||
+                  (has_after && os_is_one_vma(extent->address, bytes + PAGE_BYTES));
+    if (!joined) pool->watchful = true;
+    /* What cannot be undone by name (huge page advice, memory policy) goes when the pages go. */
+    extent->flags |= EXTENT_HUGE;
+    os_scrub(extent->address, bytes);
+}

@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* recycle.h: memory that is used again must not carry over what its last owner did to it.
+ *
+ * munmap forgets mlock, mprotect, MADV_DONTFORK, MADV_WIPEONFORK, MADV_DONTDUMP, overlays by MAP_FIXED; a recycled block keeps
+ * them. We are not told of those calls, and asking the kernel (one mremap that cannot succeed and says whether the block lies in
+ * one VMA with its neighbours, 0.2 us) at every free would cost fifty times the free. So:
+ *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from the heap, and all that
+ *     the thread caches' big slots take, are checked; programs that treat their memory so do it from the start;
+ *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once in RECYCLE_TRUST
+ *     puts and once a second;
+ *   - a block that is found changed is put right, and from then on every block of that size is checked at every free.
+ * What remains: a program that begins to do so after a thousand frees may see one such block recycled unmended. glibc recycles
+ * blocks up to 32 MiB without looking from the second free on, so programs cannot rely on more below that size.
+ */
+#ifndef ZP_POOL_RECYCLE_H
+#define ZP_POOL_RECYCLE_H
+
+#include "pool/pool.h"
+
+#define RECYCLE_MIN_BYTES (128 * KIB)
+#define RECYCLE_CHECK_ALL 1000
+#define RECYCLE_CHECK_EVERY 32
+#define RECYCLE_TRUST 256
+
+/* A block leaves the heap: decide whether its next free is to check it. */
+static inline void recycle_mark(struct pool *pool, struct extent *extent)
+{
+    if (extent_bytes(extent) < RECYCLE_MIN_BYTES) return;
+    uint32_t n = pool->n_checks;
+    if (n < RECYCLE_CHECK_ALL || pool->watchful || n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
+    if (!pool->watchful && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
+}
+
+/* How many big blocks a thread cache may take back before the next check. */
+static inline uint32_t recycle_trust(const struct pool *pool)
+{
+    return pool->n_checks < RECYCLE_CHECK_ALL || pool->watchful ? 0 : RECYCLE_TRUST;
+}
+
+/* A block with EXTENT_CHECK comes back: make it plain memory again. */
+void recycle_check(struct pool *pool, struct extent *extent);
+
+#endif

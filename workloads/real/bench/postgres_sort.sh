@@ -32,10 +32,11 @@ done
 for bin in /usr/lib/postgresql/*/bin; do :; done
 [ -x "$bin/postgres" ] || die "Debian package postgresql is missing"
 
-# PostgreSQL refuses to run as root.
+# PostgreSQL refuses to run as root. What is measured is PostgreSQL, so the change of user goes without the preload.
 as_user() {
     if [ "$(id -u)" -eq 0 ]; then
-        exec setpriv --reuid postgres --regid postgres --clear-groups "$@"
+        exec env -u LD_PRELOAD setpriv --reuid postgres --regid postgres --clear-groups \
+            env ${LD_PRELOAD:+"LD_PRELOAD=$LD_PRELOAD"} "$@"
     else
         exec "$@"
     fi
@@ -89,5 +90,7 @@ SQL
         round=$((round + 1))
     done
 }
-queries | single "$dir" | sed -n 's/^.*r = "\([^"]*\)".*/\1/p' | tr '\n' ' ' | sed 's/^/postgres_sort /; s/ $//'
+# Not in one pipeline with sed: the status of the server must become that of this script.
+answers=$(queries | single "$dir")
+echo "$answers" | sed -n 's/^.*r = "\([^"]*\)".*/\1/p' | tr '\n' ' ' | sed 's/^/postgres_sort /; s/ $//'
 echo

@@ -115,7 +115,7 @@ def run_case(case, base, preload, timeout_s=None, keep=False):
     os.mkdir(os.path.join(folder, "shared"))
     try:
         plain = run_once(case, os.path.join(folder, "a"), preload.before, {}, timeout_s)
-        verdict = judge_plain(case, plain)
+        verdict = judge_plain(case, plain, preload.before)
         if verdict:
             return verdict
         preloaded = run_once(case, os.path.join(folder, "b"), preload.after, preload.settings, timeout_s)
@@ -125,9 +125,13 @@ def run_case(case, base, preload, timeout_s=None, keep=False):
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def judge_plain(case, plain):
+def judge_plain(case, plain, following):
     """A verdict when the run without the library decides already, else None."""
     outcome = plain.outcome
+    if following and outcome.status != SKIP_STATUS and (outcome.timed_out or outcome.status or outcome.left_behind):
+        # Several allocators break a program by themselves; that is no fault of the library before them.
+        return Result(case, "skip", f"{os.path.basename(following)} alone breaks it: {outcome.describe()}",
+                      runs=[plain])
     if outcome.status == SKIP_STATUS:
         lines = compare.tail(plain.stderr_path) or ["the case does not say why"]
         return Result(case, "skip", lines[-1], runs=[plain])

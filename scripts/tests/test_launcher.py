@@ -27,9 +27,17 @@ class Settings(support.Case):
         self.assertEqual(self.seen(LD_PRELOAD="libm.so.6")[0], library() + ":libm.so.6")
 
     def test_options_become_variables(self):
-        self.assertEqual(self.seen("--threshold", "64K", "--retain=1G", "--preset", "ml", "--stats")[1:],
-                         ["65536", str(1 << 30), "ml", "1"])
-        self.assertEqual(self.seen("--stats=/tmp/a b")[4], "/tmp/a b")
+        self.assertEqual(self.seen("--threshold", "64K", "--retain=1G", "--preset", "ml", "--stats=/tmp/a b")[1:],
+                         ["65536", str(1 << 30), "ml", "/tmp/a b"])
+
+    def test_stats_file_does_not_depend_on_the_folder(self):
+        here = self.folder()
+        result = run("run", "--stats=x/y", "--", "sh", "-c", SHOW, cwd=here)
+        self.assertTrue(result.stdout.endswith(f"|{here}/x/y|"))
+        result = run("run", "--stats", "--", "sh", "-c", SHOW + "; echo $$", cwd=here)
+        *_, path, pid = result.stdout.split("|")
+        self.assertEqual(path, f"{here}/zeropool-stats-{pid.strip()}.json")
+        self.assertEqual(result.stderr, f"zeropool: statistics go to {path}\n")
 
     def test_sizes(self):
         for text, size in (("1", 1), ("0", 0), ("00064k", 65536), ("3m", 3 << 20), ("2T", 2 << 40), ("007", 7)):

@@ -21,7 +21,7 @@ static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impo
 /* What a thread and all shards together may keep beside the heap, by preset: balanced, ml, network, file. */
 static const struct {
     size_t tcache_bytes, shard_bytes;
-} presets[] = {{1 * MIB, 2 * MIB}, {512 * KIB, 1 * MIB}, {4 * MIB, 32 * MIB}, {2 * MIB, 16 * MIB}};
+} presets[] = {{1 * MIB, 512 * KIB}, {512 * KIB, 1 * MIB}, {4 * MIB, 32 * MIB}, {2 * MIB, 16 * MIB}};
 
 /* Four times the memory there is: fragmentation and headroom cost addresses only. */
 static size_t span_for(size_t ram)
@@ -94,8 +94,10 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     if (!options.enabled) return;
     enum sandbox_plan plan = options.background == SWITCH_AUTO ? sandbox_plan() : SANDBOX_ANY_TIME;
     if (options.background == SWITCH_OFF || plan == SANDBOX_NO_THREAD) helper_allow(false);
-    if (plan == SANDBOX_AT_START) {
-        helper_forbid_in_children();
-        helper_start();
-    }
+    if (plan == SANDBOX_ANY_TIME) return;
+    /* Everything that needs more than memory calls happens now, before there can be a filter. */
+    shim_ready();
+    os_restricted = true;
+    helper_forbid_in_children();
+    if (plan == SANDBOX_AT_START) helper_start();
 }

@@ -30,8 +30,8 @@ static inline bool is_pow2(size_t x) { return x != 0 && (x & (x - 1)) == 0; }
 static inline size_t align_up(size_t x, size_t alignment) { return (x + alignment - 1) & ~(alignment - 1); }
 static inline size_t align_down(size_t x, size_t alignment) { return x & ~(alignment - 1); }
 
-/* Bytes to whole pages, rounding up; correct up to SIZE_MAX - 4095. */
-static inline size_t pages_of(size_t bytes) { return (bytes + PAGE_BYTES - 1) >> PAGE_SHIFT; }
+/* Bytes to whole pages, rounding up, without overflow at any size. */
+static inline size_t pages_of(size_t bytes) { return bytes ? ((bytes - 1) >> PAGE_SHIFT) + 1 : 0; }
 
 static inline size_t min_size(size_t a, size_t b) { return a < b ? a : b; }
 static inline size_t max_size(size_t a, size_t b) { return a > b ? a : b; }

@@ -12,7 +12,11 @@ bool lock_patiently(struct lock *lock)
     }
     for (int i = 0; i < LOCK_YIELDS; i++) {
         if (lock_try(lock)) return true;
-        os_yield();
+        if (os_restricted)
+            for (int spin = 0; spin < LOCK_SPINS; spin++)
+                cpu_pause();
+        else
+            os_yield();
     }
     return false;
 }

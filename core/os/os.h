@@ -11,6 +11,10 @@
 
 #include "base/bits.h"
 
+/* Set in programs that may live under a seccomp filter: the program's own threads then make no other calls than mmap, munmap,
+ * mprotect, madvise and mremap after start-up. The background thread, older than any filter, is not bound by it. */
+extern bool os_restricted __attribute__((visibility("hidden")));
+
 /* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
 
 /* Map length fresh zero bytes anywhere, readable and writable. *out is the address. */

@@ -17,6 +17,8 @@
 #define HAVE_RSEQ 1
 #endif
 
+bool os_restricted;
+
 size_t os_ram_bytes(void)
 {
     struct sysinfo info;
@@ -44,6 +46,7 @@ unsigned os_cpu_current(void)
         if (cpu >= 0) return (unsigned)cpu;
     }
 #endif
+    if (os_restricted) return 0;
     int saved = errno;
     int cpu = sched_getcpu();
     errno = saved;

@@ -25,12 +25,16 @@ size_t budget_excess(struct heap *heap, size_t n_bytes)
     roll_window(heap, os_clock_ms());
     size_t live = heap->active_bytes + n_bytes;
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
-    size_t budget = peak + (peak >> BUDGET_SLACK_SHIFT) + BUDGET_FLOOR_BYTES + heap->retain_bytes;
+    size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
+    size_t budget = floor + peak / 8 * 3;
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = heap->limit_bytes - (heap->limit_bytes >> 3);
     if (budget > limit) budget = limit;
     size_t total = live + heap->dirty_bytes;
     size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;
+    size_t small_budget = floor + peak / 32 * 3;
+    if (n_bytes < BUDGET_LARGE_BYTES && total > small_budget)
+        excess = max_size(excess, min_size(min_size(total - small_budget, 2 * n_bytes), heap->dirty_bytes));
     if (heap->dirty_bytes > heap->retain_max_bytes)
         excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
     return excess;

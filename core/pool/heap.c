@@ -296,6 +296,7 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
     if (!lock_acquire(&heap->lock)) return;
     if (ensure_descriptors(heap, &lock_lost)) {
         heap->active_bytes -= extent_active_bytes(extent);
+        extent->flags &= (uint16_t)~EXTENT_ZERO; /* it is live: nobody knows what is in it */
         size_t was_used = extent->used_pages;
         struct extent *rest = heap_bins_split(heap, extent, n_pages);
         if (rest) {

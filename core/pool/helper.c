@@ -51,6 +51,7 @@ static unsigned care_for(struct pool *pool, bool look_at_caches)
 static void *run(void *ignored)
 {
     (void)ignored;
+    tcache_tls.is_helper = true;
     /* The files this reads may be out of reach for the program's own threads (seccomp); it cannot be for this one. */
     size_t limit = os_read_cgroup_limit();
     uint32_t last_look = os_clock_ms();
@@ -77,6 +78,8 @@ static void *run(void *ignored)
 void helper_allow(bool allowed) { forbidden = !allowed; }
 
 void helper_forbid_in_children(void) { forbidden_in_children = true; }
+
+bool helper_is_self(void) { return tcache_tls.is_helper; }
 
 bool helper_runs(void) { return atomic_load_explicit(&state, memory_order_relaxed) != 0; }
 

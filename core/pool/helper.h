@@ -37,6 +37,8 @@ void helper_allow(bool allowed);
 void helper_forbid_in_children(void);
 
 bool helper_runs(void);
+/* Is the calling thread the background thread? */
+bool helper_is_self(void);
 void helper_fork_child(void);
 void helper_for_each_pool(void (*visit)(struct pool *));
 

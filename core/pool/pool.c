@@ -138,7 +138,10 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (extent) recycle_mark(pool, extent);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
-    if (extent) extent->state = EXTENT_LIVE;
+    if (extent) {
+        extent->state = EXTENT_LIVE;
+        if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
+    }
     tcache_tls.entered = 0;
     helper_poke(pool);
     return extent;

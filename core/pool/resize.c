@@ -2,6 +2,7 @@
 /* resize.c: growing and shrinking blocks. See resize.h. */
 #include "pool/resize.h"
 
+#include "os/os.h"
 #include "pool/fork.h"
 
 #include <string.h>
@@ -61,7 +62,9 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
             moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
             if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
-            if (moved) extent->flags |= EXTENT_ZERO; /* its pages are gone */
+            extent->flags &= (uint16_t)~EXTENT_ZERO;
+            /* Its pages are gone, but not what the program may have mapped over them. */
+            if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) extent->flags |= EXTENT_ZERO;
             extent->state = EXTENT_CACHED;
             heap_free(&pool->heap, extent);
         }

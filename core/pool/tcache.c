@@ -3,6 +3,7 @@
 #include "pool/tcache.h"
 
 #include "os/os.h"
+#include "pool/helper.h"
 #include "pool/pool.h"
 
 #include <errno.h>
@@ -225,7 +226,7 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
 
 unsigned tcache_reclaim(struct pool *pool, bool only_idle)
 {
-    if (!barrier_works()) return 0;
+    if ((os_restricted && !helper_is_self()) || !barrier_works()) return 0;
     unsigned n_emptied = 0;
     struct tcache *cursor = tcache_registered();
     while (cursor) {

@@ -60,6 +60,7 @@ struct tcache {
 struct tcache_tls {
     struct tcache *first; /* most recently used pool first */
     uint32_t entered;     /* in the slow path: a nested call must not come here */
+    bool is_helper;       /* this is the background thread */
 };
 extern __thread struct tcache_tls tcache_tls
     __attribute__((tls_model("initial-exec"), visibility("hidden")));

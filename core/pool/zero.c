@@ -59,6 +59,7 @@ void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t 
     if (!extent) extent = pool_get_slow(pool, n_pages, cls, 1, true);
     if (!extent) return NULL;
     zero_clear(pool, extent, n_bytes);
+    extent->flags &= (uint16_t)~EXTENT_ZERO;
     return extent->address;
 }
 
@@ -81,6 +82,7 @@ void zero_mark_fresh(struct extent *extent, bool zeroed)
 
 void zero_observe(struct pool *pool, struct extent *extent)
 {
+    if (os_restricted) return;
     int n = os_resident_probes(extent->address, extent_bytes(extent), PROBES);
     if (n < 0) return;
     struct learned *learned = learned_of(pool, extent->n_pages);

@@ -12,6 +12,11 @@ void recycle_check(struct pool *pool, struct extent *extent)
     char *before = (char *)extent->address - PAGE_BYTES;
     size_t bytes = extent_bytes(extent);
     bool has_after = space_owns(&pool->heap.space, extent_end(extent));
+    if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED)) {
+        /* A VMA of its own because of what we did to it: nothing can be told, so put it right anyway. */
+        os_scrub(extent->address, bytes);
+        return;
+    }
     if (os_is_one_vma(before, bytes + PAGE_BYTES + (has_after ? PAGE_BYTES : 0))) return;
     if (pool->heap.pinned) return; /* our own mlock */
     /* In a forked child new mappings do not merge with old ones, so a boundary on one side alone proves nothing. */

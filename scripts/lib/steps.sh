@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 # Steps of scripts/test: each runs with a log of its own and leaves one line of counts for the summary.
 #
-# A step's command may close with 'N passed, N failed[, N skipped]' and name skips in lines 'SKIP: what: why'; one
+# A step's command may close with 'N passed, N failed[, N skipped]' and name skips in lines 'SKIP: what: why' (or 'skip  what why'); one
 # that does not counts as a single test, passed if it exits 0.
 # shellcheck disable=SC2154
 
@@ -45,12 +45,14 @@ step() {
     # A runner that dies after its count, or miscounts, must not pass.
     if [ "$status" -ne 0 ] && [ "$2" -eq 0 ]; then set -- "$1" 1 "${3:-0}"; fi
     record "$name" "$1" "$2" "${3:-0}" "$took"
-    grep -E '^SKIP' "$logs/$name.log" | sed "s/^SKIP[: ]*/$name: /" >>"$logs/skips" || :
-    if [ "$2" -eq 0 ]; then
+    grep -E '^(SKIP|skip)[: ]' "$logs/$name.log" | sed "s/^[SKIPskip]*[: ]*/$name: /" >>"$logs/skips" || :
+    if [ "$2" -eq 0 ] && [ "$1" -eq 0 ]; then
+        say "$name: nothing was run, ${3:-0} skipped"
+    elif [ "$2" -eq 0 ]; then
         say "$name: passed, $1 in $took s"
     else
         say "$name: FAILED, $2 of $(($1 + $2)) (exit status $status)"
-        grep -E '^(FAIL|ERROR|E )' "$logs/$name.log" | head -n 20 | sed 's/^/    | /' >&2 || :
+        grep -E '^(FAIL|fail|ERROR)[: ]' "$logs/$name.log" | head -n 20 | sed 's/^/    | /' >&2 || :
         show_tail "$logs/$name.log" 25
     fi
 }

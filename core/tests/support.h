@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT */
+/* support.h: what the unit tests share: a reproducible random source, contents to recognise, children to misbehave in. */
+#ifndef ZP_TESTS_SUPPORT_H
+#define ZP_TESTS_SUPPORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* splitmix64: every test names its seed, so that a failure can be run again. */
+static inline uint64_t rng_next(uint64_t *state)
+{
+    uint64_t x = *state += 0x9e3779b97f4a7c15u;
+    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
+    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
+    return x ^ (x >> 31);
+}
+
+/* Uniform enough in [low, high]. */
+static inline size_t rng_range(uint64_t *state, size_t low, size_t high)
+{
+    return low + (size_t)(rng_next(state) % (high - low + 1));
+}
+
+/* Fill n_bytes with a pattern derived from a tag, and look whether it is still there: at the ends and in every page.
+ * Returns the first wrong offset, or n_bytes. */
+void pattern_fill(void *p, size_t n_bytes, uint64_t tag);
+size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag);
+
+/* The first byte that is not zero, or n_bytes. Looks at all of them. */
+size_t first_nonzero(const void *p, size_t n_bytes);
+
+/* What became of a child. */
+struct child_result {
+    int exit_status; /* -1 if it did not exit */
+    int signal;      /* 0 if it was not killed */
+    char text[4096]; /* what it wrote to stderr, NUL-terminated */
+};
+
+/* Run body(argument) in a forked child with stderr captured; the child exits with body's result. Kills it after
+ * ten seconds. */
+struct child_result run_child(int (*body)(void *), void *argument);
+
+/* Resident bytes of this process. */
+size_t resident_bytes(void);
+
+#endif

@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: MIT */
+/* test_budget_decay.c: how much idle memory is kept, and how it ages. Time is passed in or set back, never waited for. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "os/os.h"
+#include "pool/budget.h"
+#include "pool/decay.h"
+#include "support.h"
+
+#define SPAN (512 * MIB)
+
+static struct heap heap;
+
+static void set_up(void) { cr_assert_eq(heap_init(&heap, SPAN, true), 0); }
+static void tear_down(void)
+{
+    cr_expect_null(heap_check(&heap));
+    space_destroy(&heap.space);
+}
+TestSuite(budget, .init = set_up, .fini = tear_down, .timeout = 60);
+TestSuite(decay, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static struct extent *take(size_t n_bytes)
+{
+    struct heap_request request = {.n_pages = n_bytes >> PAGE_SHIFT, .align_pages = 1};
+    struct extent *e = heap_alloc(&heap, &request);
+    cr_assert(e);
+    e->state = EXTENT_LIVE;
+    e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
+    return e;
+}
+
+/* Idle dirty memory of so many bytes that does not merge with its like. */
+static void make_dirty(size_t n_bytes) { heap_free(&heap, take(n_bytes)); }
+
+/* --- budget --- */
+
+Test(budget, nothing_idle_nothing_in_excess)
+{
+    take(64 * MIB);
+    cr_assert_eq(budget_excess(&heap, 64 * MIB), 0);
+}
+
+Test(budget, idle_memory_up_to_the_recent_peak_is_kept)
+{
+    struct extent *e = take(64 * MIB);
+    heap_free(&heap, e);
+    /* live 0, idle 64: the peak was 64. */
+    cr_assert_eq(budget_excess(&heap, MIB), 0);
+    /* A request that brings the sum over 9/8 of the peak: what is above goes. */
+    size_t excess = budget_excess(&heap, 32 * MIB);
+    size_t want = 32 * MIB + 64 * MIB - (64 * MIB + 8 * MIB + BUDGET_FLOOR_BYTES);
+    cr_assert_eq(excess, want);
+}
+
+Test(budget, a_peak_is_remembered_one_to_two_windows_and_then_forgotten)
+{
+    heap_free(&heap, take(64 * MIB));
+    heap.window_start_ms -= BUDGET_WINDOW_MS;
+    cr_assert_eq(budget_excess(&heap, MIB), 0, "after one window the previous peak still counts");
+    heap.window_start_ms -= BUDGET_WINDOW_MS;
+    size_t excess = budget_excess(&heap, MIB);
+    cr_assert_gt(excess, 60 * MIB, "after two it does not");
+    cr_assert_leq(excess, heap.dirty_bytes);
+    heap_free(&heap, take(64 * MIB));
+    heap.window_start_ms -= 100 * BUDGET_WINDOW_MS;
+    cr_assert_gt(budget_excess(&heap, MIB), 60 * MIB, "nor after a long pause");
+}
+
+Test(budget, allocation_enforces_it)
+{
+    struct extent *small[16];
+    for (int i = 0; i < 16; i++)
+        small[i] = take(4 * MIB);
+    struct extent *fence[16];
+    for (int i = 0; i < 16; i += 2)
+        fence[i] = small[i + 1];
+    for (int i = 0; i < 16; i += 2)
+        heap_free(&heap, small[i]); /* 32 MiB idle in pieces, 32 MiB live */
+    size_t purged = heap.counters.bytes_purged;
+    take(48 * MIB); /* fits no piece */
+    cr_assert_gt(heap.counters.bytes_purged, purged, "fresh memory was taken while the sum exceeds the budget");
+    size_t total = heap.active_bytes + heap.dirty_bytes;
+    cr_assert_leq(total, (80 + 10) * MIB + BUDGET_FLOOR_BYTES);
+    (void)fence;
+}
+
+Test(budget, retained_bytes_are_kept_on_top)
+{
+    heap_free(&heap, take(64 * MIB));
+    heap.window_start_ms -= 10 * BUDGET_WINDOW_MS;
+    heap.retain_bytes = 100 * MIB;
+    cr_assert_eq(budget_excess(&heap, MIB), 0);
+}
+
+Test(budget, the_hard_cap_holds_at_once)
+{
+    heap.retain_max_bytes = 10 * MIB;
+    heap_free(&heap, take(64 * MIB));
+    cr_assert_leq(heap.dirty_bytes, 10 * MIB);
+}
+
+Test(budget, a_cgroup_limit_binds)
+{
+    struct extent *e = take(64 * MIB);
+    heap_free(&heap, e);
+    heap.limit_bytes = 80 * MIB;
+    /* 7/8 of the limit is 70: live 32 + idle 64 is too much. */
+    cr_assert_eq(budget_excess(&heap, 32 * MIB), 96 * MIB - 70 * MIB);
+    heap.limit_bytes = 0;
+    cr_assert_eq(budget_excess(&heap, MIB), heap.dirty_bytes, "never more than there is");
+}
+
+/* --- decay --- */
+
+#define DECAY 4000u
+#define STEP ((DECAY + DECAY_GRACE_MS) / DECAY_STEPS)
+
+static uint32_t start_decay(void)
+{
+    heap.decay_ms = DECAY;
+    heap.decay_epoch_ms = 1000000;
+    return 1000000;
+}
+
+Test(decay, off_means_never)
+{
+    make_dirty(64 * MIB);
+    heap.decay_ms = 0;
+    cr_assert_eq(decay_tick(&heap, heap.decay_epoch_ms + 3600000), 0);
+    cr_assert_not(decay_due(&heap, heap.decay_epoch_ms + 3600000));
+    cr_assert_eq(heap.dirty_bytes, 64 * MIB);
+}
+
+Test(decay, memory_is_held_for_the_grace_then_goes_gradually_and_whole)
+{
+    uint32_t now = start_decay();
+    make_dirty(64 * MIB);
+    size_t before = heap.dirty_bytes;
+    bool fell_in_part = false;
+    for (uint32_t at = STEP; at <= DECAY + DECAY_GRACE_MS + 2 * STEP; at += STEP) {
+        unsigned wait = decay_tick(&heap, now + at);
+        cr_assert_leq(heap.dirty_bytes, before, "idle memory grew by itself");
+        if (at <= DECAY_GRACE_MS) cr_assert_eq(heap.dirty_bytes, 64 * MIB, "not held for the first second (%u ms)", at);
+        if (heap.dirty_bytes > 0 && heap.dirty_bytes < 64 * MIB) fell_in_part = true;
+        if (heap.dirty_bytes > 0) cr_assert(wait > 0 && wait <= STEP, "the next visit is due in %u ms", wait);
+        /* Half way through the curve about half is left. */
+        if (at / STEP == 9) {
+            cr_assert_gt(heap.dirty_bytes, 16 * MIB);
+            cr_assert_lt(heap.dirty_bytes, 48 * MIB);
+        }
+        before = heap.dirty_bytes;
+    }
+    cr_assert(fell_in_part);
+    cr_assert_eq(heap.dirty_bytes, 0, "everything is gone after decay and grace");
+    cr_assert_eq(decay_tick(&heap, now + DECAY + DECAY_GRACE_MS + 3 * STEP), 0, "nothing left to wait for");
+}
+
+Test(decay, nothing_happens_between_steps)
+{
+    uint32_t now = start_decay();
+    make_dirty(64 * MIB);
+    cr_assert_not(decay_due(&heap, now + STEP - 1));
+    unsigned wait = decay_tick(&heap, now + STEP / 2);
+    cr_assert_eq(wait, STEP - STEP / 2);
+    cr_assert_eq(heap.dirty_bytes, 64 * MIB);
+    cr_assert(decay_due(&heap, now + STEP));
+}
+
+Test(decay, memory_in_use_again_does_not_decay)
+{
+    uint32_t now = start_decay();
+    struct extent *e = take(64 * MIB);
+    for (uint32_t at = 1; at <= 40; at++) {
+        heap_free(&heap, e);
+        decay_tick(&heap, now + at * STEP);
+        size_t fresh = heap.counters.n_fresh;
+        e = take(64 * MIB);
+        cr_assert_eq(heap.counters.n_fresh, fresh, "a block in steady use was purged at step %u", at);
+    }
+}
+
+Test(decay, retained_bytes_stay)
+{
+    uint32_t now = start_decay();
+    heap.retain_bytes = 16 * MIB;
+    make_dirty(64 * MIB);
+    for (uint32_t at = 1; at <= 40; at++)
+        decay_tick(&heap, now + at * STEP);
+    cr_assert_eq(heap.dirty_bytes, 16 * MIB);
+}
+
+Test(decay, one_late_tick_after_a_long_pause_clears_old_memory)
+{
+    uint32_t now = start_decay();
+    make_dirty(64 * MIB);
+    decay_tick(&heap, now + STEP); /* seen */
+    decay_tick(&heap, now + STEP + 3600000);
+    cr_assert_eq(heap.dirty_bytes, 0);
+}
+
+Test(decay, memory_freed_just_before_a_late_tick_gets_its_grace)
+{
+    /* Without the background thread a tick may come long after the last one; what was freed a moment ago is young. */
+    uint32_t now = start_decay();
+    make_dirty(64 * MIB);
+    decay_tick(&heap, now + 60000);
+    cr_assert_eq(heap.dirty_bytes, 64 * MIB, "taken for a minute old, %zu bytes left", heap.dirty_bytes);
+}
+
+Test(decay, works_across_the_wrap_of_the_clock)
+{
+    heap.decay_ms = DECAY;
+    heap.decay_epoch_ms = UINT32_MAX - STEP / 2;
+    uint32_t now = heap.decay_epoch_ms;
+    make_dirty(64 * MIB);
+    decay_tick(&heap, now + STEP);
+    cr_assert_eq(heap.dirty_bytes, 64 * MIB);
+    for (uint32_t at = 2; at <= 18; at++)
+        decay_tick(&heap, now + at * STEP);
+    cr_assert_eq(heap.dirty_bytes, 0);
+}
+
+Test(decay, extreme_settings_are_sane)
+{
+    heap.decay_ms = 1;
+    heap.decay_epoch_ms = 0;
+    make_dirty(8 * MIB);
+    for (uint32_t at = 0; at <= 2200; at += 20)
+        decay_tick(&heap, at);
+    cr_assert_eq(heap.dirty_bytes, 0);
+    heap.decay_ms = UINT32_MAX;
+    heap.decay_epoch_ms = 0;
+    make_dirty(8 * MIB);
+    for (uint32_t at = 0; at <= 20000; at += 20)
+        decay_tick(&heap, at);
+    cr_assert_eq(heap.dirty_bytes, 8 * MIB, "a decay of 50 days must not wrap to a short one");
+}
+
+Test(decay, does_not_hang_or_purge_while_the_lock_is_held)
+{
+    uint32_t now = start_decay();
+    make_dirty(8 * MIB);
+    cr_assert(lock_try(&heap.lock));
+    cr_assert_gt(decay_tick(&heap, now + 10000), 0);
+    lock_release(&heap.lock);
+    cr_assert_eq(heap.dirty_bytes, 8 * MIB);
+}

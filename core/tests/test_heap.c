@@ -1,0 +1,374 @@
+/* SPDX-License-Identifier: MIT */
+/* test_heap.c: the extent heap, one property at a time. test_heap_random.c holds it against a model. */
+#include <criterion/criterion.h>
+#include <string.h>
+
+#include "os/os.h"
+#include "pool/heap.h"
+#include "pool/heap_bins.h"
+#include "support.h"
+
+#define SPAN (256 * MIB)
+#define PAGES(bytes) ((bytes) >> PAGE_SHIFT)
+
+static struct heap heap;
+
+static void set_up(void) { cr_assert_eq(heap_init(&heap, SPAN, true), 0); }
+static void tear_down(void)
+{
+    const char *broken = heap_check(&heap);
+    cr_expect_null(broken, "%s", broken);
+    space_destroy(&heap.space);
+}
+TestSuite(heap, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static struct extent *take(size_t n_pages)
+{
+    struct heap_request request = {.n_pages = n_pages, .align_pages = 1};
+    struct extent *e = heap_alloc(&heap, &request);
+    if (e) e->state = EXTENT_LIVE;
+    return e;
+}
+
+/* A program writes what it was given; the pool clears the flag on free. */
+static struct extent *take_dirty(size_t n_pages)
+{
+    struct extent *e = take(n_pages);
+    cr_assert(e);
+    memset(e->address, 0xa5, extent_bytes(e));
+    e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
+    return e;
+}
+
+Test(heap, fresh_memory_is_zero_and_says_so)
+{
+    struct extent *e = take(100);
+    cr_assert(e && e->flags & EXTENT_ZERO);
+    cr_assert_eq(first_nonzero(e->address, extent_bytes(e)), extent_bytes(e));
+    cr_assert_eq(e->n_pages, 100);
+    cr_assert_eq(e->used_pages, 100);
+    cr_assert_eq(heap.active_bytes, 100 * PAGE_BYTES);
+    heap_free(&heap, e);
+    cr_assert_eq(heap.active_bytes, 0);
+}
+
+Test(heap, dirty_memory_is_preferred_and_does_not_claim_to_be_zero)
+{
+    struct extent *e = take_dirty(64);
+    void *address = e->address;
+    struct extent *fence = take_dirty(1);
+    heap_free(&heap, e);
+    cr_assert_eq(heap.dirty_bytes, 64 * PAGE_BYTES);
+    e = take(64);
+    cr_assert_eq(e->address, address);
+    cr_assert_not(e->flags & EXTENT_ZERO);
+    cr_assert_eq(heap.counters.n_dirty_hits, 1);
+    cr_assert_eq(heap.dirty_bytes, 0);
+    heap_free(&heap, e);
+    heap_free(&heap, fence);
+}
+
+Test(heap, freed_neighbours_merge_in_every_order)
+{
+    static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
+    for (int o = 0; o < 6; o++) {
+        struct extent *e[3], *fence;
+        for (int i = 0; i < 3; i++)
+            e[i] = take_dirty(10);
+        fence = take_dirty(1);
+        char *start = e[0]->address;
+        cr_assert_eq((char *)e[2]->address, start + 20 * PAGE_BYTES, "taken side by side");
+        for (int i = 0; i < 3; i++)
+            heap_free(&heap, e[orders[o][i]]);
+        struct extent *merged = space_lookup(&heap.space, start);
+        cr_assert_eq(merged->address, start);
+        cr_assert_eq(merged->n_pages, 30, "order %d", o);
+        cr_assert_eq(merged->state, EXTENT_DIRTY);
+        cr_assert_eq(space_lookup(&heap.space, start + 15 * PAGE_BYTES)->address, NULL, "interior pages are empty");
+        heap_free(&heap, fence);
+        cr_assert_null(heap_check(&heap));
+        heap_trim(&heap, 0);
+    }
+}
+
+Test(heap, a_larger_extent_is_split_and_the_rest_stays_usable)
+{
+    struct extent *e = take_dirty(128), *fence = take_dirty(1);
+    char *start = e->address;
+    heap_free(&heap, e);
+    e = take(28);
+    cr_assert_eq(e->address, start);
+    cr_assert_eq(e->n_pages, 28);
+    cr_assert_eq(heap.dirty_bytes, 100 * PAGE_BYTES);
+    struct extent *rest = take(100);
+    cr_assert_eq(rest->address, start + 28 * PAGE_BYTES);
+    cr_assert_eq(heap.dirty_bytes, 0);
+    heap_free(&heap, rest);
+    heap_free(&heap, e);
+    heap_free(&heap, fence);
+}
+
+Test(heap, best_fit_takes_the_smallest_that_is_large_enough)
+{
+    static const size_t sizes[] = {512, 32, 128, 64, 256};
+    struct extent *e[5], *fence[5];
+    char *at[5];
+    for (int i = 0; i < 5; i++) {
+        e[i] = take_dirty(sizes[i]);
+        at[i] = e[i]->address;
+        fence[i] = take_dirty(1);
+    }
+    for (int i = 0; i < 5; i++)
+        heap_free(&heap, e[i]);
+    cr_assert_eq(take(60)->address, at[3]);
+    cr_assert_eq(take(129)->address, at[4]);
+    cr_assert_eq(take(128)->address, at[2]);
+    cr_assert_eq(take(20)->address, at[1]);
+    (void)fence;
+}
+
+Test(heap, alignment_is_kept_and_both_cuts_are_recovered)
+{
+    for (size_t align = 2; align <= PAGES(32 * MIB); align *= 2) {
+        struct extent *odd = take_dirty(1);
+        struct heap_request request = {.n_pages = 20, .align_pages = align};
+        struct extent *e = heap_alloc(&heap, &request);
+        cr_assert(e, "alignment of %zu pages", align);
+        e->state = EXTENT_LIVE;
+        cr_assert_eq((uintptr_t)e->address % (align << PAGE_SHIFT), 0);
+        cr_assert_eq(e->n_pages, 20);
+        cr_assert_null(heap_check(&heap));
+        e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
+        heap_free(&heap, e);
+        heap_free(&heap, odd);
+        cr_assert_null(heap_check(&heap));
+    }
+    /* All of it can be had again in one piece once it is clean. */
+    heap_trim(&heap, 0);
+    struct extent *all = space_lookup(&heap.space, (void *)heap.space.base);
+    cr_assert_eq((uintptr_t)extent_end(all), heap.frontier, "the cuts were not merged again");
+}
+
+Test(heap, aligned_requests_use_dirty_memory_too)
+{
+    struct extent *e = take_dirty(PAGES(8 * MIB)), *fence = take_dirty(1);
+    char *start = e->address;
+    heap_free(&heap, e);
+    struct heap_request request = {.n_pages = 16, .align_pages = PAGES(2 * MIB)};
+    e = heap_alloc(&heap, &request);
+    cr_assert(e);
+    cr_assert((char *)e->address >= start && (char *)e->address < start + 8 * MIB);
+    cr_assert_not(e->flags & EXTENT_ZERO);
+    e->state = EXTENT_LIVE;
+    heap_free(&heap, e);
+    heap_free(&heap, fence);
+}
+
+Test(heap, the_whole_span_can_be_used_and_no_more)
+{
+    cr_assert_null(take(PAGES(SPAN) + 1));
+    cr_assert_eq(heap.counters.n_refused, 1);
+    struct extent *e = take(PAGES(SPAN));
+    cr_assert(e);
+    cr_assert_null(take(1), "the span is used up");
+    cr_assert_null(heap_check(&heap));
+    heap_free(&heap, e);
+    e = take(1);
+    cr_assert(e, "a refusal is not for ever");
+    heap_free(&heap, e);
+}
+
+Test(heap, single_pages_fill_the_span_descriptors_included)
+{
+    /* Every second page freed: the worst case for descriptors. */
+    size_t n = PAGES(SPAN);
+    static struct extent *all[PAGES(SPAN)];
+    for (size_t i = 0; i < n; i++) {
+        all[i] = take(1);
+        cr_assert(all[i], "page %zu of %zu", i, n);
+    }
+    for (size_t i = 0; i < n; i += 2)
+        heap_free(&heap, all[i]);
+    cr_assert_null(heap_check(&heap));
+    for (size_t i = 0; i < n; i += 2) {
+        all[i] = take(1);
+        cr_assert(all[i]);
+    }
+    for (size_t i = 0; i < n; i++)
+        heap_free(&heap, all[i]);
+}
+
+Test(heap, frontier_rises_in_coarse_steps)
+{
+    struct extent *first = take(1);
+    uintptr_t frontier = heap.frontier;
+    cr_assert_eq(frontier - heap.space.base, MIB);
+    for (int i = 0; i < 200; i++)
+        cr_assert(take(1));
+    cr_assert_eq(heap.frontier, frontier, "a mapping per block");
+    heap_free(&heap, first);
+}
+
+Test(heap, purged_memory_reads_as_zero_and_leaves_the_process)
+{
+    struct extent *e = take_dirty(PAGES(32 * MIB)), *fence = take_dirty(1);
+    size_t before = resident_bytes();
+    heap_free(&heap, e);
+    cr_assert_eq(heap_trim(&heap, 0), 32 * MIB);
+    cr_assert_eq(heap.dirty_bytes, 0);
+    cr_assert_lt(resident_bytes() + 31 * MIB, before);
+    e = take(PAGES(32 * MIB));
+    cr_assert(e->flags & EXTENT_ZERO);
+    cr_assert_eq(first_nonzero(e->address, 32 * MIB), 32 * MIB);
+    heap_free(&heap, fence);
+}
+
+Test(heap, trim_keeps_what_it_was_told_and_takes_the_coldest)
+{
+    struct extent *cold = take_dirty(1024), *f1 = take_dirty(1), *warm = take_dirty(1024), *f2 = take_dirty(1);
+    char *cold_at = cold->address, *warm_at = warm->address;
+    heap_free(&heap, cold);
+    heap_free(&heap, warm);
+    size_t purged = heap_trim(&heap, 1024 * PAGE_BYTES);
+    cr_assert_eq(purged, 1024 * PAGE_BYTES);
+    cr_assert_eq(*cold_at, 0);
+    cr_assert_eq((unsigned char)*warm_at, 0xa5);
+    purged = heap_trim(&heap, 512 * PAGE_BYTES);
+    cr_assert_eq(purged, 512 * PAGE_BYTES, "an extent is purged in part");
+    cr_assert_eq((unsigned char)*warm_at, 0xa5, "the lower part stays: it is reused first");
+    cr_assert_eq(warm_at[1023 * PAGE_BYTES], 0);
+    heap_free(&heap, f1);
+    heap_free(&heap, f2);
+}
+
+Test(heap, extend_takes_free_neighbours_and_the_frontier)
+{
+    struct extent *e = take_dirty(10), *next = take_dirty(10), *fence = take_dirty(1);
+    heap_free(&heap, next);
+    cr_assert(heap_extend(&heap, e, 20));
+    cr_assert_eq(e->n_pages, 20);
+    cr_assert_eq(e->used_pages, 20);
+    cr_assert_not(heap_extend(&heap, e, 21), "the neighbour is live");
+    cr_assert_eq(e->n_pages, 20);
+    cr_assert_null(heap_check(&heap));
+    heap_free(&heap, fence);
+    size_t to_end = (heap.frontier - (uintptr_t)e->address) >> PAGE_SHIFT;
+    cr_assert(heap_extend(&heap, e, to_end + 500), "beyond the frontier");
+    cr_assert_eq(e->used_pages, to_end + 500);
+    cr_assert_eq(heap.active_bytes, (to_end + 500) * PAGE_BYTES);
+    memset(e->address, 1, extent_bytes(e));
+    cr_assert_not(heap_extend(&heap, e, PAGES(SPAN) + 1), "beyond the span");
+    heap_free(&heap, e);
+}
+
+Test(heap, shrink_gives_the_tail_back_as_dirty)
+{
+    struct extent *e = take(100), *fence = take_dirty(1);
+    memset(e->address, 0x5a, extent_bytes(e)); /* the program writes; nobody tells the heap */
+    heap_shrink(&heap, e, 40);
+    cr_assert_eq(e->n_pages, 40);
+    cr_assert_eq(e->used_pages, 40);
+    cr_assert_eq(heap.active_bytes, 41 * PAGE_BYTES);
+    struct extent *tail = space_lookup(&heap.space, (char *)e->address + 40 * PAGE_BYTES);
+    cr_assert_eq(tail->state, EXTENT_DIRTY, "what the program wrote must not be taken for zero");
+    heap_free(&heap, e);
+    heap_free(&heap, fence);
+}
+
+Test(heap, headroom_is_address_space_not_memory)
+{
+    struct heap_request request = {.n_pages = 100, .align_pages = 1, .headroom_pages = 300};
+    struct extent *e = heap_alloc(&heap, &request);
+    cr_assert(e);
+    e->state = EXTENT_LIVE;
+    cr_assert_eq(e->used_pages, 100);
+    cr_assert_geq(e->n_pages, 400);
+    cr_assert_eq(heap.active_bytes, 100 * PAGE_BYTES);
+    struct extent *fence = take_dirty(1);
+    cr_assert(heap_extend(&heap, e, 250), "into its own headroom, past a live neighbour");
+    cr_assert_eq(heap.active_bytes, 251 * PAGE_BYTES);
+    memset(e->address, 0xa5, extent_active_bytes(e));
+    e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
+    size_t dirty_before = heap.dirty_bytes;
+    heap_free(&heap, e);
+    cr_assert_eq(heap.dirty_bytes - dirty_before, 250 * PAGE_BYTES, "the headroom goes back clean");
+    heap_free(&heap, fence);
+}
+
+Test(heap, pages_can_be_moved_without_copying)
+{
+    struct extent *from = take_dirty(512);
+    pattern_fill(from->address, extent_bytes(from), 7);
+    struct heap_request request = {.n_pages = 1024, .align_pages = 1};
+    struct extent *to = heap_alloc(&heap, &request);
+    cr_assert(to && to->flags & EXTENT_ZERO);
+    to->state = EXTENT_LIVE;
+    if (!heap_move_pages(&heap, from, to, 512)) cr_skip_test("this kernel does not move pages");
+    cr_assert_eq(pattern_check(to->address, 512 * PAGE_BYTES, 7), 512 * PAGE_BYTES);
+    cr_assert_eq(first_nonzero(from->address, 512 * PAGE_BYTES), 512 * PAGE_BYTES);
+    heap_free(&heap, from);
+    heap_free(&heap, to);
+}
+
+Test(heap, a_full_descriptor_table_does_not_mark_written_pages_clean)
+{
+    /* Without descriptors nothing can be split: extend then absorbs a whole dirty neighbour. */
+    struct extent *e = take_dirty(10), *next = take_dirty(100), *fence = take_dirty(1);
+    char *start = e->address;
+    heap_free(&heap, next);
+    struct extent *unused = heap.unused;
+    uint32_t n_unused = heap.n_unused;
+    heap.unused = NULL;
+    heap.n_unused = 4; /* enough to pass the check at the door, as if others had used them up since */
+    bool grown = heap_extend(&heap, e, 20);
+    struct extent *dropped = heap.unused;
+    heap.unused = unused;
+    heap.n_unused = n_unused;
+    if (dropped) heap_bins_drop_extent(&heap, dropped);
+    if (grown) memset(start, 0xa5, 20 * PAGE_BYTES);
+    heap_free(&heap, e);
+    cr_assert_null(heap_check(&heap));
+    struct extent *back;
+    while ((back = take(1)) && (uintptr_t)back->address < heap.frontier - PAGE_BYTES)
+        if (back->flags & EXTENT_ZERO)
+            cr_assert_eq(first_nonzero(back->address, PAGE_BYTES), PAGE_BYTES, "page %zu",
+                         ((uintptr_t)back->address - heap.space.base) >> PAGE_SHIFT);
+    (void)fence;
+}
+
+Test(heap, a_held_lock_never_hangs_anybody)
+{
+    struct extent *e = take_dirty(50), *other = take_dirty(50);
+    size_t active = heap.active_bytes;
+    cr_assert(lock_try(&heap.lock)); /* the holder was lost in a fork */
+    cr_assert_null(take(50), "allocation gives up");
+    cr_assert_not(heap_extend(&heap, other, 60));
+    heap_shrink(&heap, other, 10);
+    cr_assert_eq(heap_trim(&heap, 0), 0);
+    cr_assert_str_eq(heap_check(&heap), "heap lock is held");
+    heap_free(&heap, e); /* onto the deferred list */
+    lock_release(&heap.lock);
+    cr_assert_eq(heap.active_bytes, active, "deferred blocks still count");
+    e = take(50);
+    cr_assert_eq(heap.counters.n_dirty_hits, 1, "the next holder files what was deferred");
+    heap_free(&heap, e);
+    heap_free(&heap, other);
+}
+
+Test(heap, release_top_returns_address_space)
+{
+    struct extent *low = take_dirty(10), *high = take_dirty(PAGES(64 * MIB));
+    heap_free(&heap, high);
+    heap_release_top(&heap);
+    uintptr_t frontier = heap.frontier;
+    cr_assert_gt(frontier - heap.space.base, 64 * MIB, "dirty memory is not released");
+    heap_trim(&heap, 0);
+    heap_release_top(&heap);
+    cr_assert_lt(heap.frontier, frontier);
+    cr_assert_eq(heap.frontier, (uintptr_t)extent_end(low));
+    cr_assert_null(heap_check(&heap));
+    high = take_dirty(PAGES(64 * MIB));
+    cr_assert(high, "and can be taken again");
+    heap_free(&heap, high);
+    heap_free(&heap, low);
+}

@@ -45,8 +45,9 @@ struct heap {
     size_t active_bytes;              /* handed out: live blocks and whatever caches hold */
     size_t dirty_bytes;
     uintptr_t frontier;               /* end of the claimed range */
-    struct extent *unused;            /* free descriptors */
-    uint32_t n_unused;
+    struct extent *unused;            /* free descriptors that have been used before */
+    uint32_t untouched, untouched_end;/* descriptors never used, so as not to touch their memory before it is needed */
+    uint32_t n_unused;                /* both kinds */
     struct extent by_age;             /* sentinel of the dirty extents by age */
     _Atomic(struct extent *) deferred;/* returned while the lock could not be had */
     bool exhausted;                   /* something foreign is in the way: never try to map again */

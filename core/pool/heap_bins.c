@@ -11,19 +11,25 @@
 void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count)
 {
     if (first + count > heap->space.n_extents) heap->space.n_extents = first + count;
-    for (uint32_t i = count; i-- > 0;) {
-        struct extent *extent = &heap->space.extents[first + i];
+    for (; heap->untouched < heap->untouched_end; heap->untouched++) {
+        struct extent *extent = &heap->space.extents[heap->untouched];
         extent->next = heap->unused;
         heap->unused = extent;
     }
+    heap->untouched = first;
+    heap->untouched_end = first + count;
     heap->n_unused += count;
 }
 
 struct extent *heap_bins_new_extent(struct heap *heap)
 {
     struct extent *extent = heap->unused;
-    if (!extent) return NULL;
-    heap->unused = extent->next;
+    if (extent)
+        heap->unused = extent->next;
+    else if (heap->untouched < heap->untouched_end)
+        extent = &heap->space.extents[heap->untouched++];
+    else
+        return NULL;
     heap->n_unused--;
     extent->next = NULL;
     extent->policy = 0;

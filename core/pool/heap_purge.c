@@ -34,6 +34,16 @@ struct extent *heap_collect(struct heap *heap, size_t n_bytes)
     return list;
 }
 
+/* The page map's own pages that describe nothing but the inside of this extent hold zeros: they can go as well. The extent is
+ * off all lists, so nobody else writes there meanwhile. */
+static void purge_map(struct space *space, const struct extent *extent)
+{
+    size_t first = space_offset(space, extent->address) >> PAGE_SHIFT;
+    size_t from = align_up((size_t)(space->page_map + first + 1), PAGE_BYTES);
+    size_t to = align_down((size_t)(space->page_map + first + extent->n_pages - 1), PAGE_BYTES);
+    if (from < to) os_purge((void *)from, to - from);
+}
+
 /* One extent; its VMA attributes are reset too if we or a move have changed them. */
 static bool purge_one(struct extent *extent)
 {
@@ -51,6 +61,7 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
     for (struct extent *e = list; e; e = e->next) {
         if (e->flags & EXTENT_PINNED) unpinned += extent_bytes(e);
         if (purge_one(e)) {
+            purge_map(&heap->space, e);
             purged += extent_bytes(e);
             n_purges++;
             e->flags = EXTENT_ZERO;

@@ -34,7 +34,7 @@ int heap_init(struct heap *heap, size_t span_max, bool reserved)
 }
 
 /* What one operation needs at most: a new extent, a front, a tail, and one for a partial purge on the way. */
-#define DESCRIPTORS_NEEDED 4
+#define DESCRIPTORS_NEEDED 6
 
 /* With the lock held; drops and retakes it around the mapping. False if no memory is left for descriptors, or, with
  * *lock_lost set, if the lock could not be had again. */
@@ -144,6 +144,114 @@ static bool enforce_budget(struct heap *heap, size_t n_bytes)
     return lock_acquire(&heap->lock);
 }
 
+/* Idle neighbours an extent may be joined with at once. */
+#define GROW_STEPS 16
+
+/* How many pages an extent could have if it absorbed the idle neighbours to its right, looking no further than n_pages.
+ * *end is where they end. Lock held. */
+static size_t reachable_right(struct heap *heap, struct extent *extent, size_t n_pages, char **end)
+{
+    size_t found = extent->n_pages;
+    *end = extent_end(extent);
+    for (int i = 0; i < GROW_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
+        struct extent *neighbour = space_lookup(&heap->space, *end);
+        if (neighbour->address != *end) break;
+        if (neighbour->state != EXTENT_DIRTY && neighbour->state != EXTENT_CLEAN) break;
+        found += neighbour->n_pages;
+        *end = extent_end(neighbour);
+    }
+    return found;
+}
+
+static struct bins *bins_of(struct heap *heap, const struct extent *extent)
+{
+    return extent->state == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
+}
+
+/* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. False if descriptors ran out. */
+static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    while (extent->n_pages < n_pages) {
+        struct extent *neighbour = space_lookup(&heap->space, extent_end(extent));
+        size_t take = n_pages - extent->n_pages;
+        struct bins *bins = bins_of(heap, neighbour);
+        heap_bins_unfile(heap, bins, neighbour);
+        if (take < neighbour->n_pages) {
+            struct extent *rest = heap_bins_split(heap, neighbour, take);
+            if (!rest) {
+                heap_bins_file(heap, bins, neighbour);
+                return false;
+            }
+            heap_bins_file(heap, bins, rest);
+        }
+        heap_bins_join(heap, extent, neighbour);
+    }
+    return true;
+}
+
+/* Grow an extent that is on no list over its right neighbours and the frontier. Drops the lock while mapping; sets *lock_lost
+ * if it could not be had again. */
+static bool grow_right(struct heap *heap, struct extent *extent, size_t n_pages, bool *lock_lost)
+{
+    char *end;
+    size_t found = reachable_right(heap, extent, n_pages, &end);
+    if (found < n_pages && (uintptr_t)end == heap->frontier) {
+        struct extent *more = take_frontier(heap, n_pages - found, lock_lost);
+        if (*lock_lost) return false;
+        if (more) heap_bins_file(heap, &heap->clean, more);
+        found = reachable_right(heap, extent, n_pages, &end); /* the lock was dropped meanwhile */
+    }
+    return found >= n_pages && absorb_right(heap, extent, n_pages);
+}
+
+/* The same to the left, over one clean neighbour. Returns the joined extent, or NULL if that does not suffice. */
+static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
+    size_t missing = n_pages - extent->n_pages;
+    if (!left || left->n_pages < missing) return NULL;
+    heap_bins_unfile(heap, &heap->clean, left);
+    if (left->n_pages > missing) {
+        struct extent *near = heap_bins_split(heap, left, left->n_pages - missing);
+        heap_bins_file(heap, &heap->clean, left);
+        if (!near) return NULL;
+        left = near;
+    }
+    heap_bins_join(heap, left, extent);
+    return left;
+}
+
+/* No dirty extent is large enough: look for one that is together with its neighbours, so that what it lacks, not the whole
+ * request, is taken from untouched memory. Of the largest dirty extents the first that works is taken. */
+static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_lost)
+{
+    struct extent *extent = heap_bins_take_extensible(heap, n_pages);
+    if (!extent) return NULL;
+    if (!enforce_budget(heap, (n_pages - extent->n_pages) << PAGE_SHIFT)) {
+        *lock_lost = true;
+        heap_bins_defer(heap, extent);
+        return NULL;
+    }
+    size_t had = extent->n_pages;
+    extent->flags &= (uint16_t)~EXTENT_ZERO;
+    if (!grow_right(heap, extent, n_pages, lock_lost)) {
+        if (*lock_lost) {
+            heap_bins_defer(heap, extent);
+            return NULL;
+        }
+        struct extent *joined = grow_left(heap, extent, n_pages);
+        if (!joined) {
+            heap_bins_file(heap, &heap->dirty, extent);
+            return NULL;
+        }
+        extent = joined;
+        extent->flags &= (uint16_t)~EXTENT_ZERO;
+    }
+    heap->counters.n_mixed++;
+    heap->counters.bytes_fresh += (n_pages - had) << PAGE_SHIFT;
+    return extent;
+}
+
 static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
 {
     size_t huge_start = align_up((uintptr_t)extent->address, HUGE_BYTES);
@@ -176,6 +284,9 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             carve(heap, extent, n_pages, align, &heap->dirty);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             heap->counters.n_dirty_hits++;
+        } else if (align == 1) {
+            extent = take_mixed(heap, n_pages, &lock_lost);
+            if (lock_lost) goto refused;
         }
     }
     if (!extent) {
@@ -201,7 +312,9 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             heap->counters.bytes_fresh += n_pages << PAGE_SHIFT;
         }
     }
-    extent->used_pages = request->headroom_pages && extent->n_pages > n_pages ? (uint32_t)n_pages : extent->n_pages;
+    /* Only memory that has never been written may be left unused behind a block: it will be filed as clean again. */
+    bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
+    extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     heap->active_bytes += extent_active_bytes(extent);
     budget_note_peak(heap);
     lock_release(&heap->lock);
@@ -230,52 +343,12 @@ void heap_free(struct heap *heap, struct extent *extent)
     if (unlikely(excess)) heap_purge_list(heap, excess);
 }
 
-/* How many pages an extent could have if it absorbed the idle neighbours to its right, looking no further than n_pages.
- * *end is where they end. Lock held. */
-static size_t reachable_pages(struct heap *heap, struct extent *extent, size_t n_pages, char **end)
-{
-    size_t found = extent->n_pages;
-    *end = extent_end(extent);
-    while (found < n_pages && (uintptr_t)*end < heap->frontier) {
-        struct extent *neighbour = space_lookup(&heap->space, *end);
-        if (neighbour->address != *end) break;
-        if (neighbour->state != EXTENT_DIRTY && neighbour->state != EXTENT_CLEAN) break;
-        found += neighbour->n_pages;
-        *end = extent_end(neighbour);
-    }
-    return found;
-}
-
-static void absorb_right(struct heap *heap, struct extent *extent, size_t n_pages)
-{
-    while (extent->n_pages < n_pages) {
-        struct extent *neighbour = space_lookup(&heap->space, extent_end(extent));
-        size_t take = n_pages - extent->n_pages;
-        struct bins *bins = neighbour->state == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
-        heap_bins_unfile(heap, bins, neighbour);
-        if (take < neighbour->n_pages) {
-            struct extent *rest = heap_bins_split(heap, neighbour, take);
-            if (rest) heap_bins_file(heap, bins, rest);
-        }
-        heap_bins_join(heap, extent, neighbour);
-    }
-}
-
 bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
 {
     bool lock_lost = false;
     if (!lock_acquire(&heap->lock)) return false;
-    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
-        char *end;
-        size_t found = reachable_pages(heap, extent, n_pages, &end);
-        if (found < n_pages && (uintptr_t)end == heap->frontier) {
-            struct extent *more = take_frontier(heap, n_pages - found, &lock_lost);
-            if (more) heap_bins_file(heap, &heap->clean, more);
-            /* The lock was dropped meanwhile: look again. */
-            if (!lock_lost) found = reachable_pages(heap, extent, n_pages, &end);
-        }
-        if (!lock_lost && found >= n_pages) absorb_right(heap, extent, n_pages);
-    }
+    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost))
+        grow_right(heap, extent, n_pages, &lock_lost);
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;
     if (grown) {

@@ -8,6 +8,12 @@
  * low addresses keeps the top free, and a bound keeps the search O(1). */
 #define FIT_SCAN 8
 
+/* For joining dirty with clean memory: how many of the largest dirty extents are looked at, how many neighbours to the right of
+ * each, and the least share of the request that must be dirty. */
+#define EXTEND_SCAN 16
+#define EXTEND_STEPS 16
+#define EXTEND_SHARE 8
+
 void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count)
 {
     if (first + count > heap->space.n_extents) heap->space.n_extents = first + count;
@@ -160,6 +166,54 @@ struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pag
         if (e->address < best->address) best = e;
     heap_bins_unfile(heap, bins, best);
     return best;
+}
+
+struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state)
+{
+    return idle_neighbour(heap, (char *)extent->address - 1, false, state);
+}
+
+/* The last non-empty bin below cls, or 0. */
+static unsigned last_bin_below(const struct bins *bins, unsigned cls)
+{
+    unsigned word = cls / 64;
+    uint64_t bits = cls % 64 ? bins->nonempty[word] & (((uint64_t)1 << (cls % 64)) - 1) : 0;
+    while (!bits) {
+        if (word-- == 0) return 0;
+        bits = bins->nonempty[word];
+    }
+    return word * 64 + log2_floor(bits);
+}
+
+static bool extensible(struct heap *heap, const struct extent *extent, size_t n_pages)
+{
+    size_t found = extent->n_pages;
+    struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
+    if (left && found + left->n_pages >= n_pages) return true;
+    char *end = extent_end(extent);
+    for (int i = 0; i < EXTEND_STEPS; i++) {
+        if (found >= n_pages || (uintptr_t)end == heap->frontier) return true;
+        struct extent *right = space_lookup(&heap->space, end);
+        if (right->address != end || (right->state != EXTENT_DIRTY && right->state != EXTENT_CLEAN)) return false;
+        found += right->n_pages;
+        end = extent_end(right);
+    }
+    return false;
+}
+
+struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages)
+{
+    unsigned cls = class_of_pages(n_pages);
+    int n_seen = 0;
+    while ((cls = last_bin_below(&heap->dirty, cls)) != 0)
+        for (struct extent *e = heap->dirty.head[cls]; e; e = e->next) {
+            /* A small piece is not worth splitting a large clean run for. */
+            if (n_seen++ == EXTEND_SCAN || e->n_pages < n_pages / EXTEND_SHARE) return NULL;
+            if (!extensible(heap, e, n_pages)) continue;
+            heap_bins_unfile(heap, &heap->dirty, e);
+            return e;
+        }
+    return NULL;
 }
 
 void heap_bins_insert_idle(struct heap *heap, struct extent *extent)

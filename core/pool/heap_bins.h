@@ -27,6 +27,12 @@ void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *exten
 /* Take the best fit of at least n_pages off the bins, state BUSY; NULL if there is none. */
 struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages);
 
+/* The idle extent of this state that ends where an extent begins, or NULL. */
+struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state);
+
+/* Take, of the largest dirty extents, one that would have n_pages together with its idle neighbours or the frontier. */
+struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages);
+
 /* File a block that the program or a cache has returned: used part dirty, unused address headroom clean. */
 void heap_bins_insert_idle(struct heap *heap, struct extent *extent);
 

@@ -64,8 +64,13 @@ void space_destroy(struct space *space)
     if (space->reserved) {
         os_unmap(space->reservation, space->reservation_bytes);
     } else {
+        /* Only what was mapped: the rest of the planned range may by now be somebody else's. */
         struct layout layout = plan(space->span_max);
-        os_unmap(space->extents, layout.total_bytes);
+        if (space->n_extents)
+            os_unmap(space->extents, align_up(space->n_extents * sizeof(struct extent), PAGE_BYTES));
+        os_unmap((void *)space->page_map, layout.map_bytes);
+        size_t span = atomic_load_explicit(&space->span, memory_order_relaxed);
+        if (span) os_unmap((void *)space->base, span);
     }
 }
 

@@ -26,7 +26,7 @@ size_t budget_excess(struct heap *heap, size_t n_bytes)
     size_t live = heap->active_bytes + n_bytes;
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
-    size_t budget = floor + peak / 8 * 3;
+    size_t budget = floor + peak / 4;
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = heap->limit_bytes - (heap->limit_bytes >> 3);
     if (budget > limit) budget = limit;

@@ -5,10 +5,10 @@
  * the last one to two seconds, plus a small floor. The sum can only grow when untouched memory is taken, so that is the one
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
- * The slack is what a coalescing best-fit heap needs to serve random sizes without refaulting, measured: blocks of 5-25 MiB
- * settle at 1.35 times the peak (glibc's own heap at 1.5), blocks of 64-512 KiB at 1.08. So large requests have a
- * slack of 3/8; smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum
- * without throwing away what large requests have set aside.
+ * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting,
+ * measured: blocks of 1-25 MiB need 1/4 of the peak, blocks of 64-512 KiB 1/12. So large requests have a slack of 1/4;
+ * smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
+ * away what large requests have set aside.
  */
 #ifndef ZP_POOL_BUDGET_H
 #define ZP_POOL_BUDGET_H

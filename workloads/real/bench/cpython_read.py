@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """Read a file of 1 GiB in pieces of 64 MiB, as a loader of model files does; each piece is a new bytes object.
 
-The file is generated: a sparse file with a mark on every 64th page, so that it costs no disk. `--prepare DIR` makes it and
-brings it into the page cache; without `--dir` the program makes one for itself, and its time includes that.
+The file is generated: a sparse file with a mark on every 64th page, so that it costs no disk. `--prepare DIR` makes it
+and brings it into the page cache; without `--dir` the program makes one for itself, and its time includes that.
 """
 import argparse
 import os

@@ -20,7 +20,7 @@ def main():
     a = np.arange(count, dtype=np.float64)
     b = np.full(count, 3.0)
     for _ in range(rounds):
-        # Each line allocates one result of the full size (numpy reuses the temporary inside a line) and frees an old one.
+        # Each line allocates a result of the full size (numpy reuses the temporary inside it) and frees an old one.
         c = a + b
         c = a * 0.5 + c
         d = np.maximum(c, b)

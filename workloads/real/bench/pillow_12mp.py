@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-"""Pillow on images of 12 megapixels: resize, mirror, brighten, split, merge, crop, convert, and pass on as raw bytes."""
+"""Pillow on images of 12 megapixels: resize, mirror, brighten, split, merge, crop, convert, pass on as raw bytes."""
 import argparse
 import zlib
 

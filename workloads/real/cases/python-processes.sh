@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
-# python3 multiprocessing hands numpy arrays between processes, by fork, spawn and forkserver, and through shared memory.
+# python3 multiprocessing hands numpy arrays between processes: fork, spawn, forkserver, queues, shared memory.
 # needs: /usr/lib/python3/dist-packages/numpy/__init__.py (python3-numpy)
 set -eu
 # shellcheck source=/dev/null

@@ -5,8 +5,8 @@ set -eu
 # shellcheck source=/dev/null
 . "$SUITE_LIB"
 
-gen text 24000000 11 >text.in
-gen numbers 12000000 12 >numbers.in
+gen text 16000000 11 >text.in
+gen numbers 9000000 12 >numbers.in
 under sort --parallel=2 -S 256M text.in | digest
 under sort -S 4M -r -k 3 text.in | digest
 under sort -n -u numbers.in >unique

@@ -59,7 +59,7 @@ def pickling(source, noise):
 
 def compression(noise):
     """Round trips through the compressors."""
-    data = noise[:1_500_000] + bytes(3_000_000) + noise[:1_500_000]
+    data = noise[:800_000] + bytes(3_000_000) + noise[:800_000]
     for module in (zlib, bz2, lzma):
         packed = module.compress(data) if module is not lzma else lzma.compress(data, preset=1)
         show(module.__name__, packed)
@@ -92,7 +92,7 @@ def structures(source):
     table.update({-number: number for number in numbers[:100_000]})
     print("table", len(table), sum(key for key in table))
     print("set", len(set(numbers[:200_000]) ^ set(numbers[100_000:])))
-    big = 3 ** 2_000_000
+    big = 3 ** 1_000_000
     print("integer", big.bit_length(), big % 1_000_000_007)
     database = sqlite3.connect(":memory:")
     database.execute("create table item (number integer, data blob)")

@@ -180,6 +180,10 @@ def main(arguments):
         return 2
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Nobody reads the report (`run-suite | head`); say nothing when Python flushes at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     finally:
         if base and options.keep:
             print(f"run-suite: kept {base}", file=sys.stderr)

@@ -39,10 +39,13 @@ def dispatch(words):
     if name == "compare":
         from . import compare  # late: an error message must not wait for everything
         code = compare.main(rest)
+    elif name == "bench":
+        from . import bench
+        code = bench.main(rest)
     elif name == "__suite":
         from . import suite
         code = suite.main(rest)
     else:
-        return complain(["unknown command", name, "zeropool --help", "run compare"])
+        return complain(["unknown command", name, "zeropool --help", "run compare bench"])
     sys.stdout.flush()
     return code

@@ -8,6 +8,7 @@
 #include "sandbox.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/auxv.h>
 #include <unistd.h>
 
@@ -49,10 +50,6 @@ static bool set_up(void)
         .huge = options.huge,
     };
     if (pool_init(&shim_pool, &setup)) return false;
-    if (sandbox_plan() == SANDBOX_NO_THREAD && options.background == SWITCH_AUTO) {
-        shim_pool.prompt = true;
-        shim_pool.heap.retain_max_bytes = MIB;
-    }
     helper_add_pool(&shim_pool);
     return true;
 }
@@ -92,12 +89,18 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     shim_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     report_configure(environment);
     if (!options.enabled) return;
-    enum sandbox_plan plan = options.background == SWITCH_AUTO ? sandbox_plan() : SANDBOX_ANY_TIME;
-    if (options.background == SWITCH_OFF || plan == SANDBOX_NO_THREAD) helper_allow(false);
-    if (plan == SANDBOX_ANY_TIME) return;
+    os_helper_prepare();
+    if (options.background == SWITCH_OFF) helper_allow(false);
+    if (sandbox_plan() == SANDBOX_ANY_TIME) return;
     /* Everything that needs more than memory calls happens now, before there can be a filter. */
     shim_ready();
     os_restricted = true;
-    helper_forbid_in_children();
-    if (plan == SANDBOX_AT_START) helper_start();
+    if (options.background != SWITCH_ON) helper_forbid_in_children();
+    helper_start();
+}
+
+__attribute__((destructor)) static void stop(void)
+{
+    /* A dead task would be a zombie until init has reaped it, and some containers have no init. */
+    os_helper_stop();
 }

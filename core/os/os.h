@@ -2,7 +2,7 @@
 /* os.h: the contract with the kernel. Only the files in this folder make system calls.
  *
  * All functions return 0 or a negative errno value and preserve errno, none allocates, none takes a lock, and
- * none but the os_read_* group and os_thread_start may be called from anywhere else than start-up or the background
+ * none but the os_read_* group and os_helper_start may be called from anywhere else than start-up or the background
  * thread: a program that installed a strict seccomp filter survives mmap, munmap, mprotect, madvise and mremap
  * and nothing else. Callers hold no lock of the pool, since libraries (RDMA) hook these symbols.
  */
@@ -12,7 +12,7 @@
 #include "base/bits.h"
 
 /* Set in programs that may live under a seccomp filter: the program's own threads then make no other calls than mmap, munmap,
- * mprotect, madvise and mremap after start-up. The background thread, older than any filter, is not bound by it. */
+ * mprotect, madvise and mremap after start-up. The background task, older than any filter, is not bound by it. */
 extern bool os_restricted __attribute__((visibility("hidden")));
 
 /* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
@@ -79,19 +79,32 @@ int os_process_id(void);
 int os_thread_id(void);
 void os_yield(void);
 
-/* --- threads and barriers (os_thread.c) -------------------------------------------------------------------- */
+/* --- barrier (os_barrier.c) -------------------------------------------------------------------------------- */
 
 /* Register for and use the private expedited membarrier: after it returns every running thread of the process has
  * executed a full barrier. -ENOSYS where unavailable. */
 int os_membarrier_register(void);
 int os_membarrier(void);
 
-/* Start a detached thread named "zeropool" with all signals blocked and a small stack. */
-int os_thread_start(void *(*entry)(void *), void *argument);
+/* --- the background task (os_helper.c) ---------------------------------------------------------------------- */
 
-/* Sleep until *word != expected is signalled by os_wake or timeout_ms has passed. May wake spuriously. */
-void os_sleep_on(uint32_t *word, uint32_t expected, unsigned timeout_ms);
-void os_wake(uint32_t *word);
+/* At start-up, on the main thread: find out what the task needs to know. Without it none is started. */
+void os_helper_prepare(void);
+
+/* Start the task. -EAGAIN and the like where the kernel refuses, -ENOSYS where it must not be. */
+int os_helper_start(void (*entry)(void));
+
+/* In the task: has the program gone, or changed its user? */
+bool os_helper_must_leave(void);
+
+/* In the task: sleep, waking at once when the program goes. */
+void os_helper_sleep(unsigned timeout_ms);
+
+/* In a forked child: the parent's task is not ours. */
+void os_helper_fork_child(void);
+
+/* At exit: end the task and reap it. */
+void os_helper_stop(void);
 
 /* --- fault injection (os_fault.c, only in builds with -DZP_FAULT) -------------------------------------------- */
 

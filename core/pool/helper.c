@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* helper.c: the background thread. See helper.h. */
+/* helper.c: what the background task does. See helper.h. */
 #include "pool/helper.h"
 
 #include "os/os.h"
@@ -10,7 +10,11 @@ static _Atomic(struct pool *) visiting;
 static _Atomic int state; /* 0 none, 1 running or being started */
 static bool forbidden;
 static bool forbidden_in_children;
-static uint32_t never_woken;
+static size_t cgroup_limit = SIZE_MAX;
+static unsigned n_starts;
+
+/* A task that leaves because the program changed its user is replaced, but not for ever. */
+#define STARTS_MAX 8
 
 bool helper_add_pool(struct pool *pool)
 {
@@ -48,31 +52,33 @@ static unsigned care_for(struct pool *pool, bool look_at_caches)
     return wait ? wait : HELPER_POLL_MS;
 }
 
-static void *run(void *ignored)
+static void look_after_all(size_t limit, uint32_t *last_look)
 {
-    (void)ignored;
-    tcache_tls.is_helper = true;
-    /* The files this reads may be out of reach for the program's own threads (seccomp); it cannot be for this one. */
-    size_t limit = os_read_cgroup_limit();
-    uint32_t last_look = os_clock_ms();
-    for (;;) {
-        unsigned wait = HELPER_POLL_MS;
-        bool look = os_clock_ms() - last_look >= DECAY_GRACE_MS;
-        if (look) last_look = os_clock_ms();
-        for (int i = 0; i < HELPER_POOLS_MAX; i++) {
-            struct pool *pool = atomic_load(&pools[i]);
-            if (!pool) continue;
-            atomic_store(&visiting, pool);
-            if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
-                pool->heap.limit_bytes = limit;
-                unsigned pool_wait = care_for(pool, look);
-                if (pool_wait < wait) wait = pool_wait;
-            }
-            atomic_store(&visiting, NULL);
+    unsigned wait = HELPER_POLL_MS;
+    bool look = os_clock_ms() - *last_look >= DECAY_GRACE_MS;
+    if (look) *last_look = os_clock_ms();
+    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+        struct pool *pool = atomic_load(&pools[i]);
+        if (!pool) continue;
+        atomic_store(&visiting, pool);
+        if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
+            pool->heap.limit_bytes = limit;
+            unsigned pool_wait = care_for(pool, look);
+            if (pool_wait < wait) wait = pool_wait;
         }
-        os_sleep_on(&never_woken, 0, wait);
+        atomic_store(&visiting, NULL);
     }
-    return NULL;
+    os_helper_sleep(wait);
+}
+
+static void run(void)
+{
+    tcache_tls.is_helper = true;
+    size_t limit = cgroup_limit;
+    uint32_t last_look = os_clock_ms();
+    while (!os_helper_must_leave())
+        look_after_all(limit, &last_look);
+    atomic_store(&state, 0);
 }
 
 void helper_allow(bool allowed) { forbidden = !allowed; }
@@ -87,6 +93,8 @@ void helper_fork_child(void)
 {
     atomic_store(&state, 0);
     atomic_store(&visiting, NULL);
+    os_helper_fork_child();
+    n_starts = 0;
     if (forbidden_in_children) forbidden = true;
 }
 
@@ -94,8 +102,9 @@ void helper_start(void)
 {
     int none = 0;
     if (forbidden || !atomic_compare_exchange_strong(&state, &none, 1)) return;
+    cgroup_limit = os_read_cgroup_limit();
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
-    if (os_thread_start(run, NULL)) {
+    if (n_starts++ >= STARTS_MAX || os_helper_start(run)) {
         forbidden = true;
         atomic_store(&state, 0);
     }

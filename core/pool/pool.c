@@ -207,9 +207,8 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
     }
     extent->state = EXTENT_LIVE;
     if (!tcache->trust) tcache->trust = recycle_trust(pool);
-    bool bypass = pool->prompt || pool->watchful;
     bool kept = false;
-    if (!(bypass && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
+    if (!(pool->watchful && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
         extent->state = EXTENT_CACHED;
         extent->next = NULL;

@@ -35,7 +35,6 @@ struct pool {
     unsigned huge;                /* enum switch_value */
     bool ready;
     bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
-    bool prompt;                  /* no background thread possible: give big blocks back at once */
     bool watchful;                /* the program has left VMA attributes on a block: check every one */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;

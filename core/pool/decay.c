@@ -4,16 +4,16 @@
 
 static uint32_t step_ms(const struct heap *heap)
 {
-    uint32_t total = heap->decay_ms + DECAY_GRACE_MS;
-    return total / DECAY_STEPS ? total / DECAY_STEPS : 1;
+    uint64_t total = (uint64_t)heap->decay_ms + DECAY_GRACE_MS;
+    return total / DECAY_STEPS ? (uint32_t)(total / DECAY_STEPS) : 1;
 }
 
 /* The share of bytes of age step i that may be kept, in 1/1024. */
 static size_t kept_share(const struct heap *heap, unsigned step)
 {
-    uint32_t age_ms = (step + 1) * step_ms(heap);
+    uint64_t age_ms = (uint64_t)(step + 1) * step_ms(heap);
     if (age_ms <= DECAY_GRACE_MS) return 1024;
-    uint64_t x = (uint64_t)(age_ms - DECAY_GRACE_MS) * 1024 / (heap->decay_ms ? heap->decay_ms : 1);
+    uint64_t x = (age_ms - DECAY_GRACE_MS) * 1024 / (heap->decay_ms ? heap->decay_ms : 1);
     if (x >= 1024) return 0;
     return 1024 - (size_t)(x * x * (3 * 1024 - 2 * x) / (1024 * 1024));
 }
@@ -32,10 +32,12 @@ static void advance(struct heap *heap, unsigned n_steps)
     for (; n_steps; n_steps--) {
         for (unsigned i = DECAY_STEPS - 1; i > 0; i--)
             heap->decay_backlog[i] = heap->decay_backlog[i - 1];
-        size_t dirty = heap->dirty_bytes;
-        heap->decay_backlog[0] = dirty > heap->decay_seen_bytes ? dirty - heap->decay_seen_bytes : 0;
-        heap->decay_seen_bytes = dirty;
+        heap->decay_backlog[0] = 0;
     }
+    /* When in the interval the memory became idle is not known; the newest step gives it the benefit. */
+    size_t dirty = heap->dirty_bytes;
+    heap->decay_backlog[0] = dirty > heap->decay_seen_bytes ? dirty - heap->decay_seen_bytes : 0;
+    heap->decay_seen_bytes = dirty;
 }
 
 bool decay_due(const struct heap *heap, uint32_t now_ms)
@@ -59,7 +61,9 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
     advance(heap, n_steps > DECAY_STEPS ? DECAY_STEPS + 1 : n_steps);
     size_t allowed = max_size(allowed_bytes(heap), heap->retain_bytes);
     struct extent *list = NULL;
-    if (heap->dirty_bytes > allowed) list = heap_collect(heap, heap->dirty_bytes - allowed);
+    /* Memory in steady use may be idle at every tick; what was used within the grace stays whatever the curve says. */
+    if (heap->dirty_bytes > allowed)
+        list = heap_collect_older(heap, heap->dirty_bytes - allowed, now_ms - DECAY_GRACE_MS);
     heap->decay_seen_bytes = heap->dirty_bytes;
     bool left = heap->dirty_bytes > heap->retain_bytes;
     lock_release(&heap->lock);

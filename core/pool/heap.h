@@ -110,6 +110,8 @@ const char *heap_check(struct heap *heap);
 
 /* With the lock held: take dirty extents off the heap, coldest first, until about n_bytes are off. */
 struct extent *heap_collect(struct heap *heap, size_t n_bytes);
+/* The same, leaving alone what was last used after the given time. */
+struct extent *heap_collect_older(struct heap *heap, size_t n_bytes, uint32_t before_ms);
 /* Without the lock: purge a collected list and return it as clean. */
 size_t heap_purge_list(struct heap *heap, struct extent *list);
 

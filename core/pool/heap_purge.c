@@ -6,12 +6,13 @@
 /* An extent is cut for a partial purge only if what remains is worth a system call of its own later. */
 #define PARTIAL_MIN_PAGES 64
 
-struct extent *heap_collect(struct heap *heap, size_t n_bytes)
+static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms)
 {
     struct extent *list = NULL;
     size_t collected = 0;
     struct extent *extent;
     while (collected < n_bytes && (extent = age_oldest(&heap->by_age))) {
+        if (before_ms && (int32_t)(extent->last_use_ms - *before_ms) > 0) break;
         heap_bins_unfile(heap, &heap->dirty, extent);
         size_t want = pages_of(n_bytes - collected);
         if (want < PARTIAL_MIN_PAGES) want = PARTIAL_MIN_PAGES;
@@ -42,6 +43,13 @@ static void purge_map(struct space *space, const struct extent *extent)
     size_t from = align_up((size_t)(space->page_map + first + 1), PAGE_BYTES);
     size_t to = align_down((size_t)(space->page_map + first + extent->n_pages - 1), PAGE_BYTES);
     if (from < to) os_purge((void *)from, to - from);
+}
+
+struct extent *heap_collect(struct heap *heap, size_t n_bytes) { return collect(heap, n_bytes, NULL); }
+
+struct extent *heap_collect_older(struct heap *heap, size_t n_bytes, uint32_t before_ms)
+{
+    return collect(heap, n_bytes, &before_ms);
 }
 
 /* One extent; its VMA attributes are reset too if we or a move have changed them. */

@@ -48,6 +48,13 @@ size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag)
     return n_bytes;
 }
 
+size_t pattern_check_front(const void *p, size_t n_bytes, uint64_t tag)
+{
+    for (size_t at = 0; at + 8 <= n_bytes; at += STRIDE)
+        if (!same_word(p, n_bytes, at, tag)) return at;
+    return n_bytes;
+}
+
 size_t first_nonzero(const void *p, size_t n_bytes)
 {
     const unsigned char *bytes = p;

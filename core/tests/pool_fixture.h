@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT */
+/* pool_fixture.h: a small pool for tests of its levels, with everything off that would act on its own. */
+#ifndef ZP_TESTS_POOL_FIXTURE_H
+#define ZP_TESTS_POOL_FIXTURE_H
+
+#include "pool/helper.h"
+#include "pool/pool.h"
+
+#include <sched.h>
+
+static inline struct pool_setup fixture_setup(void)
+{
+    return (struct pool_setup){
+        .span_max = 1 * GIB,
+        .reserved = true,
+        .n_shards = 2,
+        .tcache_depth = 8,
+        .tcache_limit_bytes = 1 * MIB,
+        .shard_limit_bytes = 8 * MIB,
+        .shard_max_block_bytes = 256 * KIB,
+        .retain_max_bytes = SIZE_MAX,
+        .max_block_bytes = 512 * MIB,
+        .huge = 0, /* off */
+    };
+}
+
+/* 0 or negative errno. No background thread, no decay. */
+static inline int fixture_init(struct pool *pool, const struct pool_setup *setup)
+{
+    helper_allow(false);
+    tcache_setup_process();
+    return pool_init(pool, setup);
+}
+
+static inline void *fixture_get(struct pool *pool, size_t n_bytes)
+{
+    return pool_get(pool, tcache_find(pool), pages_of(n_bytes));
+}
+
+static inline void fixture_put(struct pool *pool, void *p) { pool_put(pool, tcache_find(pool), p); }
+
+static inline struct extent *fixture_extent(struct pool *pool, void *p) { return space_lookup(&pool->heap.space, p); }
+
+/* Run on one CPU from now on; false if there is no such CPU for us. */
+static inline bool fixture_pin(unsigned cpu)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    CPU_SET(cpu, &set);
+    return sched_setaffinity(0, sizeof set, &set) == 0;
+}
+
+#endif

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: MIT */
+/* test_api_threads.c: several pools, several threads, threads that outlive a pool, and forked children. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "support.h"
+#include "zeropool.h"
+
+#define KIB ((size_t)1 << 10)
+#define MIB ((size_t)1 << 20)
+
+TestSuite(api_threads, .timeout = 60);
+
+static void assert_valid(zp_pool *pool)
+{
+    char message[200] = "";
+    cr_assert_eq(zp_validate(pool, message, sizeof message), 0, "%s", message);
+}
+
+Test(api_threads, pools_do_not_mix)
+{
+    enum { N = 8 };
+    zp_pool *pools[N];
+    void *p[N];
+    for (int i = 0; i < N; i++)
+        cr_assert(pools[i] = zp_pool_create(NULL));
+    for (int round = 0; round < 200; round++) {
+        for (int i = 0; i < N; i++) {
+            cr_assert(p[i] = zp_get(pools[i], 32 * KIB));
+            pattern_fill(p[i], 32 * KIB, (uint64_t)i);
+            for (int j = 0; j < N; j++)
+                cr_assert_eq(zp_owns(pools[j], p[i]), i == j);
+        }
+        for (int i = 0; i < N; i++) {
+            cr_assert_eq(pattern_check(p[i], 32 * KIB, (uint64_t)i), 32 * KIB);
+            zp_put(pools[i], p[i]);
+        }
+    }
+    for (int i = 0; i < N; i++) {
+        zp_stats s;
+        zp_pool_stats(pools[i], &s);
+        cr_assert_eq(s.n_gets, 200);
+        cr_assert_eq(s.bytes_live, 0);
+        assert_valid(pools[i]);
+    }
+    for (int i = 0; i < N; i += 2)
+        zp_pool_destroy(pools[i]);
+    for (int i = 1; i < N; i += 2) {
+        zp_put(pools[i], zp_get(pools[i], MIB));
+        assert_valid(pools[i]);
+        zp_pool_destroy(pools[i]);
+    }
+}
+
+struct handoff {
+    zp_pool *pool;
+    void *volatile slots[16];
+    int n_rounds;
+};
+
+static void *producer(void *argument)
+{
+    struct handoff *h = argument;
+    for (int i = 0; i < h->n_rounds; i++) {
+        char *p = zp_get(h->pool, (size_t)(i % 40 + 1) * 8 * KIB);
+        pattern_fill(p, 8 * KIB, (uintptr_t)p);
+        void *old = __atomic_exchange_n(&h->slots[i % 16], p, __ATOMIC_ACQ_REL);
+        if (!old) continue;
+        if (pattern_check(old, 8 * KIB, (uintptr_t)old) != 8 * KIB) return (void *)1;
+        zp_put(h->pool, old);
+    }
+    return NULL;
+}
+
+Test(api_threads, buffers_pass_from_thread_to_thread)
+{
+    struct handoff h = {.pool = zp_pool_create(NULL), .n_rounds = 30000};
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        pthread_create(&threads[i], NULL, producer, &h);
+    for (int i = 0; i < 4; i++) {
+        void *bad;
+        pthread_join(threads[i], &bad);
+        cr_assert_null(bad, "contents were lost on the way");
+    }
+    assert_valid(h.pool);
+    for (int i = 0; i < 16; i++)
+        zp_put(h.pool, h.slots[i]);
+    zp_pool_trim(h.pool, 0);
+    zp_stats s;
+    zp_pool_stats(h.pool, &s);
+    cr_assert_eq(s.n_gets, 4u * 30000u);
+    cr_assert_eq(s.bytes_live + s.bytes_cached + s.bytes_dirty, 0);
+    zp_pool_destroy(h.pool);
+}
+
+/* --- threads that outlive pools --- */
+
+static pthread_barrier_t barrier;
+static zp_pool *shared_pool;
+enum { N_ROUNDS = 300 };
+
+static void *long_lived(void *ignored)
+{
+    (void)ignored;
+    for (int i = 0; i < N_ROUNDS; i++) {
+        pthread_barrier_wait(&barrier); /* the pool of this round is there */
+        void *p = zp_get(shared_pool, 16 * KIB), *q = zp_get(shared_pool, MIB);
+        if (!p || !q) return (void *)1;
+        zp_put(shared_pool, p);
+        zp_put(shared_pool, q);
+        pthread_barrier_wait(&barrier); /* nobody uses it any more */
+    }
+    return NULL;
+}
+
+Test(api_threads, threads_live_on_after_destroy)
+{
+    pthread_t threads[3];
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, long_lived, NULL);
+    for (int i = 0; i < N_ROUNDS; i++) {
+        cr_assert(shared_pool = zp_pool_create(NULL));
+        pthread_barrier_wait(&barrier);
+        pthread_barrier_wait(&barrier);
+        zp_stats s;
+        zp_pool_stats(shared_pool, &s);
+        cr_assert_eq(s.n_gets, 6, "round %d: %lu gets; counts of a destroyed pool live on", i, (unsigned long)s.n_gets);
+        assert_valid(shared_pool);
+        zp_pool_destroy(shared_pool);
+    }
+    for (int i = 0; i < 3; i++) {
+        void *bad;
+        pthread_join(threads[i], &bad);
+        cr_assert_null(bad);
+    }
+}
+
+static void *uses_then_ends(void *pool)
+{
+    void *p[20];
+    for (int i = 0; i < 20; i++)
+        p[i] = zp_get(pool, 16 * KIB);
+    for (int i = 0; i < 20; i++)
+        zp_put(pool, p[i]);
+    pthread_barrier_wait(&barrier);
+    return NULL; /* its cache is emptied on the way out, while the pool is being destroyed */
+}
+
+Test(api_threads, threads_may_end_while_the_pool_is_destroyed)
+{
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 500; i++) {
+        zp_pool *pool = zp_pool_create(NULL);
+        cr_assert(pool);
+        pthread_t threads[3];
+        for (int t = 0; t < 3; t++)
+            pthread_create(&threads[t], NULL, uses_then_ends, pool);
+        pthread_barrier_wait(&barrier);
+        zp_pool_destroy(pool);
+        for (int t = 0; t < 3; t++)
+            pthread_join(threads[t], NULL);
+    }
+}
+
+/* --- forked children --- */
+
+static int child_uses_everything(void *argument)
+{
+    zp_pool *pool = argument;
+    void *p[1000];
+    for (int i = 0; i < 1000; i++)
+        if (!(p[i] = zp_get(pool, (size_t)(i % 60 + 1) * 4 * KIB))) return 1;
+    for (int i = 0; i < 1000; i++)
+        zp_put(pool, p[i]);
+    if (zp_validate(pool, NULL, 0)) return 2;
+    zp_pool_trim(pool, 0);
+    zp_pool_destroy(pool);
+    return 0;
+}
+
+Test(api_threads, a_forked_child_can_do_everything)
+{
+    zp_pool *pool = zp_pool_create(NULL);
+    void *held = zp_get(pool, MIB);
+    for (int i = 0; i < 50; i++) {
+        struct child_result child = run_child(child_uses_everything, pool);
+        cr_assert_eq(child.exit_status, 0, "status %d signal %d %s", child.exit_status, child.signal, child.text);
+    }
+    zp_put(pool, held);
+    assert_valid(pool);
+    zp_pool_destroy(pool);
+}
+
+static volatile bool stop;
+static void *churn(void *pool)
+{
+    uint64_t rng = (uintptr_t)&rng;
+    while (!stop) {
+        void *p[8];
+        for (int i = 0; i < 8; i++)
+            p[i] = zp_get(pool, rng_range(&rng, 1, MIB));
+        for (int i = 0; i < 8; i++)
+            zp_put(pool, p[i]);
+    }
+    return NULL;
+}
+
+static int child_survives(void *argument)
+{
+    zp_pool *pool = argument;
+    /* The pool may have been caught with a lock held: then it refuses, but it never hangs or crashes. */
+    for (int i = 0; i < 100; i++)
+        zp_put(pool, zp_get(pool, (size_t)(i % 60 + 1) * 4 * KIB));
+    zp_pool_trim(pool, 0);
+    return 0;
+}
+
+Test(api_threads, forking_while_others_work_never_hangs_the_child)
+{
+    zp_pool *pool = zp_pool_create(NULL);
+    pthread_t threads[3];
+    stop = false;
+    for (int i = 0; i < 3; i++)
+        pthread_create(&threads[i], NULL, churn, pool);
+    for (int i = 0; i < 300; i++) {
+        struct child_result child = run_child(child_survives, pool);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d %s", i, child.exit_status, child.signal, child.text);
+    }
+    stop = true;
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    assert_valid(pool);
+    zp_pool_destroy(pool);
+}
+
+static void *first_use_in_child(void *pool)
+{
+    pthread_barrier_wait(&barrier);
+    for (int i = 0; i < 50; i++) {
+        void *p = zp_get(pool, (size_t)(i % 5 + 1) * 300 * KIB);
+        if (!p) return (void *)1;
+        zp_put(pool, p);
+    }
+    return NULL;
+}
+
+static int child_with_threads(void *pool)
+{
+    /* The child's threads meet in the repair: its first slow path runs in all of them at once. */
+    pthread_t threads[4];
+    pthread_barrier_init(&barrier, NULL, 4);
+    for (int i = 0; i < 4; i++)
+        if (pthread_create(&threads[i], NULL, first_use_in_child, pool)) return 3;
+    int n_refused = 0;
+    for (int i = 0; i < 4; i++) {
+        void *bad;
+        pthread_join(threads[i], &bad);
+        n_refused += bad != NULL;
+    }
+    if (zp_validate(pool, NULL, 0)) return 4;
+    return n_refused ? 5 : 0;
+}
+
+Test(api_threads, a_child_that_starts_threads_first_is_repaired_once)
+{
+    zp_pool *pool = zp_pool_create(NULL);
+    zp_put(pool, zp_get(pool, MIB));
+    for (int i = 0; i < 300; i++) {
+        struct child_result child = run_child(child_with_threads, pool);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (4: pool broken, 5: gets refused)", i,
+                     child.exit_status, child.signal);
+    }
+    zp_pool_destroy(pool);
+}
+
+static int child_destroys(void *pool)
+{
+    zp_pool_destroy(pool);
+    return 0;
+}
+
+Test(api_threads, a_child_can_destroy_at_once_whatever_the_background_thread_was_doing)
+{
+    zp_config config;
+    zp_config_init(&config);
+    config.decay_ms = 1; /* the background thread is in this pool as often as can be */
+    zp_pool *pool = zp_pool_create(&config);
+    void *p[64];
+    for (int i = 0; i < 400; i++) {
+        for (int k = 0; k < 64; k++)
+            memset(p[k] = zp_get(pool, MIB), 1, 64 * KIB);
+        for (int k = 0; k < 64; k++)
+            zp_put(pool, p[k]);
+        struct child_result child = run_child(child_destroys, pool);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (14: it hung)", i, child.exit_status, child.signal);
+    }
+    zp_pool_destroy(pool);
+}
+
+/* --- signal handlers --- */
+
+static zp_pool *handler_pool;
+static volatile unsigned n_handled, n_handler_failures;
+
+static void on_signal(int number)
+{
+    (void)number;
+    int saved = errno;
+    n_handled++;
+    char *p = zp_get(handler_pool, (n_handled % 100 + 1) * 8 * KIB);
+    if (p) { /* inside a slow path it may be refused */
+        p[0] = 1;
+        zp_put(handler_pool, p);
+    } else if (errno != ENOMEM) {
+        n_handler_failures++;
+    }
+    errno = saved;
+}
+
+Test(api_threads, get_and_put_in_signal_handlers)
+{
+    handler_pool = zp_pool_create(NULL);
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = on_signal;
+    action.sa_flags = SA_RESTART;
+    sigaction(SIGALRM, &action, NULL);
+    struct itimerval timer = {{0, 50}, {0, 50}};
+    setitimer(ITIMER_REAL, &timer, NULL);
+    uint64_t rng = 8;
+    void *live[32] = {NULL};
+    while (n_handled < 20000) {
+        size_t slot = rng_range(&rng, 0, 31);
+        if (live[slot]) {
+            cr_assert_eq(pattern_check(live[slot], 4 * KIB, slot), 4 * KIB);
+            zp_put(handler_pool, live[slot]);
+            live[slot] = NULL;
+        } else if ((live[slot] = zp_get(handler_pool, rng_range(&rng, 4 * KIB, MIB)))) {
+            pattern_fill(live[slot], 4 * KIB, slot);
+        }
+    }
+    memset(&timer, 0, sizeof timer);
+    setitimer(ITIMER_REAL, &timer, NULL);
+    cr_assert_eq(n_handler_failures, 0);
+    for (int i = 0; i < 32; i++)
+        zp_put(handler_pool, live[i]);
+    assert_valid(handler_pool);
+    zp_pool_trim(handler_pool, 0);
+    zp_stats s;
+    zp_pool_stats(handler_pool, &s);
+    cr_assert_eq(s.bytes_live + s.bytes_cached + s.bytes_dirty, 0, "blocks were lost to handlers");
+    zp_pool_destroy(handler_pool);
+}

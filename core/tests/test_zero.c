@@ -1,0 +1,154 @@
+/* SPDX-License-Identifier: MIT */
+/* test_zero.c: zeroed blocks are zero whatever was there, and the way they are cleared follows their use. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/options.h"
+#include "pool/zero.h"
+#include "pool_fixture.h"
+#include "support.h"
+
+static struct pool pool;
+
+static void set_up(void)
+{
+    struct pool_setup setup = fixture_setup();
+    setup.huge = SWITCH_AUTO;
+    memset(&pool, 0, sizeof pool);
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+}
+static void tear_down(void)
+{
+    cr_expect_null(pool_check(&pool));
+    pool_finish(&pool);
+}
+TestSuite(zero, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static unsigned char *get_zeroed(size_t n_bytes)
+{
+    return zero_get(&pool, tcache_find(&pool), pages_of(n_bytes), n_bytes);
+}
+
+/* Of a block's pages, the share in RAM, in percent. */
+static unsigned resident_percent(void *p, size_t n_bytes)
+{
+    static unsigned char pages[1 << 16];
+    size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
+    cr_assert_eq(mincore(p, n_bytes, pages), 0);
+    for (size_t i = 0; i < n; i++)
+        sum += pages[i] & 1;
+    return (unsigned)(sum * 100 / n);
+}
+
+Test(zero, always_zero_on_memory_that_was_full_of_ones)
+{
+    uint64_t rng = 3;
+    void *live[64] = {NULL};
+    size_t checked = 0;
+    for (unsigned i = 0; checked < 600 * MIB; i++) {
+        unsigned slot = (unsigned)rng_range(&rng, 0, 63);
+        if (live[slot]) fixture_put(&pool, live[slot]);
+        size_t n = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 10, 23));
+        unsigned char *p = get_zeroed(n);
+        cr_assert(p);
+        cr_assert_eq(first_nonzero(p, n), n, "round %u: byte %zu of %zu", i, first_nonzero(p, n), n);
+        checked += n;
+        size_t usable = extent_active_bytes(fixture_extent(&pool, p));
+        memset(p, 0xff, usable);
+        live[slot] = p;
+        if (i % 50 == 0) pool_trim(&pool, rng_range(&rng, 0, 16 * MIB));
+    }
+}
+
+Test(zero, too_large_is_refused) { cr_assert_null(get_zeroed(600 * MIB)); }
+
+Test(zero, sparse_use_of_zeroed_blocks_costs_no_memory)
+{
+    /* A hash table of 32 MiB of which two pages are touched, over and over. */
+    for (int i = 0; i < 10; i++) {
+        unsigned char *p = get_zeroed(32 * MIB);
+        cr_assert_eq(p[100] + p[20 * MIB], 0);
+        p[100] = 1;
+        p[20 * MIB] = 1;
+        if (i > 1) cr_assert_lt(resident_percent(p, 32 * MIB), 50, "round %d", i);
+        fixture_put(&pool, p);
+    }
+}
+
+Test(zero, dense_use_of_zeroed_blocks_keeps_their_pages)
+{
+    unsigned n_kept = 0;
+    for (int i = 0; i < 20; i++) {
+        unsigned char *p = get_zeroed(32 * MIB);
+        if (resident_percent(p, 32 * MIB) == 100) n_kept++;
+        memset(p, 0x77, 32 * MIB);
+        fixture_put(&pool, p);
+    }
+    cr_assert_gt(n_kept, 12, "cleared by memset %u times of 20", n_kept);
+}
+
+Test(zero, one_change_of_habit_is_noticed)
+{
+    for (int i = 0; i < 20; i++) {
+        unsigned char *p = get_zeroed(32 * MIB);
+        memset(p, 0x77, 32 * MIB);
+        fixture_put(&pool, p);
+    }
+    /* From now on sparse: within the recheck interval the pool must stop paying 32 MiB of memset for each. */
+    unsigned n_sparse = 0;
+    for (int i = 0; i < 200; i++) {
+        unsigned char *p = get_zeroed(32 * MIB);
+        p[0] = 1;
+        n_sparse += resident_percent(p, 32 * MIB) < 50;
+        fixture_put(&pool, p);
+    }
+    cr_assert_gt(n_sparse, 100, "%u of 200", n_sparse);
+}
+
+Test(zero, small_blocks_are_cleared_in_place)
+{
+    unsigned char *p = fixture_get(&pool, 64 * KIB);
+    memset(p, 1, 64 * KIB);
+    fixture_put(&pool, p);
+    unsigned char *q = get_zeroed(64 * KIB);
+    cr_assert_eq(q, p, "the warm block is taken");
+    cr_assert_eq(first_nonzero(q, 64 * KIB), 64 * KIB);
+    cr_assert_eq(resident_percent(q, 64 * KIB), 100, "and stays warm");
+}
+
+Test(zero, huge_pages_must_be_earned)
+{
+    size_t pages = HUGE_MIN_BYTES >> PAGE_SHIFT;
+    cr_assert_not(zero_wants_huge(&pool, pages, false), "nothing is known yet");
+    cr_assert_not(zero_wants_huge(&pool, pages, true));
+    struct learned *learned = &pool.learned[log2_floor(pages)];
+    atomic_store(&learned->filled, 3);
+    cr_assert(zero_wants_huge(&pool, pages, false));
+    cr_assert_not(zero_wants_huge(&pool, pages, true), "what is known of malloc says nothing of calloc");
+    cr_assert_not(zero_wants_huge(&pool, pages / 4, false), "never below the minimum");
+    pool.huge = SWITCH_OFF;
+    cr_assert_not(zero_wants_huge(&pool, pages, false));
+    pool.huge = SWITCH_ON;
+    cr_assert_not(zero_wants_huge(&pool, pages, true), "never on memory that may be touched sparsely");
+}
+
+Test(zero, one_sparse_block_takes_huge_pages_away)
+{
+    size_t n_bytes = HUGE_MIN_BYTES;
+    struct learned *learned = &pool.learned[log2_floor(n_bytes >> PAGE_SHIFT)];
+    unsigned char *p;
+    for (int i = 0; i < 4; i++) {
+        p = fixture_get(&pool, n_bytes);
+        memset(p, 1, n_bytes);
+        fixture_put(&pool, p);
+        pool_trim(&pool, 0);
+    }
+    cr_assert_gt(atomic_load(&learned->filled), 0, "filled blocks are noticed");
+    atomic_store(&learned->filled, 0); /* so that the next is observed on small pages */
+    p = fixture_get(&pool, n_bytes);
+    p[0] = 1;
+    fixture_put(&pool, p);
+    cr_assert_lt(atomic_load(&learned->filled), 0);
+    cr_assert_not(zero_wants_huge(&pool, n_bytes >> PAGE_SHIFT, false));
+}

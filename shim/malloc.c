@@ -46,7 +46,7 @@ EXPORT void *malloc(size_t size)
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
-        struct extent *extent = pool_get_cached(tcache, class_of_pages(n_pages));
+        struct extent *extent = pool_get_cached(tcache, n_pages, class_of_pages(n_pages));
         if (likely(extent)) return extent->address;
     }
     return malloc_missed(size);

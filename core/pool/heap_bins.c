@@ -6,7 +6,7 @@
 
 /* Of the extents in a bin, which differ by less than a class, the lowest of the first few is taken: packing towards
  * low addresses keeps the top free, and a bound keeps the search O(1). */
-#define FIT_SCAN 8
+#define FIT_SCAN 12
 
 /* For joining dirty with clean memory: how many of the largest dirty extents are looked at, how many neighbours to the right of
  * each, and the least share of the request that must be dirty. */
@@ -158,10 +158,22 @@ static unsigned first_bin(const struct bins *bins, unsigned cls)
 struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages)
 {
     if (n_pages > CLASS_MAX_PAGES) return NULL;
-    unsigned cls = first_bin(bins, class_of_pages(n_pages));
-    if (cls >= N_CLASSES) return NULL;
-    struct extent *best = bins->head[cls];
+    /* The bin below holds some that are just large enough: blocks of this very size, most likely. */
+    unsigned cls = class_of_pages(n_pages);
+    struct extent *best = NULL;
     int n_seen = 0;
+    if (class_pages(cls) != n_pages) {
+        for (struct extent *e = bins->head[cls - 1]; e && n_seen < FIT_SCAN; e = e->next, n_seen++)
+            if (e->n_pages >= n_pages && (!best || e->n_pages < best->n_pages)) best = e;
+        if (best) {
+            heap_bins_unfile(heap, bins, best);
+            return best;
+        }
+    }
+    cls = first_bin(bins, cls);
+    if (cls >= N_CLASSES) return NULL;
+    best = bins->head[cls];
+    n_seen = 0;
     for (struct extent *e = best; e && n_seen < FIT_SCAN; e = e->next, n_seen++)
         if (e->address < best->address) best = e;
     heap_bins_unfile(heap, bins, best);

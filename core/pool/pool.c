@@ -129,7 +129,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (tcache && cls >= TCACHE_BIG_CLASS) flush_big(pool, tcache);
         maybe_reclaim(pool, n_pages);
         struct heap_request request = {
-            .n_pages = class_pages(cls),
+            .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
         };
@@ -268,7 +268,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     if (alignment <= PAGE_BYTES) return pool_get(pool, tcache, n_pages);
     if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
-    struct extent *extent = tcache ? pool_get_cached(tcache, cls) : NULL;
+    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, cls) : NULL;
     if (extent) {
         if ((uintptr_t)extent->address % alignment == 0) return extent->address;
         /* The one on top of the stack is not aligned; to the heap with it, which can find one that is. */
@@ -286,7 +286,7 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
     struct extent *list = NULL;
     for (; n_ready < count; n_ready++) {
         /* Straight from the heap: blocks idle already must not be counted twice. */
-        struct heap_request request = {.n_pages = class_pages(cls), .align_pages = 1};
+        struct heap_request request = {.n_pages = pool_block_pages(pool, n_pages, cls), .align_pages = 1};
         if (n_pages > pool->max_pages || tcache_tls.entered) break;
         tcache_tls.entered = 1;
         struct extent *extent = heap_alloc(&pool->heap, &request);

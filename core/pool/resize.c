@@ -22,7 +22,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
 {
     size_t n_pages = n_bytes ? pages_of(n_bytes) : 1;
     if (n_pages > pool->max_pages) return false;
-    size_t used = extent->used_pages, wanted = class_pages(class_of_pages(n_pages));
+    size_t used = extent->used_pages, wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
     if (n_pages <= used) {
         if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES && !pool->retired &&
             !tcache_tls.entered) {
@@ -48,7 +48,7 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
     bool by_tables = used >= MOVE_MIN_PAGES && !pool->retired && !tcache_tls.entered &&
                      !pool->heap.pinned && pool->heap.counters.n_moved_blocks < MOVED_MAX;
     if (by_tables) {
-        size_t wanted = class_pages(class_of_pages(n_pages));
+        size_t wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
         struct heap_request request = {
             .n_pages = wanted,
             .align_pages = 1,

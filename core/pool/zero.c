@@ -55,7 +55,7 @@ void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t 
 {
     if (n_pages > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
-    struct extent *extent = tcache ? pool_get_cached(tcache, cls) : NULL;
+    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, cls) : NULL;
     if (!extent) extent = pool_get_slow(pool, n_pages, cls, 1, true);
     if (!extent) return NULL;
     zero_clear(pool, extent, n_bytes);

@@ -9,6 +9,8 @@
 
 /* Below this, copying into warm memory beats moving page tables and faulting in the new part. */
 #define MOVE_MIN_PAGES (512 * KIB >> PAGE_SHIFT)
+/* Up to here a block is copied rather than moved if the pool has enough idle memory for the larger one. */
+#define COPY_MAX_PAGES (8 * MIB >> PAGE_SHIFT)
 /* A moved block gets this many times its size as address space behind it, up to a bound. Addresses are free. */
 #define HEADROOM_FACTOR 3
 #define HEADROOM_MAX_PAGES (4 * GIB >> PAGE_SHIFT)
@@ -54,6 +56,8 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
             .align_pages = 1,
             .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
+        /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */
+        if (used < COPY_MAX_PAGES && pool->heap.dirty_bytes >= wanted << PAGE_SHIFT) request.headroom_pages = 0;
         tcache_tls.entered = 1;
         struct extent *larger = heap_alloc(&pool->heap, &request);
         bool moved = false;

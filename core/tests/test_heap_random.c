@@ -149,7 +149,7 @@ static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks)
         else
             heap_trim(&m.heap, rng_range(&m.rng, 0, m.heap.dirty_bytes));
         if (dice == 99) heap_release_top(&m.heap);
-        if (i % 500 == 0) check_everything();
+        if (i % 250 == 0) check_everything();
     }
     for (unsigned slot = 0; slot < n_blocks; slot++)
         if (m.blocks[slot].extent) op_free(slot);
@@ -165,6 +165,6 @@ static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks)
 
 TestSuite(heap_random, .timeout = 60);
 
-Test(heap_random, few_blocks) { run(1, 20000, 12); }
-Test(heap_random, many_blocks) { run(2, 40000, BLOCKS_MAX); }
-Test(heap_random, medium) { run(3, 40000, 60); }
+Test(heap_random, few_blocks) { run(1, 8000, 12); }
+Test(heap_random, many_blocks) { run(2, 12000, BLOCKS_MAX); }
+Test(heap_random, medium) { run(3, 12000, 60); }

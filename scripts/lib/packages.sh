@@ -34,8 +34,13 @@ ensure_packages() {
         become=
     elif command -v sudo >/dev/null; then
         # Without a terminal a password cannot be asked for; then sudo must work without one.
-        if [ -t 0 ] && [ -t 2 ]; then become='sudo'; else become='sudo -n'; fi
-        $become true || die 1 "sudo refuses; as root: $by_hand"
+        if [ -t 0 ] && [ -t 2 ]; then
+            become='sudo'
+            sudo true
+        else
+            become='sudo -n'
+            sudo -n true 2>/dev/null
+        fi || die 1 "sudo refuses; as root: $by_hand"
     else
         die 1 "no rights to install: not root, and no sudo; as root: $by_hand"
     fi

@@ -13,7 +13,7 @@ from . import results, session, table, variants
 from .errors import OK, ToolError, say
 from .options import Command, Option, decimal_number, non_empty
 from .progress import Progress
-from .runner import Runner
+from .runner import Runner, status_in_words
 
 LEAST_ROUNDS, MOST_ROUNDS = 3, 10
 ALLOCATORS = ("glibc", "jemalloc", "zeropool")
@@ -91,6 +91,8 @@ def main(words):
 def run_one(name, argv, chosen, budget_s, quiet):
     argv = session.check_command(argv)
     first = Runner().run(argv, chosen[0].environment(os.environ), timeout_s=120)
+    if first.status:
+        raise ToolError(f"{status_in_words(first.status)} under {chosen[0].name}{session.last_words(first)}")
     # That run was the warm-up, too: files are in the page cache now. Other allocators may be slower than glibc.
     rounds = int((budget_s - first.wall_s) / max(first.wall_s, 0.01) / len(chosen) * 0.8)
     plan = session.Plan(argv, chosen, rounds=min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS), warmups=0, timeout_s=120,

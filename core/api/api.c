@@ -3,6 +3,7 @@
 #include "zeropool.h"
 
 #include "os/os.h"
+#include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
 #include "pool/resize.h"
@@ -80,11 +81,12 @@ EXPORT zp_pool *zp_pool_create(const zp_config *config)
         .reserved = true,
         .n_shards = config->n_shards,
         .tcache_depth = config->tcache_depth,
-        .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 4) : 4 * MIB,
-        .shard_limit_bytes = retained ? retained : 256 * MIB,
+        /* Half of a limit for the shards, three eighths for the heap, the rest for the caches of eight threads. */
+        .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 64) : 4 * MIB,
+        .shard_limit_bytes = retained ? retained / 2 : 256 * MIB,
         .shard_max_block_bytes = SIZE_MAX,
-        .retain_bytes = retained,
-        .retain_max_bytes = retained ? retained : SIZE_MAX,
+        .retain_max_bytes = retained ? retained / 8 * 3 : SIZE_MAX,
+        .limited = retained != 0,
         .min_size_bytes = config->min_size_bytes,
         .decay_ms = config->decay_ms,
         .eviction = config->eviction == ZP_EVICT_CLOCKPRO ? EVICT_CLOCKPRO : EVICT_LIFO,
@@ -101,16 +103,22 @@ EXPORT zp_pool *zp_pool_create(const zp_config *config)
         errno = -error;
         return NULL;
     }
-    helper_add_pool(&((struct zp_pool *)memory)->pool);
-    return memory;
+    if (helper_add_pool(&((struct zp_pool *)memory)->pool)) return memory;
+    pool_finish(&((struct zp_pool *)memory)->pool);
+    os_unmap(memory, align_up(sizeof(struct zp_pool), PAGE_BYTES));
+    errno = ENOMEM;
+    return NULL;
 }
 
 EXPORT void zp_pool_destroy(zp_pool *pool)
 {
     if (!pool) return;
+    int saved = errno;
+    fork_pass();
     helper_remove_pool(&pool->pool);
     pool_finish(&pool->pool);
     os_unmap(pool, align_up(sizeof(struct zp_pool), PAGE_BYTES));
+    errno = saved;
 }
 
 /* Pages for a request, or 0 with errno set. */
@@ -121,6 +129,7 @@ static size_t checked_pages(zp_pool *pool, size_t size)
         return 0;
     }
     if (size > (pool->pool.max_pages << PAGE_SHIFT)) {
+        __atomic_fetch_add(&pool->pool.heap.counters.n_refused, 1, __ATOMIC_RELAXED);
         errno = ENOMEM;
         return 0;
     }
@@ -199,10 +208,7 @@ EXPORT long zp_preallocate(zp_pool *pool, size_t size, size_t count)
 
 EXPORT size_t zp_pool_length(zp_pool *pool)
 {
-    size_t n = 0;
-    for (unsigned i = 0; i < pool->pool.n_shards; i++)
-        n += __atomic_load_n(&pool->pool.shards[i].n_blocks, __ATOMIC_RELAXED);
-    return n + tcache_count_blocks(&pool->pool);
+    return shard_count_blocks(&pool->pool) + tcache_count_blocks(&pool->pool);
 }
 
 EXPORT size_t zp_pool_trim(zp_pool *pool, size_t keep_bytes) { return pool_trim(&pool->pool, keep_bytes); }

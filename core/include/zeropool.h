@@ -51,7 +51,8 @@ typedef struct zp_config {
     size_t struct_size;        /* set by zp_config_init; lets later versions add fields */
     unsigned n_shards;         /* shards of the shared pool; 0 = one per CPU, rounded up to a power of two; <= 64 */
     unsigned tcache_depth;     /* idle buffers a thread keeps per size class; 0 = no thread cache; <= 64 */
-    size_t max_retained_bytes; /* idle bytes the pool may hold in all; 0 = derive it from the recent peak of live */
+    size_t max_retained_bytes; /* idle bytes the pool may hold in all, with up to eight threads using it (each further
+                                * one may keep 1/64 more); 0 = derive it from the recent peak of live */
     size_t min_size_bytes;     /* zp_get refuses smaller requests with EINVAL; 0 = accept every size */
     bool pinned;               /* mlock the buffers; where the limit forbids it the pool goes on unpinned */
     zp_eviction eviction;      /* which idle buffer is given up first */
@@ -88,7 +89,7 @@ void zp_config_init(zp_config *config);
 int zp_config_preset(zp_config *config, zp_preset preset);
 
 /* Create a pool. config may be NULL for the defaults; it is copied. The caller owns the result.
- * Errors: EINVAL (a field out of range), ENOMEM (no address space). Pools do not share memory with each other. */
+ * Errors: EINVAL (a field out of range), ENOMEM (no address space, or 1024 pools exist). Pools do not share memory with each other. */
 zp_pool *zp_pool_create(const zp_config *config);
 
 /* Give all memory of the pool back and end it. Buffers still held become invalid: return them first. Accepts NULL.
@@ -109,7 +110,7 @@ void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size);
 void zp_put(zp_pool *pool, void *buffer);
 
 /* Change the size of a buffer, in place if possible, keeping the contents up to the smaller size. buffer NULL acts
- * as zp_get. On failure returns NULL with ENOMEM and the buffer stays as it was. */
+ * as zp_get. On failure (ENOMEM; EINVAL below min_size_bytes) returns NULL and the buffer stays as it was. */
 void *zp_resize(zp_pool *pool, void *buffer, size_t size);
 
 /* Bytes that may be used in this buffer: at least what was asked for. 0 for a pointer that is not of this pool. */
@@ -119,7 +120,8 @@ size_t zp_usable_size(zp_pool *pool, const void *buffer);
 bool zp_owns(zp_pool *pool, const void *buffer);
 
 /* Put count idle buffers of size bytes into the shared pool and touch their pages, so that the next count gets do
- * not fault. Returns the number made ready (fewer when the limit or memory is reached), or -EINVAL. */
+ * not fault. Returns the number made ready (fewer when the limit or memory is reached), or -EINVAL for a size that
+ * zp_get refuses. */
 long zp_preallocate(zp_pool *pool, size_t size, size_t count);
 
 /* The number of idle buffers in the shards and thread caches. Approximate while other threads are active. */

@@ -32,16 +32,19 @@ static void repair(struct pool *pool)
     if (!pool->ready) return;
     if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
     abandon_locked_shards(pool);
-    tcache_fork_child(pool);
 }
 
-void fork_child(struct pool *pool)
+bool fork_repair(void)
 {
-    (void)pool;
-    if (tcache_tls.entered) return; /* forked from a signal handler inside a slow path: later */
-    *fork_word = 1;
-    helper_fork_child();
+    if (tcache_tls.entered) return false; /* forked from a signal handler inside a slow path: when that has ended */
+    uint32_t closed = 0;
+    if (!__atomic_compare_exchange_n(fork_word, &closed, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+        return closed == 1;
     tcache_tls.entered = 1;
+    helper_fork_child();
     helper_for_each_pool(repair);
+    tcache_fork_child();
     tcache_tls.entered = 0;
+    __atomic_store_n(fork_word, 1, __ATOMIC_RELEASE);
+    return true;
 }

@@ -2,11 +2,15 @@
 /* fork.h: what a forked child finds, and does about it.
  *
  * Nothing is registered with pthread_atfork and no lock is held across fork: allocators that do so deadlock against stdio.
- * A page marked MADV_WIPEONFORK reads zero in a child, which every slow path checks with one load. The child then
- * has one thread; what other threads had locked at the moment of the fork is not to be trusted:
+ * A word in a page marked MADV_WIPEONFORK is the door to every slow path:
+ *   1  open       the normal state, one load
+ *   0  closed     a child, not yet repaired: whoever comes first repairs
+ *   2  repairing  somebody is at it: gets are refused (the next allocator serves them), puts are deferred without a lock
+ * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be trusted:
  *   heap lock held     the pool is retired: it refuses all requests, and returned blocks are leaked
  *   shard lock held    that shard is emptied, its blocks leaked
- *   thread cache busy  its blocks are leaked; caches of the other threads that were at rest are emptied into the pool
+ *   thread caches      are claimed like a reclaimer does. The thread that forked may be using its own on the fast path; those
+ *                      of threads that are gone look the same, or stay busy for ever and are left alone, their blocks leaked.
  * vfork children share the parent's memory and see nothing; they must not do more than exec.
  */
 #ifndef ZP_POOL_FORK_H
@@ -19,12 +23,13 @@ extern uint32_t *fork_word __attribute__((visibility("hidden")));
 /* Map the page. Called at pool creation; later calls do nothing. */
 void fork_setup(void);
 
-static inline bool fork_detected(void)
-{
-    return fork_word && __atomic_load_n(fork_word, __ATOMIC_RELAXED) == 0;
-}
+/* Repairs if it is needed. False while another thread of the child is at it. */
+bool fork_repair(void);
 
-/* Put a pool right in the child. With several pools each is handled at its first slow path. */
-void fork_child(struct pool *pool);
+/* Must be true before a slow path does anything else. */
+static inline bool fork_pass(void)
+{
+    return likely(!fork_word || __atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 1) || fork_repair();
+}
 
 #endif

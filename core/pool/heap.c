@@ -284,7 +284,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             carve(heap, extent, n_pages, align, &heap->dirty);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             heap->counters.n_dirty_hits++;
-        } else if (align == 1) {
+        } else if (align == 1 && !heap->pinned) {
             extent = take_mixed(heap, n_pages, &lock_lost);
             if (lock_lost) goto refused;
         }
@@ -386,6 +386,7 @@ bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, 
 {
     if (os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT)) return false;
     __atomic_fetch_add(&heap->counters.n_moved_blocks, 1, __ATOMIC_RELAXED);
+    __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     to->flags |= EXTENT_MOVED | EXTENT_GREW;
     return true;
 }

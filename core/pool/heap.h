@@ -33,6 +33,7 @@ struct bins {
 
 struct heap_counters {
     uint64_t n_dirty_hits, n_mixed, n_fresh, n_purges, n_moved_blocks, n_grown_in_place;
+    int64_t n_moved_vmas; /* extents that are a VMA of their own since a move */
     uint64_t bytes_fresh, bytes_purged;
     uint64_t n_refused, n_pin_failures;
     size_t bytes_pinned;

@@ -125,16 +125,22 @@ static struct extent *idle_neighbour(struct heap *heap, const char *address, boo
     return fits ? neighbour : NULL;
 }
 
+/* Locked and unlocked pages are not merged: the count of locked bytes goes by extents. */
+static bool same_pinning(const struct extent *a, const struct extent *b)
+{
+    return ((a->flags ^ b->flags) & EXTENT_PINNED) == 0;
+}
+
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
 {
     uint8_t state = bins == &heap->dirty ? EXTENT_DIRTY : EXTENT_CLEAN;
     struct extent *right = idle_neighbour(heap, extent_end(extent), true, state);
-    if (right) {
+    if (right && same_pinning(extent, right)) {
         heap_bins_unfile(heap, bins, right);
         heap_bins_join(heap, extent, right);
     }
     struct extent *left = idle_neighbour(heap, (char *)extent->address - 1, false, state);
-    if (left) {
+    if (left && same_pinning(extent, left)) {
         heap_bins_unfile(heap, bins, left);
         heap_bins_join(heap, left, extent);
         extent = left;

@@ -68,6 +68,7 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
     size_t unpinned = 0;
     for (struct extent *e = list; e; e = e->next) {
         if (e->flags & EXTENT_PINNED) unpinned += extent_bytes(e);
+        if (e->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
         if (purge_one(e)) {
             purge_map(&heap->space, e);
             purged += extent_bytes(e);
@@ -149,7 +150,7 @@ const char *heap_check(struct heap *heap)
         if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
         else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
         else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
-        else if (e->state == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN))
+        else if (e->state == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN) && !heap->pinned)
             broken = "idle neighbours not merged";
         else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address &&
                  e->n_pages > 2)

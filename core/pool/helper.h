@@ -20,7 +20,7 @@
 
 #define HELPER_START_BYTES (8 * MIB)
 #define HELPER_POLL_MS 1000
-#define HELPER_POOLS_MAX 64
+#define HELPER_POOLS_MAX 1024
 
 /* Put a pool under the care of the task; false if there are too many pools (it then decays on activity only). */
 bool helper_add_pool(struct pool *pool);

@@ -43,6 +43,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     pool->min_size_bytes = setup->min_size_bytes;
     pool->max_pages = min_size(setup->max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->huge = setup->huge;
+    pool->limited = setup->limited;
     pool->heap.retain_bytes = setup->retain_bytes;
     pool->heap.retain_max_bytes = setup->retain_max_bytes;
     pool->heap.decay_ms = setup->decay_ms;
@@ -115,8 +116,7 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages)
 struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero)
 {
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
-    if (unlikely(fork_detected())) fork_child(pool);
-    if (unlikely(pool->retired)) return NULL;
+    if (unlikely(!fork_pass() || pool->retired)) return NULL;
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
     struct extent *extent = NULL;
@@ -208,7 +208,8 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
     extent->state = EXTENT_LIVE;
     if (!tcache->trust) tcache->trust = recycle_trust(pool);
     bool kept = false;
-    if (!(pool->watchful && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
+    bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
+    if (!too_big && !(pool->watchful && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
         extent->state = EXTENT_CACHED;
         extent->next = NULL;
@@ -220,7 +221,7 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
 /* To the heap from outside a slow path. */
 static void heap_free_guarded(struct pool *pool, struct extent *extent)
 {
-    if (tcache_tls.entered) {
+    if (tcache_tls.entered || !fork_pass()) {
         heap_bins_defer(&pool->heap, extent);
         return;
     }
@@ -231,7 +232,7 @@ static void heap_free_guarded(struct pool *pool, struct extent *extent)
 
 void pool_put_slow(struct pool *pool, struct extent *extent)
 {
-    if (unlikely(fork_detected())) fork_child(pool);
+    bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
     if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
     bool checked = extent->flags & EXTENT_CHECK;
@@ -239,8 +240,8 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent->state = EXTENT_CACHED;
     if (unlikely(pool->retired)) return;
-    if (tcache_tls.entered) {
-        /* A signal handler inside a slow path of this thread, which may hold any lock. */
+    if (tcache_tls.entered || !passed) {
+        /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being repaired. */
         heap_bins_defer(&pool->heap, extent);
         return;
     }
@@ -279,31 +280,38 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     return extent ? extent->address : NULL;
 }
 
+static struct extent *make_ready(struct pool *pool, size_t n_pages)
+{
+    /* Straight from the heap: blocks idle already must not be counted twice. */
+    struct heap_request request = {
+        .n_pages = pool_block_pages(pool, n_pages, class_of_pages(n_pages)),
+        .align_pages = 1,
+    };
+    struct extent *extent = heap_alloc(&pool->heap, &request);
+    if (!extent) return NULL;
+    if ((extent->flags & EXTENT_ZERO) && os_populate(extent->address, extent_bytes(extent)))
+        for (size_t at = 0; at < extent_bytes(extent); at += PAGE_BYTES)
+            ((volatile char *)extent->address)[at] = 0;
+    extent->flags &= (uint16_t)~EXTENT_SPECIAL;
+    extent->state = EXTENT_CACHED;
+    extent->next = NULL;
+    return extent;
+}
+
 size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
 {
-    size_t n_ready = 0;
-    unsigned cls = class_of_pages(n_pages);
-    struct extent *list = NULL;
-    for (; n_ready < count; n_ready++) {
-        /* Straight from the heap: blocks idle already must not be counted twice. */
-        struct heap_request request = {.n_pages = pool_block_pages(pool, n_pages, cls), .align_pages = 1};
-        if (n_pages > pool->max_pages || tcache_tls.entered) break;
-        tcache_tls.entered = 1;
-        struct extent *extent = heap_alloc(&pool->heap, &request);
-        tcache_tls.entered = 0;
-        if (!extent) break;
-        if ((extent->flags & EXTENT_ZERO) && os_populate(extent->address, extent_bytes(extent)))
-            for (size_t at = 0; at < extent_bytes(extent); at += PAGE_BYTES)
-                ((volatile char *)extent->address)[at] = 0;
-        extent->flags &= (uint16_t)~EXTENT_SPECIAL;
-        extent->state = EXTENT_CACHED;
-        extent->next = list;
-        list = extent;
-    }
+    if (n_pages > pool->max_pages || tcache_tls.entered || !fork_pass() || pool->retired) return 0;
+    size_t before = tcache_count_blocks(pool) + shard_count_blocks(pool);
     tcache_tls.entered = 1;
-    tcache_return_list(pool, list);
+    for (size_t i = 0; i < count; i++) {
+        struct extent *extent = make_ready(pool, n_pages);
+        if (!extent) break;
+        shard_put_at(pool, &pool->shards[i % pool->n_shards], extent);
+    }
     tcache_tls.entered = 0;
-    return n_ready;
+    /* What the limit evicted again is not ready. */
+    size_t after = tcache_count_blocks(pool) + shard_count_blocks(pool);
+    return after > before ? min_size(after - before, count) : 0;
 }
 
 void pool_drain_caches(struct pool *pool, bool only_idle)
@@ -317,8 +325,7 @@ void pool_drain_caches(struct pool *pool, bool only_idle)
 
 size_t pool_trim(struct pool *pool, size_t keep_bytes)
 {
-    if (!pool->ready || pool->retired || tcache_tls.entered) return 0;
-    if (unlikely(fork_detected())) fork_child(pool);
+    if (!pool->ready || tcache_tls.entered || !fork_pass() || pool->retired) return 0;
     struct tcache *tcache = tcache_find(pool);
     tcache_tls.entered = 1;
     if (tcache && tcache_enter(tcache)) {

@@ -38,7 +38,10 @@ struct pool {
     bool watchful;                /* the program has left VMA attributes on a block: check every one */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;
-    _Atomic uint64_t n_evictions_heap;
+    bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
+    struct {
+        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals;
+    } gone;                       /* counts of thread caches whose threads have exited */
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
     struct learned learned[N_LEARNED];
     _Atomic uint64_t class_shards[N_CLASSES];
@@ -51,6 +54,7 @@ struct pool_setup {
     unsigned n_shards, tcache_depth;
     size_t tcache_limit_bytes, shard_limit_bytes, shard_max_block_bytes;
     size_t retain_bytes, retain_max_bytes, min_size_bytes, max_block_bytes;
+    bool limited;
     unsigned decay_ms;
     enum eviction eviction;
     bool pinned;
@@ -86,6 +90,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
 struct zp_stats;
 void pool_stats(struct pool *pool, struct zp_stats *stats);
 size_t tcache_count_blocks(struct pool *pool);
+size_t shard_count_blocks(struct pool *pool);
 const char *pool_check(struct pool *pool);
 
 /* --- fast paths --- */

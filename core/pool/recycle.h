@@ -34,7 +34,7 @@ static inline void recycle_mark(struct pool *pool, struct extent *extent)
 /* How many big blocks a thread cache may take back before the next check. */
 static inline uint32_t recycle_trust(const struct pool *pool)
 {
-    return pool->n_checks < RECYCLE_CHECK_ALL || pool->watchful ? 0 : RECYCLE_TRUST;
+    return pool->n_checks < RECYCLE_CHECK_ALL || pool->watchful || pool->limited ? 0 : RECYCLE_TRUST;
 }
 
 /* A block with EXTENT_CHECK comes back: make it plain memory again. */

@@ -26,16 +26,15 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     if (n_pages > pool->max_pages) return false;
     size_t used = extent->used_pages, wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
     if (n_pages <= used) {
-        if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES && !pool->retired &&
-            !tcache_tls.entered) {
+        if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES &&
+            !tcache_tls.entered && fork_pass() && !pool->retired) {
             tcache_tls.entered = 1;
             heap_shrink(&pool->heap, extent, wanted);
             tcache_tls.entered = 0;
         }
         return true;
     }
-    if (unlikely(fork_detected())) fork_child(pool);
-    if (pool->retired || tcache_tls.entered) return false;
+    if (pool->heap.pinned || tcache_tls.entered || !fork_pass() || pool->retired) return false;
     tcache_tls.entered = 1;
     bool grown = heap_extend(&pool->heap, extent, wanted);
     tcache_tls.entered = 0;
@@ -47,8 +46,8 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
 {
     size_t n_pages = pages_of(n_bytes), used = extent->used_pages;
     if (n_pages > pool->max_pages || !pool->ready) return NULL;
-    bool by_tables = used >= MOVE_MIN_PAGES && !pool->retired && !tcache_tls.entered &&
-                     !pool->heap.pinned && pool->heap.counters.n_moved_blocks < MOVED_MAX;
+    bool by_tables = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() && !pool->retired &&
+                     !pool->heap.pinned && pool->heap.counters.n_moved_vmas < MOVED_MAX;
     if (by_tables) {
         size_t wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
         struct heap_request request = {

@@ -55,7 +55,11 @@ static void free_list_to_heap(struct pool *pool, struct extent *list)
 
 void shard_put_list(struct pool *pool, struct extent *list)
 {
-    struct shard *shard = &pool->shards[os_cpu_current() & (pool->n_shards - 1)];
+    shard_put_at(pool, &pool->shards[os_cpu_current() & (pool->n_shards - 1)], list);
+}
+
+void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
+{
     if (!lock_acquire(&shard->lock)) {
         free_list_to_heap(pool, list);
         return;
@@ -65,6 +69,11 @@ void shard_put_list(struct pool *pool, struct extent *list)
     while (list) {
         struct extent *extent = list;
         list = list->next;
+        if (extent_bytes(extent) > shard->limit_bytes) { /* would push out everything else, and then itself */
+            extent->next = evicted;
+            evicted = extent;
+            continue;
+        }
         extent->last_use_ms = now;
         link(pool, shard, extent);
         policy_insert(&shard->policy, extent, shard->limit_bytes);

@@ -34,6 +34,9 @@ void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes)
 /* Put a list of n CACHED extents (linked by next) into the calling CPU's shard. */
 void shard_put_list(struct pool *pool, struct extent *list);
 
+/* The same for a certain shard. */
+void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list);
+
 /* Take up to n_wanted blocks of a class, from this CPU's shard, else from any other; the list is linked by next.
  * *stolen says that it came from another CPU's shard. NULL if there is none. */
 struct extent *shard_take(struct pool *pool, unsigned cls, unsigned n_wanted, bool *stolen);

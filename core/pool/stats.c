@@ -38,13 +38,16 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->pool) == pool) add_tcache(tcache, stats);
-    stats->n_gets += stats->n_tcache_hits + READ(pool->n_direct_gets);
+    stats->n_tcache_hits += READ(pool->gone.n_tcache_hits);
+    stats->n_shard_hits += READ(pool->gone.n_shard_hits);
+    stats->n_steals += READ(pool->gone.n_steals);
+    stats->n_gets += stats->n_tcache_hits + READ(pool->gone.n_slow_gets) + READ(pool->n_direct_gets);
     for (unsigned i = 0; i < pool->n_shards; i++) {
         stats->bytes_cached += READ(pool->shards[i].bytes);
         stats->n_evictions += READ(pool->shards[i].n_evictions);
     }
     const struct heap *heap = &pool->heap;
-    stats->n_heap_dirty = READ(heap->counters.n_dirty_hits);
+    stats->n_heap_dirty = READ(heap->counters.n_dirty_hits) + READ(heap->counters.n_mixed);
     stats->n_heap_fresh = READ(heap->counters.n_fresh);
     stats->n_refused = READ(heap->counters.n_refused);
     stats->n_purges = READ(heap->counters.n_purges);
@@ -57,6 +60,14 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->bytes_live_peak = READ(heap->counters.active_peak);
     stats->bytes_pinned = READ(heap->counters.bytes_pinned);
     stats->n_pin_failures = READ(heap->counters.n_pin_failures);
+}
+
+size_t shard_count_blocks(struct pool *pool)
+{
+    size_t n = 0;
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        n += READ(pool->shards[i].n_blocks);
+    return n;
 }
 
 static const char *check_shard(struct shard *shard)

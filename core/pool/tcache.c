@@ -3,6 +3,7 @@
 #include "pool/tcache.h"
 
 #include "os/os.h"
+#include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
 
@@ -23,10 +24,30 @@ static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
 /* Caches reclaimed behind one membarrier. */
 #define RECLAIM_BATCH 64
 
+/* Yields to wait for an owner that is inside its cache, which it is for nanoseconds unless it is preempted or dead. */
+#define CLAIM_TRIES 100
+
 /* How often an exiting thread tries to enter a cache that a reclaimer has claimed. */
 #define EXIT_TRIES 1000
 
 struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered, memory_order_acquire); }
+
+/* Hand a cache's counts to its pool, for the totals, and begin anew. */
+static void fold_counters(struct tcache *tcache, struct pool *pool)
+{
+    uint64_t n_hits = 0;
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        n_hits += tcache_hits(tcache, cls);
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+        tcache->bins[cls].n_hits = 0;
+    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+        tcache->n_hits[cls] = 0;
+    atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->gone.n_shard_hits, tcache->n_shard_hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&pool->gone.n_steals, tcache->n_steals, memory_order_relaxed);
+    tcache->n_slow_gets = tcache->n_slow_puts = tcache->n_shard_hits = tcache->n_steals = 0;
+}
 
 static void thread_exits(void *ignored)
 {
@@ -36,15 +57,20 @@ static void thread_exits(void *ignored)
     tcache_tls.first = NULL;
     while (tcache) {
         struct tcache *next = tcache->next_of_thread;
-        /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. */
-        for (int i = 0; tcache->pool && i < EXIT_TRIES; i++) {
+        /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. Entered until all is
+         * returned, so that zp_pool_destroy waits for us. */
+        for (int i = 0; i < EXIT_TRIES; i++) {
             if (!tcache_enter(tcache)) {
                 os_yield();
                 continue;
             }
+            struct pool *pool = tcache->pool;
             struct extent *list = tcache_take_all(tcache);
+            if (pool) {
+                fold_counters(tcache, pool);
+                if (fork_pass()) tcache_return_list(pool, list);
+            }
             tcache_leave(tcache);
-            tcache_return_list(tcache->pool, list);
             break;
         }
         /* If the lock cannot be had the cache stays registered as owned and is reclaimed as idle; it is lost for reuse. */
@@ -114,15 +140,17 @@ struct tcache *tcache_get(struct pool *pool)
     if (tcache || pool->tcache_depth == 0) return tcache;
     tcache = obtain();
     if (!tcache) return NULL;
-    /* Left behind by a thread that could not empty it on exit. */
-    if (tcache->pool && (tcache->big || tcache->bytes)) tcache_return_list(tcache->pool, tcache_take_all(tcache));
-    if (!lock_acquire(&registry_lock)) return NULL;
+    /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
+    if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; a few hundred bytes are lost */
+    struct extent *left = NULL;
+    if (tcache->pool && (tcache->big || tcache->bytes)) left = tcache_take_all(tcache); /* its thread could not */
+    if (left) tcache_return_list(tcache->pool, left);
     tcache->pool = pool;
     tcache->depth = pool->tcache_depth;
     tcache->trust = 0;
     tcache->limit_bytes = pool->tcache_limit_bytes;
     tcache->owned = true;
-    lock_release(&registry_lock);
+    tcache_leave(tcache);
     tcache->next_of_thread = tcache_tls.first;
     tcache_tls.first = tcache;
     /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at start-up. */
@@ -237,12 +265,14 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
         atomic_thread_fence(memory_order_seq_cst);
         for (unsigned i = 0; i < n; i++) {
             struct extent *list = NULL;
-            if (ordered && atomic_load_explicit(&batch[i]->busy, memory_order_acquire) == 0) {
+            /* Between the look and the claim the cache may have passed to another thread and pool. */
+            if (ordered && atomic_load_explicit(&batch[i]->busy, memory_order_acquire) == 0 &&
+                batch[i]->pool == pool) {
                 list = tcache_take_all(batch[i]);
                 n_emptied++;
             }
-            atomic_store_explicit(&batch[i]->claim, 0, memory_order_release);
             tcache_return_list(pool, list);
+            atomic_store_explicit(&batch[i]->claim, 0, memory_order_release);
         }
     }
     return n_emptied;
@@ -255,50 +285,57 @@ void tcache_disturb(struct pool *pool)
         if (tcache->pool == pool) __atomic_store_n(&tcache->trust, 0, __ATOMIC_RELAXED);
 }
 
-void tcache_forget_pool(struct pool *pool)
+/* Claim one cache and wait for its owner to be out of it. False if it is claimed by somebody else or stays busy. */
+static bool claim_one(struct tcache *tcache, int tries)
 {
-    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (tcache->pool != pool) continue;
-        tcache_take_all(tcache);
-        tcache->pool = NULL;
-        for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-            tcache->bins[cls].n_hits = 0;
-        for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
-            tcache->n_hits[cls] = 0;
-        tcache->n_slow_gets = tcache->n_slow_puts = 0;
-        tcache->n_shard_hits = tcache->n_steals = 0;
+    uint32_t unclaimed = 0;
+    if (!atomic_compare_exchange_strong(&tcache->claim, &unclaimed, 1)) return false;
+    if (barrier_works()) os_membarrier();
+    atomic_thread_fence(memory_order_seq_cst);
+    for (int i = 0; i < tries; i++) {
+        if (atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0) return true;
+        os_yield();
     }
+    atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+    return false;
 }
 
-void tcache_fork_child(struct pool *pool)
+void tcache_forget_pool(struct pool *pool)
 {
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        while (tcache->pool == pool) {
+            if (!claim_one(tcache, CLAIM_TRIES)) {
+                os_yield();
+                continue;
+            }
+            if (tcache->pool == pool) {
+                fold_counters(tcache, pool);
+                tcache_take_all(tcache);
+                tcache->pool = NULL;
+            }
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        }
+}
+
+void tcache_fork_child(void)
+{
+    /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */
     atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        bool mine = false;
-        for (struct tcache *t = tcache_tls.first; t; t = t->next_of_thread)
-            mine |= t == tcache;
-        if (mine) {
-            /* A reclaimer of the parent may have been emptying it at this moment: then its lists are not to be trusted. */
-            if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
-                abandon(tcache);
-                atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
-            }
-            continue;
-        }
-        if (tcache->pool != pool || !tcache->owned) continue;
-        /* Busy or claimed at the fork: its lists may be half written. What they hold is lost to this child. */
-        bool consistent = !atomic_load_explicit(&tcache->busy, memory_order_relaxed) &&
-                          !atomic_load_explicit(&tcache->claim, memory_order_relaxed);
-        struct extent *list = NULL;
-        if (consistent)
-            list = tcache_take_all(tcache);
-        else
+        if (!tcache->pool || tcache == tcache_tls.first) continue;
+        if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
+            /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
             abandon(tcache);
-        atomic_store_explicit(&tcache->busy, 0, memory_order_relaxed);
-        atomic_store_explicit(&tcache->claim, 0, memory_order_relaxed);
-        tcache->owned = false;
-        tcache->next_free = free_caches;
-        free_caches = tcache;
-        tcache_return_list(pool, list);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        } else if (claim_one(tcache, CLAIM_TRIES)) {
+            struct extent *list = tcache_take_all(tcache);
+            tcache_return_list(tcache->pool, list);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        }
+    }
+    struct tcache *mine = tcache_tls.first;
+    if (mine && atomic_load_explicit(&mine->claim, memory_order_relaxed)) {
+        abandon(mine);
+        atomic_store_explicit(&mine->claim, 0, memory_order_release);
     }
 }

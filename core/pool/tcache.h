@@ -11,6 +11,8 @@
  *                        that holds claim and saw busy == 0
  *   busy                 the owner                             owner, its signal handlers, reclaimers
  *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
+ *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim
+ *                        with claim
  *   n_* counters         the owner                             statistics, without synchronization
  *
  * The reclaim protocol is Dekker's with an asymmetric barrier: the owner stores busy and then loads claim without any
@@ -33,7 +35,7 @@ struct pool;
 struct tcache_bin {
     struct extent *head;
     uint32_t n;
-    uint32_t n_hits; /* gets served here; wraps */
+    uint64_t n_hits; /* gets served here */
 };
 
 struct tcache {
@@ -53,7 +55,7 @@ struct tcache {
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
     struct tcache_bin bins[TCACHE_BIG_CLASS];
-    uint32_t n_hits[N_CLASSES]; /* of the classes from TCACHE_BIG_CLASS on; the others count in their bin */
+    uint64_t n_hits[N_CLASSES]; /* of the classes from TCACHE_BIG_CLASS on; the others count in their bin */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* All thread-local storage of the library. */
@@ -110,10 +112,10 @@ struct extent *tcache_take_all(struct tcache *tcache);
 /* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
 void tcache_return_list(struct pool *pool, struct extent *list);
 
-/* How often this cache has served a class. Wraps; readable by anyone without synchronization. */
-static inline uint32_t tcache_hits(const struct tcache *tcache, unsigned cls)
+/* How often this cache has served a class; readable by anyone without synchronization. */
+static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
 {
-    const uint32_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
+    const uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
@@ -129,8 +131,8 @@ void tcache_disturb(struct pool *pool);
 /* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */
 void tcache_forget_pool(struct pool *pool);
 
-/* In a forked child: caches of threads that no longer exist are emptied (or abandoned where one was busy). */
-void tcache_fork_child(struct pool *pool);
+/* In a forked child, before anybody may pass: empty the caches of threads that no longer exist. */
+void tcache_fork_child(void);
 
 /* All caches ever made, for statistics; linked by next_registered. */
 struct tcache *tcache_registered(void);

@@ -5,6 +5,8 @@
 #include "os/os.h"
 #include "pool/helper.h"
 
+#define WAIT_YIELDS 2000
+
 uint32_t *fork_word;
 
 void fork_setup(void)
@@ -34,12 +36,25 @@ static void repair(struct pool *pool)
     abandon_locked_shards(pool);
 }
 
+/* Repairing takes microseconds; as with a lock, wait for a bounded time. */
+static bool wait_for_repair(void)
+{
+    for (int i = 0; i < WAIT_YIELDS; i++) {
+        if (__atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 1) return true;
+        if (os_restricted)
+            cpu_pause();
+        else
+            os_yield();
+    }
+    return false;
+}
+
 bool fork_repair(void)
 {
     if (tcache_tls.entered) return false; /* forked from a signal handler inside a slow path: when that has ended */
     uint32_t closed = 0;
     if (!__atomic_compare_exchange_n(fork_word, &closed, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        return closed == 1;
+        return wait_for_repair();
     tcache_tls.entered = 1;
     helper_fork_child();
     helper_for_each_pool(repair);

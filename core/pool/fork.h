@@ -5,7 +5,8 @@
  * A word in a page marked MADV_WIPEONFORK is the door to every slow path:
  *   1  open       the normal state, one load
  *   0  closed     a child, not yet repaired: whoever comes first repairs
- *   2  repairing  somebody is at it: gets are refused (the next allocator serves them), puts are deferred without a lock
+ *   2  repairing  somebody is at it: others wait a bounded time; then gets are refused (the next allocator serves them) and
+ *                 puts are deferred without a lock
  * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be trusted:
  *   heap lock held     the pool is retired: it refuses all requests, and returned blocks are leaked
  *   shard lock held    that shard is emptied, its blocks leaked

@@ -24,7 +24,8 @@ COMMAND = Command(
     "Needs the programs of workloads/micro ('ninja -C build'). About 60 minutes; with --quick about 6.",
     (Option("--quick", f"a selection of rows, {QUICK_ROUNDS} rounds"),
      Option("--only", "only these rows or groups; * and ? are wildcards (see --list)", None, "NAME,..", allocator_list),
-     Option("--allocators", "as in 'zeropool compare' (default: all six, as far as installed)", "-a", "LIST", allocator_list),
+     Option("--allocators", "as in 'zeropool compare' (default: all six, as far as installed)", "-a", "LIST",
+            allocator_list),
      Option("--rounds", f"rounds (default {ROUNDS}); some rows take a multiple or a fraction of it", "-n", "N",
             whole_number(1, 1000)),
      Option("--json", "store everything, every run included, as JSON", None, "FILE", non_empty),
@@ -55,7 +56,7 @@ def select(rows, only, quick):
     for pattern in only:
         if not fnmatch.filter(known, pattern):
             COMMAND.fail(f"--only: no row or group '{pattern}'{closest(pattern, known)}")
-    chosen = [row for row in rows if any(fnmatch.fnmatchcase(row.name, p) or fnmatch.fnmatchcase(row.group, p) for p in only)]
+    chosen = [row for row in rows if any(fnmatch.fnmatchcase(word, p) for p in only for word in (row.name, row.group))]
     # A bound may look at another row, which is then needed, too.
     needed = {bound.row for row in chosen for bound in row.bounds if hasattr(bound, "row")}
     return [row for row in rows if row in chosen or row.name in needed]
@@ -138,8 +139,9 @@ def judge(found, rows):
     if not found.subjects:
         return {}, []
     subject = found.subjects[0]
-    verdicts = {row.name: [bound.judge(found, row, subject) for bound in row.bounds] for row in rows if row.name in found.runs}
-    real = [row for row in rows if row.group == bench_real.GROUP and row.name in found.runs]
+    rows = [row for row in rows if row.name in found.runs]
+    verdicts = {row.name: [bound.judge(found, row, subject) for bound in row.bounds] for row in rows}
+    real = [row for row in rows if row.group == bench_real.GROUP]
     extra = [("all real programs", v) for v in bench_real.mean_verdicts(found, real, subject)] if len(real) > 1 else []
     return verdicts, extra
 
@@ -149,6 +151,8 @@ def report(values, rows, found, rounds, seconds, interrupted):
     machine = stored.machine()
     closing = [f"Medians of {rounds} interleaved rounds (some rows take more or fewer), {human_time(seconds)} in all; "
                f"{machine['usable_cpus']} CPUs ({machine['cpu']}), Linux {machine['kernel']}."]
+    if found.repeated:
+        closing.append(f"{found.repeated} runs were repeated because something else had the processor or the memory.")
     if found.subjects:
         closing.append(bench_table.tally(verdicts, extra) + ".")
     closing += [f"note: {note}" for note in found.notes] + [f"failed: {failure}" for failure in found.failures]
@@ -158,12 +162,16 @@ def report(values, rows, found, rounds, seconds, interrupted):
         stored.store(values["markdown"], bench_table.markdown(found, rows, verdicts, extra, closing))
         say(f"stored {values['markdown']}")
     if values["json"]:
-        document = {"schema": SCHEMA, "zeropool": VERSION, "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        measured = [row for row in rows if row.name in found.runs]
+        document = {"schema": SCHEMA, "zeropool": VERSION, "time": now,
                     "command": ["zeropool", "bench", *given(values)], "machine": machine, "rounds": rounds,
-                    "seconds": round(seconds, 1), "interrupted": interrupted,
-                    "variants": [{"name": v.name, "preload": list(v.preload), "tunables": v.tunables} for v in found.variants],
-                    "rows": [row_document(found, row, verdicts.get(row.name, []), rounds) for row in rows if row.name in found.runs],
-                    "over_rows": [verdict_document(v) for _, v in extra], "notes": found.notes, "failures": found.failures}
+                    "seconds": round(seconds, 1), "interrupted": interrupted, "repeated_runs": found.repeated,
+                    "variants": [{"name": v.name, "preload": list(v.preload), "tunables": v.tunables}
+                                 for v in found.variants],
+                    "rows": [row_document(found, row, verdicts.get(row.name, []), rounds) for row in measured],
+                    "over_rows": [verdict_document(v) for _, v in extra],
+                    "notes": found.notes, "failures": found.failures}
         stored.store(values["json"], stored.to_json(document))
         say(f"stored {values['json']}")
 
@@ -179,8 +187,8 @@ def given(values):
 
 def row_document(found, row, verdicts, rounds):
     names = list(found.runs[row.name])
-    return {"name": row.name, "group": row.group, "label": row.label, "argv": list(row.argv), "rounds": rounds_of(row, rounds),
-            "runs": found.runs[row.name],
+    return {"name": row.name, "group": row.group, "label": row.label, "argv": list(row.argv),
+            "rounds": rounds_of(row, rounds), "runs": found.runs[row.name],
             "median": {n: {m.key: found.median(row.name, n, m.key) for m in row.measures} for n in names},
             "verdicts": [verdict_document(v) for v in verdicts]}
 

@@ -98,7 +98,7 @@ class Absolute:
 
 @dataclass(frozen=True)
 class Elsewhere:
-    """At most `limit` times the figure of another row: of allocator `base`, or of the same allocator where that is None."""
+    """At most `limit` times the figure of another row: of allocator `base`, or of the same one where that is None."""
     key: str
     row: str
     base: str

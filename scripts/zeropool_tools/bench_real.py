@@ -32,13 +32,14 @@ class RealPrograms:
             programs = json.load(stream)["programs"]
         for program in programs:
             if not all(glob.glob(needed) for needed in program["needs"]):
-                self.notes.append(f"{program['name']} left out; on Debian: apt-get install {' '.join(program['packages'])}")
+                packages = " ".join(program["packages"])
+                self.notes.append(f"{program['name']} left out; on Debian: apt-get install {packages}")
                 continue
             name = f"real-{program['name']}"
             self.programs[name] = program
-            self.rows.append(Row(name, GROUP, f"real: {program['name']}", tuple(program["argv"]), (WALL, CPU, PEAK, FAULTS),
-                                 (BestPeer("wall_s", 1.0),), settle_mib=768, quick=program["name"] in QUICK, json=False,
-                                 env=program["env"]))
+            self.rows.append(Row(name, GROUP, f"real: {program['name']}", tuple(program["argv"]),
+                                 (WALL, CPU, PEAK, FAULTS), (BestPeer("wall_s", 1.0),), settle_mib=768,
+                                 quick=program["name"] in QUICK, json=False, env=program["env"]))
 
     def __enter__(self):
         return self
@@ -70,5 +71,6 @@ def mean_verdicts(results, rows, subject):
     found = []
     for key, limit, what in (("wall_s", MEAN_WALL_LIMIT, "wall"), ("peak_rss_bytes", MEAN_RSS_LIMIT, "peak RSS")):
         value = mean_ratio(results, rows, key, subject, "glibc")
-        found.append(Verdict(key, f"geometric mean of {what} <= {limit:.2f} x glibc", limit, value, value, value, "glibc"))
+        words = f"geometric mean of {what} <= {limit:.2f} x glibc"
+        found.append(Verdict(key, words, limit, value, value, value, "glibc"))
     return found

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: MIT
 """What zeropool bench measures: one Row per line of the table, with the bound that the pool has to keep there.
 
-The programs are those of workloads/micro; real programs are added by bench_real. Bounds are stated here and evaluated in
-bench_bounds, always from the figures of the same run.
+The programs are those of workloads/micro; real programs are added by bench_real. Bounds are stated here and evaluated
+in bench_bounds, always from the figures of the same run.
 """
 from dataclasses import dataclass, field
 
@@ -25,12 +25,13 @@ class Row:
     group: str
     label: str
     argv: tuple  # the first word is a program of workloads/micro, or an absolute path
-    measures: tuple
+    measures: tuple  # time first, memory after it
     bounds: tuple = ()
     rounds: float = 1.0  # times the number of rounds asked for, at least one
     settle_mib: int = 512  # memory that the machine should have ready, see settle.c
     quick: bool = False  # part of --quick
     json: bool = True  # prints a line of JSON; else only the process itself is measured
+    busy: bool = True  # never sleeps, so a run that waited was disturbed
     env: dict = field(default_factory=dict, hash=False)
     timeout_s: float = 300.0
 
@@ -39,6 +40,7 @@ NS = Measure("ns", "time", "ns")
 SECONDS = Measure("seconds", "time", "s")
 WALL = Measure("wall_s", "wall", "s")
 CPU = Measure("cpu_s", "cpu", "s")
+CPU_INSIDE = Measure("cpu_seconds", "cpu", "s")
 PEAK = Measure("peak_rss_bytes", "peak RSS", "bytes")
 MEAN = Measure("mean_rss_bytes", "mean RSS", "bytes")
 FAULTS = Measure("minor_faults", "faults", "count")
@@ -67,8 +69,8 @@ def pair_rows():
         bounds = (pool,) if size >= THRESHOLD else ()
         if shift == 30:
             bounds += (Elsewhere("ns", "pair-32K", None, 1.2),)
-        yield Row(f"pair-{size_word(size)}", "pair", f"malloc+free {size_label(size)}", ("pair", f"--size={size}"), (NS,),
-                  bounds, settle_mib=0, quick=shift in (12, 15, 16, 20, 30))
+        yield Row(f"pair-{size_word(size)}", "pair", f"malloc+free {size_label(size)}", ("pair", f"--size={size}"),
+                  (NS,), bounds, settle_mib=0, quick=shift in (12, 15, 16, 20, 30))
     for shift in (16, 20, 26, 30):
         size = 1 << shift
         yield Row(f"aligned-{size_word(size)}", "pair", f"aligned_alloc(4096)+free {size_label(size)}",
@@ -82,12 +84,13 @@ def touch_rows():
                   ("touch", f"--size={size}"), (NS, Measure("ratio", "to static", "ratio"), PEAK, PER_BLOCK),
                   (Absolute("ratio", 1.15 if shift == 16 else 1.05, "a static buffer"),), quick=shift in (16, 20, 26),
                   settle_mib=max(64, 5 * size // MIB // 2))
-    yield Row("fresh-1G", "fresh", "first touch of a fresh 1 GiB", ("fresh",), (SECONDS, PEAK, FAULTS, VMAS),
-              (Against("seconds", "glibc", 0.45),), settle_mib=3072)
+    yield Row("fresh-1G", "fresh", "first touch of a fresh 1 GiB", ("fresh",),
+              (SECONDS, CPU_INSIDE, PEAK, FAULTS, VMAS), (Against("seconds", "glibc", 0.45),), settle_mib=3072)
 
 
 # (low, high, live blocks, turnover): 200 to 300 MiB live, and work for 0.05 to 3 s
-RANGES = ((16 << 10, 64 << 10, 6000, 60), (64 << 10, 512 << 10, 800, 40), (MIB, 8 * MIB, 50, 25), (5 * MIB, 25 * MIB, 20, 20))
+RANGES = ((16 << 10, 64 << 10, 6000, 60), (64 << 10, 512 << 10, 800, 40), (MIB, 8 * MIB, 50, 25),
+          (5 * MIB, 25 * MIB, 20, 20))
 LIVE_BOUNDS = (BestPeer("seconds", 1.0), Against("peak_rss_bytes", "glibc", 1.05),
                Against("mean_rss_bytes", "glibc", 1.10))
 
@@ -99,8 +102,9 @@ def range_label(low, high):
 
 def live_row(name, label, shape, threads=1, fill="pages", bounds=LIVE_BOUNDS, **more):
     low, high, live, turnover = shape
-    return Row(name, "live", label, ("liveset", f"--low={low}", f"--high={high}", f"--live={live}", f"--turnover={turnover}",
-                                     f"--threads={threads}", f"--fill={fill}"), (SECONDS, *MEMORY), bounds, **more)
+    argv = ("liveset", f"--low={low}", f"--high={high}", f"--live={live}", f"--turnover={turnover}",
+            f"--threads={threads}", f"--fill={fill}")
+    return Row(name, "live", label, argv, (SECONDS, CPU_INSIDE, *MEMORY), bounds, **more)
 
 
 def live_rows():
@@ -115,16 +119,17 @@ def live_rows():
                            settle_mib=1024 if threads == 64 else 640)
     for low, high, live, turnover in RANGES:
         label = f"random {range_label(low, high)}, 16 live, 1 thread"
-        yield live_row(f"live-{size_word(low)}-{size_word(high)}-n16", label, (low, high, 16, turnover * (live // 16 or 1)))
-    yield live_row("live-100k", "random 16-64 KiB, 100000 live, untouched", (16 << 10, 64 << 10, 100000, 5), fill="none",
-                   bounds=(BestPeer("seconds", 1.0),), settle_mib=640)
+        shape = (low, high, 16, turnover * (live // 16 or 1))
+        yield live_row(f"live-{size_word(low)}-{size_word(high)}-n16", label, shape)
+    yield live_row("live-100k", "random 16-64 KiB, 100000 live, untouched", (16 << 10, 64 << 10, 100000, 5),
+                   fill="none", bounds=(BestPeer("seconds", 1.0),), settle_mib=640)
     for low, high, live, turnover in RANGES:
         bounds = LIVE_BOUNDS
         if low == 5 * MIB:
             bounds = (Against("seconds", "glibc-retain", 1.0), Against("peak_rss_bytes", "glibc", 1.05))
         yield live_row(f"filled-{size_word(low)}-{size_word(high)}",
-                       f"random {range_label(low, high)}, {live} live, each byte filled", (low, high, live, turnover / 2),
-                       fill="all", bounds=bounds, quick=low == 5 * MIB, settle_mib=640)
+                       f"random {range_label(low, high)}, {live} live, each byte filled",
+                       (low, high, live, turnover / 2), fill="all", bounds=bounds, quick=low == 5 * MIB, settle_mib=640)
 
 
 def handoff_rows():
@@ -134,17 +139,18 @@ def handoff_rows():
         for pairs in (1, 4):
             yield Row(f"handoff-{size_word(low)}-{size_word(high)}-p{pairs}", "handoff",
                       f"producer/consumer {range_label(low, high)}, {pairs} pair{'s' * (pairs > 1)}",
-                      ("handoff", f"--low={low}", f"--high={high}", f"--depth={max(depth, pairs)}", f"--blocks={blocks}",
-                       f"--pairs={pairs}"), (SECONDS, *MEMORY), (BestPeer("seconds", 1.0),), quick=pairs == 1)
+                      ("handoff", f"--low={low}", f"--high={high}", f"--depth={max(depth, pairs)}",
+                       f"--blocks={blocks}", f"--pairs={pairs}"), (SECONDS, CPU_INSIDE, *MEMORY),
+                      (BestPeer("seconds", 1.0),), quick=pairs == 1)
 
 
 def grow_rows():
     for factor in (1.125, 2):
         yield Row(f"grow-{factor}", "grow", f"realloc x{factor} from 64 KiB to 512 MiB", ("grow", f"--factor={factor}"),
-                  (Measure("seconds", "warm time", "s"), Measure("cold_seconds", "cold time", "s"), PEAK,
+                  (Measure("seconds", "warm time", "s"), CPU_INSIDE, Measure("cold_seconds", "cold time", "s"), PEAK,
                    Measure("peak_ratio", "peak/final", "ratio"), FAULTS, VMAS),
-                  (BestPeer("seconds", 1.0), BestPeer("cold_seconds", 1.0), Absolute("peak_ratio", 1.05, "the final size")),
-                  quick=factor == 1.125, settle_mib=1536)
+                  (BestPeer("seconds", 1.0), BestPeer("cold_seconds", 1.0),
+                   Absolute("peak_ratio", 1.05, "the final size")), quick=factor == 1.125, settle_mib=1536)
 
 
 def zeroed_rows():
@@ -161,27 +167,28 @@ def memory_rows():
     for name, label, words in (("malloc", "1 GiB by malloc", ()), ("calloc", "1 GiB by calloc", ("--call=calloc",)),
                                ("malloc-16", "16 x 64 MiB by malloc", ("--blocks=16",)),
                                ("calloc-16", "16 x 64 MiB by calloc", ("--blocks=16", "--call=calloc"))):
-        yield Row(f"sparse-{name}", "sparse", f"{label}, one byte per 2 MiB", ("sparse", *words), (resident, PEAK, FAULTS, VMAS),
-                  (Against("rss_bytes", "glibc", 1.10),), rounds=0.4, quick=name in ("malloc", "calloc"), settle_mib=0)
+        yield Row(f"sparse-{name}", "sparse", f"{label}, one byte per 2 MiB", ("sparse", *words),
+                  (resident, PEAK, FAULTS, VMAS), (Against("rss_bytes", "glibc", 1.10),), rounds=0.4,
+                  quick=name in ("malloc", "calloc"), settle_mib=0)
     looks = tuple(Measure(f"rss_{s}_bytes", f"RSS after {s} s", "bytes") for s in ("0", "0.1", "1", "2", "5", "10"))
     idle = Against("rss_10_bytes", "glibc", 1.10)
     for name, label, words in (("all-freed", "all freed", ()), ("kept", "1/16 kept", ("--keep=0.0625",)),
                                ("threads", "4 threads, all freed", ("--threads=4",))):
-        yield Row(f"idle-{name}", "idle", f"burst of 2 GiB, {label}, idle", ("idle", *words), (PEAK, *looks, VMAS), (idle,),
-                  rounds=0.2, settle_mib=2048)
+        yield Row(f"idle-{name}", "idle", f"burst of 2 GiB, {label}, idle", ("idle", *words), (PEAK, *looks, VMAS),
+                  (idle,),                  busy=False, rounds=0.2, settle_mib=2048)
     for name, label, words in (("all-freed", "all freed", ()), ("kept", "1/16 kept", ("--keep=0.0625",))):
         yield Row(f"trim-{name}", "idle", f"burst of 2 GiB, {label}, malloc_trim(0)",
-                  ("idle", "--trim=yes", "--seconds=0", *words), (PEAK, looks[0]), (Against("rss_0_bytes", "glibc", 1.02),),
-                  rounds=0.4, quick=name == "all-freed", settle_mib=2048)
+                  ("idle", "--trim=yes", "--seconds=0", *words), (PEAK, looks[0]),
+                  (Against("rss_0_bytes", "glibc", 1.02),), rounds=0.4, quick=name == "all-freed", settle_mib=2048)
 
 
 def long_rows():
-    yield Row("shift", "shift", "sizes that change phase by phase, 200 MiB live",
-              ("shift",), (SECONDS, *MEMORY, Measure("overhead", "mean RSS/live", "ratio"), Measure("drift", "RSS drift", "ratio")),
-              quick=True)
+    yield Row("shift", "shift", "sizes that change phase by phase, 200 MiB live", ("shift",),
+              (SECONDS, CPU_INSIDE, *MEMORY, Measure("overhead", "mean RSS/live", "ratio"),
+               Measure("drift", "RSS drift", "ratio")), quick=True)
     for at_once in (4, 32):
         yield Row(f"churn-{at_once}", "churn", f"threads that come and go, {at_once} at once",
-                  ("churn", f"--at-once={at_once}"), (SECONDS, *MEMORY), quick=at_once == 4)
+                  ("churn", f"--at-once={at_once}"), (SECONDS, CPU_INSIDE, *MEMORY), quick=at_once == 4)
 
 
 PERL = ("my $sum = 0; for my $round (1 .. 120) { my @list; for my $i (1 .. 1500) {"
@@ -197,13 +204,15 @@ SQL = ("create table t(a integer primary key, b text, c int);"
 def small_rows():
     for name, label, argv, json in (("tree", "small only: search tree in C", ("tree",), True),
                                     ("perl", "small only: perl records", ("/usr/bin/perl", "-e", PERL), False),
-                                    ("sqlite3", "small only: sqlite3 in memory", ("/usr/bin/sqlite3", ":memory:", SQL), False)):
-        yield Row(f"small-{name}", "small", label, argv, (WALL, CPU, PEAK), (Against("wall_s", "glibc", 1.01),), rounds=3,
-                  settle_mib=0, quick=name == "tree", json=json)
+                                    ("sqlite3", "small only: sqlite3 in memory",
+                                     ("/usr/bin/sqlite3", ":memory:", SQL), False)):
+        yield Row(f"small-{name}", "small", label, argv, (WALL, CPU, PEAK), (Against("wall_s", "glibc", 1.01),),
+                  rounds=3, settle_mib=0, quick=name == "tree", json=json)
 
 
 def micro_rows():
     found = []
-    for make in (pair_rows, touch_rows, live_rows, handoff_rows, grow_rows, zeroed_rows, memory_rows, long_rows, small_rows):
+    for make in (pair_rows, touch_rows, live_rows, handoff_rows, grow_rows, zeroed_rows, memory_rows, long_rows,
+                 small_rows):
         found += make()
     return found

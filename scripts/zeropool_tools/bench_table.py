@@ -43,7 +43,8 @@ def row_lines(results, row, verdicts):
     for measure in row.measures:
         here = [v for v in waiting if v.key == measure.key]
         figures = [cell(results, row, variant.name, measure) for variant in results.variants]
-        lines.append([row.label if not lines else "", measure.title, *figures, *verdict_cells(here[0] if here else None)])
+        lines.append([row.label if not lines else "", measure.title, *figures,
+                      *verdict_cells(here[0] if here else None)])
         lines += [["", "", *([""] * len(figures)), *verdict_cells(v)] for v in here[1:]]
     return lines
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// Threads that come and go: each allocates and fills blocks, frees half of them, hands the other half over, takes as
-// many out of those that earlier threads left and frees them, and exits. What it cached must not be lost with it.
+// Threads that come and go: each allocates and fills blocks, frees half of them, hands the other half over,
+// takes as many out of those that earlier threads left and frees them, and exits. What it cached must not be
+// lost with it.
 #include <errno.h>
 #include <pthread.h>
 
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/touch.h"
 
@@ -23,7 +25,8 @@ static const struct args_entry table[] = {
     {NULL, ARGS_COUNT, NULL, NULL, NULL},
 };
 
-// Blocks that were handed over; the lock is held for a few instructions, never around a call of the allocator.
+// Blocks that were handed over; the lock is held for a few instructions, never around a call of the
+// allocator.
 static pthread_mutex_t box_lock = PTHREAD_MUTEX_INITIALIZER;
 static void *box[BOX];
 static uint64_t box_count;
@@ -64,7 +67,7 @@ int main(int argc, char **argv) {
     if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
     memory_start();
     pthread_t running[MOST_AT_ONCE];
-    uint64_t interval = memory_interval(threads), begin = clock_monotonic_ns();
+    uint64_t interval = memory_interval(threads), begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
     for (uint64_t i = 0; i < threads; i++) {
         if (i >= at_once) pthread_join(running[i % at_once], NULL);
         errno = pthread_create(&running[i % at_once], NULL, live_and_die, (void *)(uintptr_t)i);
@@ -73,7 +76,7 @@ int main(int argc, char **argv) {
     }
     for (uint64_t i = threads > at_once ? threads - at_once : 0; i < threads; i++)
         pthread_join(running[i % at_once], NULL);
-    uint64_t passed = clock_monotonic_ns() - begin;
+    uint64_t passed = clock_monotonic_ns() - begin, cpu_passed = cpu_ns() - cpu_begin;
     struct line_memory memory = line_gather();
     for (uint64_t i = 0; i < box_count; i++)
         free(box[i]);
@@ -82,6 +85,7 @@ int main(int argc, char **argv) {
     line_count("threads", threads);
     line_count("at_once", at_once);
     line_real("seconds", (double)passed / 1e9);
+    line_real("cpu_seconds", (double)cpu_passed / 1e9);
     line_real("ns_per_thread", (double)passed / (double)(threads > 0 ? threads : 1));
     line_count("rss_after_bytes", after);
     line_average(&average);

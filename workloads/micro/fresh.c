@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// The first touch of a large block that no recycled memory can serve, in a program that has filled such blocks before.
+// The first touch of a large block that no recycled memory can serve, in a program that has filled such
+// blocks before.
 //
-// --shown blocks are filled and freed, one after the other. Then one is filled and kept: whatever an allocator retained
-// has gone into it. The next one is what is timed.
+// --shown blocks are filled and freed, one after the other. Then one is filled and kept: whatever an
+// allocator retained has gone into it. The next one is what is timed.
 #include "../common/clock.h"
 #include "common/args.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/touch.h"
 
@@ -27,9 +29,10 @@ int main(int argc, char **argv) {
     void *kept = touch_malloc(size);
     touch_pages(kept, size);
     uint64_t before = memory_minor_faults(), rss_before = memory_rss_bytes(), begin = clock_monotonic_ns();
+    uint64_t cpu_begin = cpu_ns();
     void *p = touch_malloc(size);
     touch_pages(p, size);
-    uint64_t passed = clock_monotonic_ns() - begin;
+    uint64_t passed = clock_monotonic_ns() - begin, cpu_passed = cpu_ns() - cpu_begin;
     uint64_t faults = memory_minor_faults() - before, rss = memory_rss_bytes() - rss_before;
     struct line_memory memory = line_gather();
     free(p);
@@ -37,6 +40,7 @@ int main(int argc, char **argv) {
     line_begin("fresh");
     line_count("size", size);
     line_real("seconds", (double)passed / 1e9);
+    line_real("cpu_seconds", (double)cpu_passed / 1e9);
     line_count("faults", faults);
     // Less than `size` here means that the block was not fresh, and the time says nothing.
     line_count("rss_grown_bytes", rss);

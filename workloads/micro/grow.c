@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
-// A block that grows by realloc, step by step; every step touches what was added, and in the end all is checked.
+// A block that grows by realloc, step by step; every step touches what was added, and in the end all is
+// checked.
 //
 // The first growth of a process is cold, the later ones find whatever the allocator kept; both are reported.
 #include "../common/clock.h"
 #include "common/args.h"
 #include "common/batch.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/touch.h"
 
@@ -61,8 +63,10 @@ int main(int argc, char **argv) {
     double cold = (double)(clock_monotonic_ns() - begin) / 1e9;
     uint64_t cold_peak = memory_peak_bytes();
     uint64_t first_steps = steps, first_moves = moves;
+    uint64_t cpu_begin = cpu_ns();
     for (uint64_t i = 1; i < repeat; i++)
         batch_add(&warm, 1, grow);
+    double cpu = (double)(cpu_ns() - cpu_begin) / 1e9 / (warm.count > 0 ? warm.count : 1);
     struct line_memory memory = line_gather();
     line_begin("grow");
     line_real("factor", factor);
@@ -71,6 +75,7 @@ int main(int argc, char **argv) {
     line_count("moves", first_moves);
     line_real("cold_seconds", cold);
     line_real("seconds", batch_median(&warm) / 1e9);
+    line_real("cpu_seconds", cpu);
     line_count("cold_peak_rss_bytes", cold_peak);
     line_real("peak_ratio", (double)memory.peak_rss_bytes / (double)to);
     line_memory(&memory);

@@ -1,14 +1,17 @@
 // SPDX-License-Identifier: MIT
-// Producers allocate and fill blocks, consumers read and free them: every free is another thread's than the malloc.
+// Producers allocate and fill blocks, consumers read and free them: every free is another thread's than the
+// malloc.
 //
-// Each pair of threads has a ring of its own that only the two touch, without a lock: a shared queue with a mutex would
-// cost more than the calls that are measured. A thread that finds its ring full or empty gives the processor away.
+// Each pair of threads has a ring of its own that only the two touch, without a lock: a shared queue with a
+// mutex would cost more than the calls that are measured. A thread that finds its ring full or empty gives
+// the processor away.
 #include <sched.h>
 #include <stdatomic.h>
 
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -39,7 +42,7 @@ struct ring {
 };
 
 static struct ring *rings;
-static uint64_t depth_each, blocks_each, elapsed_ns;
+static uint64_t depth_each, blocks_each, elapsed_ns, elapsed_cpu_ns;
 static struct memory_average average; // of the first consumer
 static unsigned sums[TEAM_MOST];
 
@@ -75,18 +78,20 @@ static void consume(unsigned index) {
 
 static void work(unsigned index) {
     team_meet();
-    uint64_t begin = clock_monotonic_ns();
+    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
     if (index % 2 == 0)
         produce(index / 2);
     else
         consume(index / 2);
     team_meet();
-    if (index == 0) elapsed_ns = clock_monotonic_ns() - begin;
+    if (index != 0) return;
+    elapsed_ns = clock_monotonic_ns() - begin;
+    elapsed_cpu_ns = cpu_ns() - cpu_begin;
 }
 
 int main(int argc, char **argv) {
-    args_parse("handoff", "Passes blocks from the threads that allocate them to threads that free them.", table, argc,
-               argv);
+    args_parse("handoff", "Passes blocks from the threads that allocate them to threads that free them.",
+               table, argc, argv);
     if (pairs < 1 || pairs > TEAM_MOST / 2) args_refuse("--pairs: 1 to 32");
     if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
     depth_each = depth / pairs > 0 ? depth / pairs : 1;
@@ -108,6 +113,7 @@ int main(int argc, char **argv) {
     line_count("depth", depth_each * pairs);
     line_count("operations", total);
     line_real("seconds", (double)elapsed_ns / 1e9);
+    line_real("cpu_seconds", (double)elapsed_cpu_ns / 1e9);
     line_real("ns_per_operation", (double)elapsed_ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);

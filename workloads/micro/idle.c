@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 // A burst of memory, and then nothing: what is still resident while the process makes no call at all?
 //
-// Blocks of random size are filled until --bytes are live and then freed in another order, all but the share --keep. From
-// then on no allocator function is called. With --trim yes, malloc_trim(0) is called first.
+// Blocks of random size are filled until --bytes are live and then freed in another order, all but the share
+// --keep. From then on no allocator function is called. With --trim yes, malloc_trim(0) is called first.
 #include <malloc.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -39,7 +39,7 @@ struct block {
 
 static struct block blocks[MOST_BLOCKS];
 static const double looks[] = {0, 0.1, 1, 2, 5, 10, 30, 60};
-static const char *const look_names[] = {"rss_0_bytes",  "rss_0.1_bytes", "rss_1_bytes",  "rss_2_bytes",
+static const char *const look_names[] = {"rss_0_bytes", "rss_0.1_bytes", "rss_1_bytes",  "rss_2_bytes",
                                          "rss_5_bytes", "rss_10_bytes",  "rss_30_bytes", "rss_60_bytes"};
 enum { LOOKS = sizeof looks / sizeof looks[0] };
 static uint64_t rss[LOOKS], rss_burst, burst_ns;

@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 // Random live sets: a number of live blocks of random size, of which a random one is replaced over and over.
 //
-// Every thread has its own share of the slots. First all slots are filled, then each is replaced --turnover times on
-// average; the sequence of sizes and slots depends on the options alone, so every allocator does the same work and has
-// the same live bytes at every moment. Times are those of the second part; peak RSS is that of the whole process.
+// Every thread has its own share of the slots. First all slots are filled, then each is replaced --turnover
+// times on average; the sequence of sizes and slots depends on the options alone, so every allocator does the
+// same work and has the same live bytes at every moment. Times are those of the second part; peak RSS is that
+// of the whole process.
 #include <stdatomic.h>
 
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -36,7 +38,7 @@ struct slot {
 static struct slot *slots;
 static uint64_t ops_per_thread, slots_per_thread;
 static bool fill_pages, fill_all;
-static uint64_t fill_ns, replace_ns;
+static uint64_t fill_ns, replace_ns, replace_cpu_ns;
 static struct memory_average average; // of thread 0
 static _Atomic uint64_t all_live;     // bytes, brought up to date once per sample
 static _Atomic uint64_t live_most;
@@ -87,17 +89,19 @@ static void work(unsigned index) {
     }
     publish(&change);
     team_meet();
-    uint64_t middle = clock_monotonic_ns();
+    uint64_t middle = clock_monotonic_ns(), cpu_middle = cpu_ns();
     replace_all(index, mine, &rng);
     team_meet();
     if (index == 0) {
         fill_ns = middle - begin;
         replace_ns = clock_monotonic_ns() - middle;
+        replace_cpu_ns = cpu_ns() - cpu_middle;
     }
 }
 
 int main(int argc, char **argv) {
-    args_parse("liveset", "Replaces random blocks of random size in a set of live blocks.", table, argc, argv);
+    args_parse("liveset", "Replaces random blocks of random size in a set of live blocks.", table, argc,
+               argv);
     if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
     if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
     slots_per_thread = live / threads > 0 ? live / threads : 1;
@@ -122,6 +126,7 @@ int main(int argc, char **argv) {
     line_count("operations", ops);
     line_real("fill_seconds", (double)fill_ns / 1e9);
     line_real("seconds", (double)replace_ns / 1e9);
+    line_real("cpu_seconds", (double)replace_cpu_ns / 1e9);
     line_real("ns_per_operation", (double)replace_ns / (double)(ops > 0 ? ops : 1));
     line_count("live_most_bytes", live_most);
     line_count("faults", memory.minor_faults - faults_before);

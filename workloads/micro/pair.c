@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The hot pair: malloc and free of one block that nobody touches, over and over. What the calls themselves cost.
+// The hot pair: malloc and free of one block that nobody touches, over and over. What the calls themselves
+// cost.
 #include "common/args.h"
 #include "common/batch.h"
 #include "common/line.h"
@@ -38,7 +39,8 @@ int main(int argc, char **argv) {
     void (*run)(uint64_t) = alignment > 0 ? run_aligned : run_malloc;
     void *p = alignment > 0 ? aligned_alloc(alignment, size) : malloc(size);
     if (p == NULL) fail_memory(alignment > 0 ? "aligned_alloc" : "malloc", size);
-    if (alignment > 0 && (uintptr_t)p % alignment != 0) fail_exit(FAIL_RUN, "aligned_alloc: %p is not aligned", p);
+    if (alignment > 0 && (uintptr_t)p % alignment != 0)
+        fail_exit(FAIL_RUN, "aligned_alloc: %p is not aligned", p);
     free(p);
     memory_start();
     uint64_t n = batch_size(run), begin = clock_monotonic_ns();

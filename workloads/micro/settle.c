@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 // Makes sure that the machine really has the memory that the next program will touch.
 //
-// In a virtual machine with free page reporting or a balloon, memory that nobody uses for two seconds goes back to the host;
-// touching it again then costs 5 to 10 us for each 4 KiB instead of 0.2 to 1.5, and whichever allocator comes
-// next after a pause pays for it. Touched here and freed at exit, it is what the kernel hands out next.
+// In a virtual machine with free page reporting or a balloon, memory that nobody uses for two seconds goes
+// back to the host; touching it again then costs 5 to 10 us for each 4 KiB instead of 0.2 to 1.5, and
+// whichever allocator comes next after a pause pays for it. Touched here and freed at exit, it is what the
+// kernel hands out next.
 #include <sys/mman.h>
 
 #include "../common/clock.h"

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
-// A long run whose sizes change: does memory stay in proportion, or do the holes of one phase not fit the next?
+// A long run whose sizes change: does memory stay in proportion, or do the holes of one phase not fit the
+// next?
 //
-// Live bytes are held just below --live. In each phase random blocks are freed and blocks of the phase's range take their
-// place until --turnover times the live bytes have been allocated; all phases make one cycle. Compared are the mean RSS of
-// the first cycle and of the last.
+// Live bytes are held just below --live. In each phase random blocks are freed and blocks of the phase's
+// range take their place until --turnover times the live bytes have been allocated; all phases make one
+// cycle. Compared are the mean RSS of the first cycle and of the last.
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
+#include "common/cpu.h"
 #include "common/line.h"
 #include "common/touch.h"
 
@@ -26,7 +28,8 @@ static const struct args_entry table[] = {
 static const struct {
     uint64_t low, high;
 } phases[] = {
-    {16 << 10, 64 << 10}, {1 << 20, 8 << 20}, {64 << 10, 512 << 10}, {5 << 20, 25 << 20}, {16 << 10, 32 << 20},
+    {16 << 10, 64 << 10}, {1 << 20, 8 << 20},   {64 << 10, 512 << 10},
+    {5 << 20, 25 << 20},  {16 << 10, 32 << 20},
 };
 enum { PHASES = sizeof phases / sizeof phases[0] };
 
@@ -74,17 +77,19 @@ int main(int argc, char **argv) {
     memory_start();
     struct rng rng;
     rng_seed(&rng, seed);
-    uint64_t begin = clock_monotonic_ns();
+    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
     for (uint64_t cycle = 0; cycle < cycles; cycle++)
         for (unsigned phase = 0; phase < PHASES; phase++)
             run_phase(phase, cycle, &rng);
     double seconds = (double)(clock_monotonic_ns() - begin) / 1e9;
+    double cpu_seconds = (double)(cpu_ns() - cpu_begin) / 1e9;
     struct line_memory memory = line_gather();
     line_begin("shift");
     line_count("live", live_limit);
     line_count("cycles", cycles);
     line_count("operations", operations);
     line_real("seconds", seconds);
+    line_real("cpu_seconds", cpu_seconds);
     line_real("overhead", memory_mean_rss(&whole) / memory_mean_live(&whole));
     line_real("first_cycle_rss_bytes", memory_mean_rss(&cycle_average[0]));
     line_real("last_cycle_rss_bytes", memory_mean_rss(&cycle_average[cycles - 1]));

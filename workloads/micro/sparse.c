@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// A program that allocates much and touches little: one byte per 2 MiB. What stays resident is the allocator's doing.
+// A program that allocates much and touches little: one byte per 2 MiB. What stays resident is the
+// allocator's doing.
 //
-// The blocks are allocated and freed --rounds times, because an allocator that learns must not learn the wrong thing;
-// RSS is read in the last round, while they are live.
+// The blocks are allocated and freed --rounds times, because an allocator that learns must not learn the
+// wrong thing; RSS is read in the last round, while they are live.
 #include "common/args.h"
 #include "common/line.h"
 #include "common/touch.h"

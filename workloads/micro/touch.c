@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 // malloc, touch every page, free; against touching the pages of a buffer that is always there.
 //
-// The second is what the hardware asks for the touching alone. Both are measured in turns in the same process, so that
-// neither a slow moment of the machine nor the physical pages of one run favour one of them for long.
+// The second is what the hardware asks for the touching alone. Both are measured in turns in the same
+// process, so that neither a slow moment of the machine nor the physical pages of one run favour one of them
+// for long.
 #include "common/args.h"
 #include "common/batch.h"
 #include "common/line.h"

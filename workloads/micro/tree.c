@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A program with small allocations only: a search tree of words that grows and shrinks. The pool has nothing to do here
-// and must not be felt.
+// A program with small allocations only: a search tree of words that grows and shrinks. The pool has nothing
+// to do here and must not be felt.
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"

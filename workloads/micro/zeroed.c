@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// calloc, touch, free: sparse programs touch two pages of a block, dense ones all. Every byte touched must have been 0.
+// calloc, touch, free: sparse programs touch two pages of a block, dense ones all. Every byte touched must
+// have been 0.
 #include "common/args.h"
 #include "common/batch.h"
 #include "common/line.h"
@@ -18,7 +19,8 @@ static const struct args_entry table[] = {
 
 static struct batch blocks;
 
-// Adds 1 in one instruction: a load first would map the kernel's zero page, and the store fault a second time.
+// Adds 1 in one instruction: a load first would map the kernel's zero page, and the store fault a second
+// time.
 static inline void mark(char *p, size_t at) {
     __asm__ volatile("addb $1, %0" : "+m"(p[at]));
     if (p[at] != 1) fail_exit(FAIL_RUN, "calloc: byte %zu of %llu is not zero", at, (unsigned long long)size);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 // Command lines of the benchmark programs: one table of `--name value` options, from which --help comes too.
 //
-// The options of ../../common would bring --scale, --sample and --checksum-only along, which mean nothing here.
+// The options of ../../common would bring --scale, --sample and --checksum-only along, which mean nothing
+// here.
 #ifndef MICRO_ARGS_H
 #define MICRO_ARGS_H
 
@@ -18,7 +19,7 @@ enum args_kind {
 struct args_entry {
     const char *name; // without the dashes; NULL ends the table
     enum args_kind kind;
-    void *value;      // holds the default before args_parse
+    void *value; // holds the default before args_parse
     const char *help;
     const char *words; // ARGS_WORD: what is accepted, separated by blanks
 };

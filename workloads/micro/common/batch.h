@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Timing of something that takes nanoseconds to milliseconds: batches, and the median and the smallest of them.
+// Timing of something that takes nanoseconds to milliseconds: batches, and the median and the smallest of
+// them.
 //
-// A batch is about BATCH_NS long, so the clock's 50 ns do not show, and short against a time slice: when somebody else gets
-// the processor, one batch is spoiled and the median does not move.
+// A batch is about BATCH_NS long, so the clock's 50 ns do not show, and short against a time slice: when
+// somebody else gets the processor, one batch is spoiled and the median does not move.
 #ifndef MICRO_BATCH_H
 #define MICRO_BATCH_H
 
@@ -27,7 +28,8 @@ static inline void batch_add(struct batch *b, uint64_t n, void (*body)(uint64_t 
     if (b->count < BATCH_MOST) b->ns[b->count++] = ns;
 }
 
-// How many calls make one batch; a warm-up at the same time. Each size is tried twice, because the first time may fault.
+// How many calls make one batch; a warm-up at the same time. Each size is tried twice, because the first time
+// may fault.
 static inline uint64_t batch_size(void (*body)(uint64_t n)) {
     uint64_t n = 1;
     for (;;) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// The one line of JSON that a benchmark program prints. Everything is measured before line_begin: printing allocates.
+// The one line of JSON that a benchmark program prints. Everything is measured before line_begin: printing
+// allocates.
 #ifndef MICRO_LINE_H
 #define MICRO_LINE_H
 

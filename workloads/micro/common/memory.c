@@ -61,7 +61,8 @@ void memory_sample(struct memory_average *average, uint64_t now_ns, uint64_t liv
     if (average->samples++ == 0)
         average->first_ns = now_ns;
     else
-        average->rss_byte_ns += (double)(now_ns - average->last_ns) * ((double)rss + (double)average->last_rss) / 2;
+        average->rss_byte_ns +=
+            (double)(now_ns - average->last_ns) * ((double)rss + (double)average->last_rss) / 2;
     average->rss_sum += (double)rss;
     average->live_sum += (double)live_bytes;
     average->last_ns = now_ns;

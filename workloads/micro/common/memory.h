@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 // The process's own memory, measured from inside without allocating and without a thread.
 //
-// RSS is read from /proc/self/statm with one pread (1-2 us) by a thread that does the work, every so many operations. A
-// sampling thread of our own would be simpler, but it makes glibc take locks that a single-threaded program does not
-// pay for, and it would fight for one of few cores.
+// RSS is read from /proc/self/statm with one pread (1-2 us) by a thread that does the work, every so many
+// operations. A sampling thread of our own would be simpler, but it makes glibc take locks that a
+// single-threaded program does not pay for, and it would fight for one of few cores.
 //
-// Two averages. Over operations: every operation weighs the same, as in a program that does other work in between; the
-// sequence of operations is the same for every allocator, so this one is comparable and repeatable. Over time: an
-// allocator that is slow while it holds little memory looks lean in it, and one that is fast while it holds much, too.
+// Two averages. Over operations: every operation weighs the same, as in a program that does other work in
+// between; the sequence of operations is the same for every allocator, so this one is comparable and
+// repeatable. Over time: an allocator that is slow while it holds little memory looks lean in it, and one
+// that is fast while it holds much, too.
 #ifndef MICRO_MEMORY_H
 #define MICRO_MEMORY_H
 

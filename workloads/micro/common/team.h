@@ -7,8 +7,9 @@
 
 enum { TEAM_MOST = 64 };
 
-// Calls work(0) .. work(n-1) at once and returns when all are done. One member runs in the calling thread itself: a program
-// that asks for one thread never creates a second, and allocators have a faster path for such programs.
+// Calls work(0) .. work(n-1) at once and returns when all are done. One member runs in the calling thread
+// itself: a program that asks for one thread never creates a second, and allocators have a faster path for
+// such programs.
 void team_run(unsigned n, void (*work)(unsigned index));
 
 // All n members of the running team wait here for each other.

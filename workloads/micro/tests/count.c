@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Preloaded by check.sh: counts what reaches the allocator, to show that the compiler left the measured calls in.
+// Preloaded by check.sh: counts what reaches the allocator, to show that the compiler left the measured calls
+// in.
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stddef.h>

@@ -48,10 +48,12 @@ size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag)
     return n_bytes;
 }
 
-size_t pattern_check_front(const void *p, size_t n_bytes, uint64_t tag)
+size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64_t tag)
 {
-    for (size_t at = 0; at + 8 <= n_bytes; at += STRIDE)
+    for (size_t at = 0; at + 8 <= n_bytes; at += STRIDE) {
+        if (at + 16 > n_whole && at + 8 != n_whole) continue; /* under the word at the end */
         if (!same_word(p, n_bytes, at, tag)) return at;
+    }
     return n_bytes;
 }
 

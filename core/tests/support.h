@@ -26,8 +26,8 @@ static inline size_t rng_range(uint64_t *state, size_t low, size_t high)
  * Returns the first wrong offset, or n_bytes. */
 void pattern_fill(void *p, size_t n_bytes, uint64_t tag);
 size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag);
-/* The same for the front part of a larger pattern. */
-size_t pattern_check_front(const void *p, size_t n_bytes, uint64_t tag);
+/* The same for the first n_bytes of a pattern of n_whole bytes. */
+size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64_t tag);
 
 /* The first byte that is not zero, or n_bytes. Looks at all of them. */
 size_t first_nonzero(const void *p, size_t n_bytes);

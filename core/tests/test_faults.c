@@ -74,7 +74,7 @@ static void scenario(bool pinned)
         cr_assert_eq(pattern_check(grow, n, 9), n, "%s: contents lost", where);
         char *q = resize(grow, 700 * KIB);
         cr_assert(q, "%s: shrinking was refused", where);
-        cr_assert_eq(pattern_check_front(q, 700 * KIB, 9), 700 * KIB, "%s: contents lost while shrinking", where);
+        cr_assert_eq(pattern_check_front(q, 700 * KIB, n, 9), 700 * KIB, "%s: contents lost while shrinking", where);
         grow = q;
     }
     void *many[6];
@@ -93,7 +93,7 @@ static void scenario(bool pinned)
     for (int i = 0; i < 4; i++)
         fill_and_put(zeroed((size_t)(i + 1) * 300 * KIB));
     heap_release_top(&pool.heap);
-    if (grow) cr_assert_eq(pattern_check_front(grow, 700 * KIB, 9), 700 * KIB, "%s: contents lost", where);
+    if (grow) cr_assert_eq(pattern_check_front(grow, 700 * KIB, n, 9), 700 * KIB, "%s: contents lost", where);
     fill_and_put(grow);
     fill_and_put(wall);
     for (int i = 1; i < 20; i += 2)

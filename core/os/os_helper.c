@@ -22,6 +22,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -44,6 +45,7 @@ static char *memory;
 static size_t memory_bytes, tls_bytes;
 static void (*task_entry)(void);
 static bool impossible;
+static uint32_t detached; /* 1 once the task holds nothing of the program's but its memory, 2 if it could not */
 
 /* Valgrind knows only threads and forks. It shows itself by the library it preloads. */
 static bool under_valgrind(void)
@@ -70,6 +72,15 @@ static size_t tls_needed(void)
     return align_up(max_size(to_errno, to_ours) + PAGE_BYTES, PAGE_BYTES);
 }
 
+/* After unshare(CLONE_NEWPID) the next child is the first process of a new namespace, which dies with it. */
+static bool makes_namespace(void)
+{
+    char own[64], children[64];
+    ssize_t n = readlink("/proc/self/ns/pid", own, sizeof own);
+    ssize_t m = readlink("/proc/self/ns/pid_for_children", children, sizeof children);
+    return n <= 0 || n != m || memcmp(own, children, (size_t)n) != 0;
+}
+
 static bool is_traced(void)
 {
     char text[2048];
@@ -84,23 +95,27 @@ static bool is_traced(void)
 }
 
 /* In the task: let go of everything but the memory. */
-static void detach(void)
+static bool detach(void)
 {
     struct __user_cap_header_struct header = {_LINUX_CAPABILITY_VERSION_3, 0};
     struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
-    syscall(SYS_close_range, 0u, ~0u, 0u);
+    /* Kernels before 5.9 cannot: then leave rather than hold the program's pipes and locks open. */
+    bool closed = syscall(SYS_close_range, 0u, ~0u, 0u) == 0;
     syscall(SYS_chdir, "/");
     syscall(SYS_setsid);
     syscall(SYS_capset, &header, none);
     syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     syscall(SYS_prctl, PR_SET_NAME, "zeropool", 0, 0, 0);
+    return closed;
 }
 
 static int run(void *ignored)
 {
     (void)ignored;
-    detach();
-    task_entry();
+    bool good = detach();
+    __atomic_store_n(&detached, good ? 1 : 2, __ATOMIC_RELEASE);
+    syscall(SYS_futex, &detached, FUTEX_WAKE_PRIVATE, 1, NULL, NULL, 0);
+    if (good) task_entry();
     return 0;
 }
 
@@ -130,7 +145,7 @@ int os_helper_start(void (*entry)(void))
     if (fault) return -fault;
     int saved = errno;
     int error = -ENOSYS;
-    if (impossible || !main_tid_word || is_traced()) goto out;
+    if (impossible || !main_tid_word || is_traced() || makes_namespace()) goto out;
     if (task_pid && waitpid(task_pid, NULL, __WCLONE | WNOHANG) == 0) goto out; /* still there */
     parent_pid = getpid();
     parent_uid = geteuid();
@@ -140,20 +155,28 @@ int os_helper_start(void (*entry)(void))
         tls_bytes = tls_needed();
         memory_bytes = STACK_BYTES + tls_bytes + TCB_BYTES;
         void *mapped = NULL;
-        error = os_map(memory_bytes, &mapped);
+        error = os_map(PAGE_BYTES + memory_bytes, &mapped);
         if (error) goto out;
-        memory = mapped;
+        mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
+        memory = (char *)mapped + PAGE_BYTES;
     }
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);
     tcb[0] = tcb[2] = (uintptr_t)tcb; /* what the ABI and glibc's THREAD_SELF expect */
     task_entry = entry;
+    detached = 0;
     /* Raw, so that the C library's own signals are blocked too: handlers must never run on that stack. */
     uint64_t all = ~(uint64_t)0, before = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
     int pid = clone(run, memory + STACK_BYTES, CLONE_VM | CLONE_SETTLS, NULL, NULL, tcb, NULL);
     error = pid < 0 ? -errno : 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
-    if (pid > 0) task_pid = pid;
+    if (pid > 0) {
+        task_pid = pid;
+        /* Wait: a pipe that the program closes next must be closed. */
+        while (!__atomic_load_n(&detached, __ATOMIC_ACQUIRE))
+            syscall(SYS_futex, &detached, FUTEX_WAIT_PRIVATE, 0, NULL, NULL, 0);
+        if (detached != 1) error = -ENOSYS;
+    }
 out:
     errno = saved;
     return error;

@@ -12,6 +12,7 @@ static bool forbidden;
 static bool forbidden_in_children;
 static size_t cgroup_limit = SIZE_MAX;
 static unsigned n_starts;
+static uint32_t last_round_ms;
 
 /* A task that leaves because the program changed its user is replaced, but not for ever. */
 #define STARTS_MAX 8
@@ -76,8 +77,10 @@ static void run(void)
     tcache_tls.is_helper = true;
     size_t limit = cgroup_limit;
     uint32_t last_look = os_clock_ms();
-    while (!os_helper_must_leave())
+    while (!os_helper_must_leave()) {
         look_after_all(limit, &last_look);
+        __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
+    }
     atomic_store(&state, 0);
 }
 
@@ -87,7 +90,12 @@ void helper_forbid_in_children(void) { forbidden_in_children = true; }
 
 bool helper_is_self(void) { return tcache_tls.is_helper; }
 
-bool helper_runs(void) { return atomic_load_explicit(&state, memory_order_relaxed) != 0; }
+bool helper_runs(void)
+{
+    /* A task that was killed cannot say so; its last round tells. */
+    return atomic_load_explicit(&state, memory_order_relaxed) != 0 &&
+           os_clock_ms() - __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED) < 4 * HELPER_POLL_MS;
+}
 
 void helper_fork_child(void)
 {
@@ -103,6 +111,7 @@ void helper_start(void)
     int none = 0;
     if (forbidden || !atomic_compare_exchange_strong(&state, &none, 1)) return;
     cgroup_limit = os_read_cgroup_limit();
+    last_round_ms = os_clock_ms();
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
     if (n_starts++ >= STARTS_MAX || os_helper_start(run)) {
         forbidden = true;
@@ -112,7 +121,7 @@ void helper_start(void)
 
 void helper_poke(struct pool *pool)
 {
-    if (likely(helper_runs()) || forbidden || !pool->heap.decay_ms) return;
+    if (likely(atomic_load_explicit(&state, memory_order_relaxed)) || forbidden || !pool->heap.decay_ms) return;
     if (pool->heap.active_bytes + pool->heap.dirty_bytes < HELPER_START_BYTES) return;
     helper_start();
 }

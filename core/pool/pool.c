@@ -103,7 +103,7 @@ static void flush_big(struct pool *pool, struct tcache *tcache)
 /* Untouched memory is about to be taken: is there idle memory with threads that sleep? */
 static void maybe_reclaim(struct pool *pool, size_t n_pages)
 {
-    if (n_pages < RECLAIM_MIN_PAGES || pool->heap.dirty_bytes >= n_pages << PAGE_SHIFT) return;
+    if (n_pages < RECLAIM_MIN_PAGES || !tcache_can_reclaim() || pool->heap.dirty_bytes >= n_pages << PAGE_SHIFT) return;
     struct tcache *caches = tcache_registered();
     if (!caches || !caches->next_registered) return;
     uint32_t now = os_clock_ms();

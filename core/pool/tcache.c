@@ -209,6 +209,12 @@ void tcache_return_list(struct pool *pool, struct extent *list)
     if (for_shard) shard_put_list(pool, for_shard);
 }
 
+/* Registering waits for a grace period of the kernel, milliseconds, when the process has several threads. */
+static bool barrier_registered(void)
+{
+    return atomic_load_explicit(&barrier_state, memory_order_relaxed) == 1;
+}
+
 static bool barrier_works(void)
 {
     int state = atomic_load_explicit(&barrier_state, memory_order_relaxed);
@@ -251,6 +257,8 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
     *cursor = tcache;
     return n;
 }
+
+bool tcache_can_reclaim(void) { return barrier_registered(); }
 
 unsigned tcache_reclaim(struct pool *pool, bool only_idle)
 {
@@ -327,7 +335,7 @@ void tcache_fork_child(void)
             /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
             abandon(tcache);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
-        } else if (claim_one(tcache, CLAIM_TRIES)) {
+        } else if (barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
             struct extent *list = tcache_take_all(tcache);
             tcache_return_list(tcache->pool, list);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);

@@ -125,6 +125,9 @@ static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
  * nothing since the last call. Returns the number emptied. Takes the registry lock. */
 unsigned tcache_reclaim(struct pool *pool, bool only_idle);
 
+/* True if that can be done without a wait of milliseconds. */
+bool tcache_can_reclaim(void);
+
 /* Make every cache of the pool send its next big block through the slow path, once. */
 void tcache_disturb(struct pool *pool);
 

@@ -51,6 +51,7 @@ static bool set_up(void)
     };
     if (pool_init(&shim_pool, &setup)) return false;
     helper_add_pool(&shim_pool);
+    __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
     return true;
 }
 

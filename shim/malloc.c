@@ -38,11 +38,11 @@ static noinline_cold void *malloc_missed(size_t size)
     return next_malloc(size);
 }
 
-static __attribute__((noinline)) void *malloc_small(size_t size) { return next_malloc(size); }
+void *malloc_or_make_room(size_t size) { return next_malloc(size); }
 
 EXPORT void *malloc(size_t size)
 {
-    if (size < shim_threshold) return malloc_small(size);
+    if (size < shim_threshold) return small_malloc(size);
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {

@@ -156,6 +156,8 @@ static void free_unless_bootstrap(void *p)
     if (!bootstrap_owns(p)) real_free(p);
 }
 
+void *(*small_malloc)(size_t) = first_malloc;
+
 struct next_allocator next = {
     first_malloc,    first_free,   first_calloc,      first_realloc, first_memalign,   first_aligned_alloc,
     first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim, first_mallinfo,
@@ -207,6 +209,7 @@ void next_resolve(void)
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)
         __atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
+    __atomic_store_n(&small_malloc, shim_pool.ready ? malloc_or_make_room : found.malloc, __ATOMIC_RELEASE);
     tcache_tls.entered &= ~RESOLVING;
     errno = saved;
 }

@@ -49,6 +49,11 @@ struct next_allocator {
 extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
 
+/* What malloc calls for small requests: the next allocator itself as long as the pool holds nothing, and a function that makes room
+ * and tries again when it fails once it does. */
+extern void *(*small_malloc)(size_t) HIDDEN;
+void *malloc_or_make_room(size_t size) HIDDEN;
+
 /* True for memory handed out while the next allocator was being looked up; such memory is never freed. */
 bool bootstrap_owns(const void *p) HIDDEN;
 size_t bootstrap_size(const void *p) HIDDEN;

@@ -17,7 +17,7 @@
 
 #define BUDGET_WINDOW_MS 1000
 #define BUDGET_LARGE_BYTES MIB
-#define BUDGET_FLOOR_BYTES (512 * KIB)
+#define BUDGET_FLOOR_BYTES MIB
 
 /* With the lock held: note that active_bytes has risen. */
 void budget_note_peak(struct heap *heap);

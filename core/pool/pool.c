@@ -189,10 +189,10 @@ static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t byte
 /* pool_put_cached for a block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
-    uint32_t trust = tcache->trust;
-    tcache->trust = 1;
+    uint32_t trusting = tcache->trusting;
+    tcache->trusting = 1;
     bool kept = pool_put_cached(tcache, extent);
-    tcache->trust = trust;
+    tcache->trusting = trusting;
     return kept;
 }
 
@@ -206,7 +206,7 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
         tcache_leave(tcache);
     }
     extent->state = EXTENT_LIVE;
-    if (!tcache->trust) tcache->trust = recycle_trust(pool);
+    if (!tcache->trusting) tcache->trusting = recycle_trusts(pool);
     bool kept = false;
     bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
     if (!too_big && !(pool->watchful && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
@@ -247,7 +247,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    if (tcache && !checked && !tcache->trust && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
+    if (tcache && !checked && !tcache->trusting && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
     if (tcache)
         tcache->n_slow_puts++;
     else

@@ -20,6 +20,7 @@ struct learned {
     _Atomic int8_t filled;        /* malloc'ed fresh blocks: > 0 they are filled, < 0 they are touched sparsely */
     _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
     _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
+    _Atomic uint16_t n_seen;      /* blocks that came back since the answer is settled */
 };
 #define N_LEARNED 40
 
@@ -165,8 +166,7 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
             tcache->bytes = bytes;
             kept = true;
         }
-    } else if (likely(!tcache->big && tcache->trust)) {
-        tcache->trust--;
+    } else if (likely(!tcache->big && tcache->trusting)) {
         extent->state = EXTENT_CACHED;
         tcache->big = extent;
         kept = true;

@@ -6,8 +6,7 @@
  * one VMA with its neighbours, 0.2 us) at every free would cost fifty times the free. So:
  *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from the heap, and all that
  *     the thread caches' big slots take, are checked; programs that treat their memory so do it from the start;
- *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once in RECYCLE_TRUST
- *     puts and once a second;
+ *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
  *   - a block that is found changed is put right, and from then on every block of that size is checked at every free.
  * What remains: a program that begins to do so after a thousand frees may see one such block recycled unmended. glibc recycles
  * blocks up to 32 MiB without looking from the second free on, so programs cannot rely on more below that size.
@@ -20,7 +19,6 @@
 #define RECYCLE_MIN_BYTES (128 * KIB)
 #define RECYCLE_CHECK_ALL 1000
 #define RECYCLE_CHECK_EVERY 32
-#define RECYCLE_TRUST 256
 
 /* A block leaves the heap: decide whether its next free is to check it. */
 static inline void recycle_mark(struct pool *pool, struct extent *extent)
@@ -31,10 +29,10 @@ static inline void recycle_mark(struct pool *pool, struct extent *extent)
     if (!pool->watchful && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
 }
 
-/* How many big blocks a thread cache may take back before the next check. */
-static inline uint32_t recycle_trust(const struct pool *pool)
+/* May thread caches take big blocks back without a check? */
+static inline bool recycle_trusts(const struct pool *pool)
 {
-    return pool->n_checks < RECYCLE_CHECK_ALL || pool->watchful || pool->limited ? 0 : RECYCLE_TRUST;
+    return pool->n_checks >= RECYCLE_CHECK_ALL && !pool->watchful && !pool->limited;
 }
 
 /* A block with EXTENT_CHECK comes back: make it plain memory again. */

@@ -105,11 +105,15 @@ struct tcache *tcache_find(struct pool *pool)
     return NULL;
 }
 
+/* Where in its pages a cache begins. Blocks begin at a page, so a program that walks one in steps of a page fills the cache sets
+ * of a page's first line; the lines that every call touches must not be among them. */
+#define MAKE_OFFSET (17 * CACHE_LINE)
+
 static struct tcache *make(void)
 {
     void *memory = NULL;
-    if (os_map(align_up(sizeof(struct tcache), PAGE_BYTES), &memory)) return NULL;
-    struct tcache *tcache = memory;
+    if (os_map(align_up(MAKE_OFFSET + sizeof(struct tcache), PAGE_BYTES), &memory)) return NULL;
+    struct tcache *tcache = (struct tcache *)((char *)memory + MAKE_OFFSET);
     struct tcache *head = atomic_load_explicit(&registered, memory_order_relaxed);
     do
         tcache->next_registered = head;
@@ -147,7 +151,7 @@ struct tcache *tcache_get(struct pool *pool)
     if (left) tcache_return_list(tcache->pool, left);
     tcache->pool = pool;
     tcache->depth = pool->tcache_depth;
-    tcache->trust = 0;
+    tcache->trusting = 0;
     tcache->limit_bytes = pool->tcache_limit_bytes;
     tcache->owned = true;
     tcache_leave(tcache);
@@ -290,7 +294,7 @@ void tcache_disturb(struct pool *pool)
 {
     /* A store of the owner at the same moment may win; then it is found a second later. */
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (tcache->pool == pool) __atomic_store_n(&tcache->trust, 0, __ATOMIC_RELAXED);
+        if (tcache->pool == pool) __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
 }
 
 /* Claim one cache and wait for its owner to be out of it. False if it is claimed by somebody else or stays busy. */

@@ -44,7 +44,7 @@ struct tcache {
     size_t bytes;            /* in bins; the big slot is not counted */
     size_t limit_bytes;
     uint32_t depth;
-    uint32_t trust;          /* big blocks that may still be put here without a check (recycle.h) */
+    uint32_t trusting;       /* big blocks may be put here without a check (recycle.h) */
     struct extent *big;
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;

@@ -18,6 +18,8 @@
 #define VOTE_SPARSE (-4)
 /* A class that is cleared by memset is looked at again after this many blocks: memset leaves nothing to see. */
 #define RECHECK_EVERY 64
+/* Once the answer has been the same VOTE_MAX times, only every so-manieth block is looked at. */
+#define PROBE_EVERY 16
 
 static struct learned *learned_of(struct pool *pool, size_t n_pages)
 {
@@ -83,11 +85,15 @@ void zero_mark_fresh(struct extent *extent, bool zeroed)
 void zero_observe(struct pool *pool, struct extent *extent)
 {
     if (os_restricted) return;
+    struct learned *learned = learned_of(pool, extent->n_pages);
+    _Atomic int8_t *counter = extent->flags & EXTENT_CALLOC ? &learned->calloc_filled : &learned->filled;
+    int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
+    if (value == VOTE_MAX || value == VOTE_SPARSE) {
+        uint16_t n_seen = atomic_load_explicit(&learned->n_seen, memory_order_relaxed);
+        atomic_store_explicit(&learned->n_seen, (uint16_t)(n_seen + 1), memory_order_relaxed);
+        if (n_seen % PROBE_EVERY) return;
+    }
     int n = os_resident_probes(extent->address, extent_bytes(extent), PROBES);
     if (n < 0) return;
-    struct learned *learned = learned_of(pool, extent->n_pages);
-    if (extent->flags & EXTENT_CALLOC)
-        vote(&learned->calloc_filled, n >= DENSE_PROBES);
-    else
-        vote(&learned->filled, n >= FULL_PROBES);
+    vote(counter, n >= (extent->flags & EXTENT_CALLOC ? DENSE_PROBES : FULL_PROBES));
 }

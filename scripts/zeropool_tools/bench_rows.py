@@ -83,9 +83,10 @@ def touch_rows():
         yield Row(f"touch-{size_word(size)}", "touch", f"malloc, touch all pages, free {size_label(size)}",
                   ("touch", f"--size={size}"), (NS, Measure("ratio", "to static", "ratio"), PEAK, PER_BLOCK),
                   (Absolute("ratio", 1.15 if shift == 16 else 1.05, "a static buffer"),), quick=shift in (16, 20, 26),
-                  settle_mib=max(64, 5 * size // MIB // 2))
+                  rounds=1 if shift < 28 else 0.6, settle_mib=max(64, 5 * size // MIB // 2))
     yield Row("fresh-1G", "fresh", "first touch of a fresh 1 GiB", ("fresh",),
-              (SECONDS, CPU_INSIDE, PEAK, FAULTS, VMAS), (Against("seconds", "glibc", 0.45),), settle_mib=3072)
+              (SECONDS, CPU_INSIDE, PEAK, FAULTS, VMAS), (Against("seconds", "glibc", 0.45),),
+              rounds=0.6, settle_mib=3072)
 
 
 # (low, high, live blocks, turnover): 200 to 300 MiB live, and work for 0.05 to 3 s

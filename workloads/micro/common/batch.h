@@ -13,7 +13,7 @@
 
 #include "../../common/clock.h"
 
-enum { BATCH_NS = 100000, BATCH_MOST = 4096, BATCH_LEAST = 5 };
+enum { BATCH_NS = 100000, BATCH_MOST = 4096, BATCH_LEAST = 3 };
 
 struct batch {
     double ns[BATCH_MOST]; // per call

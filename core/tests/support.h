@@ -7,6 +7,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* AddressSanitizer makes mlock a no-op, needs address space of its own, and faults in its shadow. */
+#if defined(__SANITIZE_ADDRESS__)
+#define UNDER_ASAN true
+#else
+#define UNDER_ASAN false
+#endif
+
 /* splitmix64: every test names its seed, so that a failure can be run again. */
 static inline uint64_t rng_next(uint64_t *state)
 {

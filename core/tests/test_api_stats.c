@@ -245,7 +245,7 @@ static size_t locked_kib(void)
     return kib;
 }
 
-Test(api_stats, pinned_memory_is_locked)
+Test(api_stats, pinned_memory_is_locked, .disabled = UNDER_ASAN)
 {
     zp_pool *pool = pinned_pool(8 * MIB);
     if (!pool) cr_skip_test("cannot drop privileges");
@@ -262,7 +262,7 @@ Test(api_stats, pinned_memory_is_locked)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, pinning_beyond_the_limit_goes_on_unpinned)
+Test(api_stats, pinning_beyond_the_limit_goes_on_unpinned, .disabled = UNDER_ASAN)
 {
     zp_pool *pool = pinned_pool(64 * KIB);
     if (!pool) cr_skip_test("cannot drop privileges");

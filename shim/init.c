@@ -71,10 +71,8 @@ bool shim_ready(void)
 bool shim_make_room(void)
 {
     if (!shim_pool.ready) return false;
-    size_t mapped = shim_pool.heap.frontier;
     bool freed = pool_trim(&shim_pool, 0) > 0;
-    heap_release_top(&shim_pool.heap);
-    return freed || shim_pool.heap.frontier < mapped;
+    return heap_release(&shim_pool.heap) > 0 || freed;
 }
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)
@@ -96,12 +94,13 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     /* Everything that needs more than memory calls happens now, before there can be a filter. */
     shim_ready();
     os_restricted = true;
-    if (options.background != SWITCH_ON) helper_forbid_in_children();
-    helper_start();
-}
-
-__attribute__((destructor)) static void stop(void)
-{
-    /* A dead task would be a zombie until init has reaped it, and some containers have no init. */
-    os_helper_stop();
+    if (options.background == SWITCH_ON) {
+        helper_start_for_good();
+        return;
+    }
+    helper_forbid_in_children();
+    if (sandbox_plan() == SANDBOX_NO_THREAD)
+        helper_allow(false);
+    else
+        helper_start_for_good();
 }

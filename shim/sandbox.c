@@ -44,17 +44,24 @@ static int read_symbols(struct dl_phdr_info *info, size_t size, void *result)
 
 static enum sandbox_plan look(void)
 {
-    static const char *const telling[] = {"prctl", "seccomp_load", "seccomp_init"};
+    static const struct {
+        const char *name;
+        enum sandbox_plan plan;
+    } telling[] = {
+        {"unshare", SANDBOX_NO_THREAD},      {"setns", SANDBOX_NO_THREAD}, {"seccomp_load", SANDBOX_NO_THREAD},
+        {"seccomp_init", SANDBOX_NO_THREAD}, {"prctl", SANDBOX_AT_START},
+    };
     struct symbols symbols = {NULL, NULL, 0};
     dl_iterate_phdr(read_symbols, &symbols);
-    if (!symbols.table || !symbols.names) return SANDBOX_ANY_TIME;
+    enum sandbox_plan plan = SANDBOX_ANY_TIME;
+    if (!symbols.table || !symbols.names) return plan;
     for (uint32_t i = 1; i < symbols.count; i++) {
         if (symbols.table[i].st_shndx != SHN_UNDEF) continue;
         const char *name = symbols.names + symbols.table[i].st_name;
         for (size_t t = 0; t < sizeof telling / sizeof telling[0]; t++)
-            if (strcmp(name, telling[t]) == 0) return SANDBOX_AT_START;
+            if (strcmp(name, telling[t].name) == 0 && telling[t].plan > plan) plan = telling[t].plan;
     }
-    return SANDBOX_ANY_TIME;
+    return plan;
 }
 
 enum sandbox_plan sandbox_plan(void)

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.h: may this program install a seccomp filter?
+/* sandbox.h: may this program have a background thread, and from when on?
  *
- * Under a filter that kills, clone and a few harmless calls are the program's death, and no system call can ask about a filter
- * without risking the same. What a program might do is seen from what it imports: prctl or libseccomp. In such programs
- * everything but memory calls is done at start-up, the background task is started with the program, and
- * forked children get none.
+ * Some programs must stay single-threaded: the kernel refuses unshare(CLONE_NEWUSER) and setns to others. In some a thread must
+ * not be created late: a seccomp filter may answer clone, and a few harmless calls, with the program's death, and no system
+ * call can ask about a filter without risking the same. What a program might do is seen from what it imports:
+ *   unshare, setns, libseccomp   no thread; libseccomp can also lay its filter over all threads
+ *   prctl                        it can install a filter: everything but memory calls is done at start-up, the thread is
+ *                                started with the program, and forked children get none
+ *   none of them                 the thread is started when the pool has grown
  */
 #ifndef ZP_SHIM_SANDBOX_H
 #define ZP_SHIM_SANDBOX_H
 
-enum sandbox_plan { SANDBOX_ANY_TIME, SANDBOX_AT_START };
+enum sandbox_plan { SANDBOX_ANY_TIME, SANDBOX_AT_START, SANDBOX_NO_THREAD };
 
 /* Looks at the imports of the main program. Takes microseconds; the answer is remembered. */
 enum sandbox_plan sandbox_plan(void) __attribute__((visibility("hidden")));

@@ -45,8 +45,6 @@ EXPORT int zp_config_preset(zp_config *config, zp_preset preset)
 
 __attribute__((constructor)) static void load(void) { os_helper_prepare(); }
 
-__attribute__((destructor)) static void unload(void) { os_helper_stop(); }
-
 static bool valid(const zp_config *config)
 {
     return config->struct_size == sizeof *config && config->n_shards <= SHARDS_MAX &&

@@ -10,7 +10,8 @@ bool lock_patiently(struct lock *lock)
         if (lock_try(lock)) return true;
         cpu_pause();
     }
-    for (int i = 0; i < LOCK_YIELDS; i++) {
+    uint64_t end_ns = os_clock_ns() + LOCK_PATIENCE_NS;
+    while (os_clock_ns() < end_ns) {
         if (lock_try(lock)) return true;
         if (os_restricted)
             for (int spin = 0; spin < LOCK_SPINS; spin++)

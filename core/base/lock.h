@@ -28,8 +28,8 @@ struct lock {
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
 #define LOCK_SPINS 200
-/* Yields before giving up: a preempted holder gets several time slices to come back. */
-#define LOCK_YIELDS 256
+/* How long to yield before giving up: a preempted holder gets several time slices to come back. */
+#define LOCK_PATIENCE_NS 20000000u
 
 static inline bool lock_try(struct lock *lock)
 {

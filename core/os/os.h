@@ -12,7 +12,7 @@
 #include "base/bits.h"
 
 /* Set in programs that may live under a seccomp filter: the program's own threads then make no other calls than mmap, munmap,
- * mprotect, madvise and mremap after start-up. The background task, older than any filter, is not bound by it. */
+ * mprotect, madvise and mremap after start-up. The background thread, older than any filter, is not bound by it. */
 extern bool os_restricted __attribute__((visibility("hidden")));
 
 /* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
@@ -86,25 +86,22 @@ void os_yield(void);
 int os_membarrier_register(void);
 int os_membarrier(void);
 
-/* --- the background task (os_helper.c) ---------------------------------------------------------------------- */
+/* --- the background thread (os_helper.c) --------------------------------------------------------------------- */
 
-/* At start-up, on the main thread: find out what the task needs to know. Without it none is started. */
+/* At start-up, on the main thread: find out what the thread needs to know. Without it none is started. */
 void os_helper_prepare(void);
 
-/* Start the task. -EAGAIN and the like where the kernel refuses, -ENOSYS where it must not be. */
+/* Start the thread. -EAGAIN: not now; other errors: never. */
 int os_helper_start(void (*entry)(void));
 
-/* In the task: has the program gone, or changed its user? */
+/* In the thread: has the program changed its user? */
 bool os_helper_must_leave(void);
 
-/* In the task: sleep, waking at once when the program goes. */
+/* In the thread. */
 void os_helper_sleep(unsigned timeout_ms);
 
-/* In a forked child: the parent's task is not ours. */
+/* In a forked child: the parent's thread is not ours. */
 void os_helper_fork_child(void);
-
-/* At exit: end the task and reap it. */
-void os_helper_stop(void);
 
 /* --- fault injection (os_fault.c, only in builds with -DZP_FAULT) -------------------------------------------- */
 

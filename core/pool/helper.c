@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* helper.c: what the background task does. See helper.h. */
+/* helper.c: what the background thread does. See helper.h. */
 #include "pool/helper.h"
 
 #include "os/os.h"
 #include "pool/decay.h"
+
+#include <errno.h>
 
 static _Atomic(struct pool *) pools[HELPER_POOLS_MAX];
 static _Atomic(struct pool *) visiting;
@@ -11,11 +13,12 @@ static _Atomic int state; /* 0 none, 1 running or being started */
 static bool forbidden;
 static bool forbidden_in_children;
 static size_t cgroup_limit = SIZE_MAX;
-static unsigned n_starts;
 static uint32_t last_round_ms;
 
-/* A task that leaves because the program changed its user is replaced, but not for ever. */
-#define STARTS_MAX 8
+static bool for_good;
+
+/* Rounds with next to nothing to look after before the thread leaves. */
+#define IDLE_ROUNDS_MAX 3
 
 bool helper_add_pool(struct pool *pool)
 {
@@ -72,13 +75,28 @@ static void look_after_all(size_t limit, uint32_t *last_look)
     os_helper_sleep(wait);
 }
 
+static bool little_is_left(void)
+{
+    size_t bytes = 0;
+    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+        struct pool *pool = atomic_load(&pools[i]);
+        if (!pool) continue;
+        atomic_store(&visiting, pool);
+        if (atomic_load(&pools[i]) == pool) bytes += pool->heap.active_bytes + pool->heap.dirty_bytes;
+        atomic_store(&visiting, NULL);
+    }
+    return bytes < HELPER_START_BYTES / 2;
+}
+
 static void run(void)
 {
     tcache_tls.is_helper = true;
     size_t limit = cgroup_limit;
     uint32_t last_look = os_clock_ms();
-    while (!os_helper_must_leave()) {
+    unsigned n_idle = 0;
+    while (!os_helper_must_leave() && n_idle < IDLE_ROUNDS_MAX) {
         look_after_all(limit, &last_look);
+        n_idle = little_is_left() && !for_good ? n_idle + 1 : 0;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
     atomic_store(&state, 0);
@@ -92,7 +110,7 @@ bool helper_is_self(void) { return tcache_tls.is_helper; }
 
 bool helper_runs(void)
 {
-    /* A task that was killed cannot say so; its last round tells. */
+    /* A thread ended from outside cannot say so; its last round tells. */
     return atomic_load_explicit(&state, memory_order_relaxed) != 0 &&
            os_clock_ms() - __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED) < 4 * HELPER_POLL_MS;
 }
@@ -102,21 +120,27 @@ void helper_fork_child(void)
     atomic_store(&state, 0);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
-    n_starts = 0;
+    for_good = false;
     if (forbidden_in_children) forbidden = true;
 }
 
-void helper_start(void)
+static void helper_start(void)
 {
     int none = 0;
     if (forbidden || !atomic_compare_exchange_strong(&state, &none, 1)) return;
     cgroup_limit = os_read_cgroup_limit();
     last_round_ms = os_clock_ms();
+    int error = os_helper_start(run);
+    if (!error) return;
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
-    if (n_starts++ >= STARTS_MAX || os_helper_start(run)) {
-        forbidden = true;
-        atomic_store(&state, 0);
-    }
+    if (error != -EAGAIN) forbidden = true;
+    atomic_store(&state, 0);
+}
+
+void helper_start_for_good(void)
+{
+    for_good = true;
+    helper_start();
 }
 
 void helper_poke(struct pool *pool)

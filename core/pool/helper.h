@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: MIT */
-/* helper.h: the background task that gives memory back while the program makes no calls.
+/* helper.h: the background thread that gives memory back while the program makes no calls.
  *
- * Why a task     A decay clock that ticks only on allocator calls never fires in an idle process, the most repeated
- *                complaint about allocators. Signals and timers would interrupt the program's system calls. A thread makes setpriv
- *                abort and unshare(CLONE_NEWUSER) fail. So it is a task that shares the memory and nothing else; os_helper.c
- *                says how and at what price.
- * When           Started at the first allocation that brings the pool above HELPER_START_BYTES. One per process. All signals
- *                blocked; it runs only code of the pool.
- * When not       ZEROPOOL_BACKGROUND=off; under valgrind or a debugger; in forked children of a program that may install a
- *                seccomp filter, where it is started with the program or not at all (shim/sandbox.h). Memory then decays
- *                on the program's own calls.
+ * Why a thread   A decay clock that ticks only on allocator calls never fires in an idle process, the most repeated
+ *                complaint about allocators. Signals and timers would interrupt the program's system calls, and a process of its own
+ *                shows among the program's children. os_helper.c says what kind of thread, and why.
+ * When           Started at the first allocation that brings the pool above HELPER_START_BYTES; leaves when less than that is left,
+ *                live or idle. One per process. All signals blocked; it runs only code of the pool.
+ * When not       ZEROPOOL_BACKGROUND=off; under valgrind or a debugger; in programs that must stay single-threaded, and in forked
+ *                children of programs that may install a seccomp filter (shim/sandbox.h). Memory then decays on the
+ *                program's own calls.
  * After fork     the child has none and starts its own by the same rule.
  * It polls: waking it would take a system call on the program's side, which a seccomp filter might forbid.
  */
@@ -22,16 +21,16 @@
 #define HELPER_POLL_MS 1000
 #define HELPER_POOLS_MAX 1024
 
-/* Put a pool under the care of the task; false if there are too many pools (it then decays on activity only). */
+/* Put a pool under the care of the thread; false if there are too many pools (it then decays on activity only). */
 bool helper_add_pool(struct pool *pool);
-/* Returns when the task no longer touches the pool. */
+/* Returns when the thread no longer touches the pool. */
 void helper_remove_pool(struct pool *pool);
 
-/* Start the task if it is wanted and not running. Called on slow paths, without locks. */
+/* Start the thread if it is wanted and not running. Called on slow paths, without locks. */
 void helper_poke(struct pool *pool);
 
-/* Start it now, whatever is allocated. */
-void helper_start(void);
+/* Start it now, whatever is allocated, and for good. */
+void helper_start_for_good(void);
 
 /* Off: never start one. */
 void helper_allow(bool allowed);
@@ -39,7 +38,7 @@ void helper_allow(bool allowed);
 void helper_forbid_in_children(void);
 
 bool helper_runs(void);
-/* Is the caller the background task? */
+/* Is the caller the background thread? */
 bool helper_is_self(void);
 void helper_fork_child(void);
 void helper_for_each_pool(void (*visit)(struct pool *));

@@ -97,9 +97,14 @@ static struct extent *take_frontier(struct heap *heap, size_t n_pages, bool *loc
         heap_bins_drop_extent(heap, extent);
         return NULL;
     }
+    int error = space_reach(&heap->space, start + bytes - heap->space.base);
+    if (error) {
+        heap_bins_drop_extent(heap, extent);
+        return NULL;
+    }
     heap->frontier = start + bytes;
     lock_release(&heap->lock);
-    int error = space_map(&heap->space, (void *)start, bytes);
+    error = space_map(&heap->space, (void *)start, bytes);
     extent->address = (void *)start;
     extent->n_pages = (uint32_t)n_pages;
     extent->cls = (uint16_t)class_floor(n_pages);
@@ -347,8 +352,13 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
 {
     bool lock_lost = false;
     if (!lock_acquire(&heap->lock)) return false;
-    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost))
-        grow_right(heap, extent, n_pages, &lock_lost);
+    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
+        size_t untouched = n_pages - extent->n_pages;
+        struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
+        untouched -= right ? min_size(untouched, right->n_pages) : 0;
+        lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT);
+        if (!lock_lost) grow_right(heap, extent, n_pages, &lock_lost);
+    }
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;
     if (grown) {

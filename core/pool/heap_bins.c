@@ -191,6 +191,11 @@ struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *ext
     return idle_neighbour(heap, (char *)extent->address - 1, false, state);
 }
 
+struct extent *heap_bins_idle_after(struct heap *heap, const struct extent *extent, uint8_t state)
+{
+    return idle_neighbour(heap, extent_end(extent), true, state);
+}
+
 /* The last non-empty bin below cls, or 0. */
 static unsigned last_bin_below(const struct bins *bins, unsigned cls)
 {

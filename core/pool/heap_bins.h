@@ -30,6 +30,9 @@ struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pag
 /* The idle extent of this state that ends where an extent begins, or NULL. */
 struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state);
 
+/* The same for one that begins where an extent ends. */
+struct extent *heap_bins_idle_after(struct heap *heap, const struct extent *extent, uint8_t state);
+
 /* Take, of the largest dirty extents, one that would have n_pages together with its idle neighbours or the frontier. */
 struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages);
 

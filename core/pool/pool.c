@@ -91,7 +91,7 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
 }
 
 /* A big block was wanted and the slot holds another size: let it merge with its neighbours before searching. */
-static void flush_big(struct pool *pool, struct tcache *tcache)
+void pool_flush_big(struct pool *pool, struct tcache *tcache)
 {
     if (!tcache->big || !tcache_enter(tcache)) return;
     struct extent *extent = tcache->big;
@@ -126,7 +126,9 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
     if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
-        if (tcache && cls >= TCACHE_BIG_CLASS) flush_big(pool, tcache);
+        /* A big block in the slot may hold the memory this request would otherwise take untouched. */
+        bool short_of_warm = pool->heap.dirty_bytes < n_pages << PAGE_SHIFT;
+        if (tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm)) pool_flush_big(pool, tcache);
         maybe_reclaim(pool, n_pages);
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),
@@ -200,7 +202,7 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
 {
     struct extent *list = NULL;
     if (extent->cls >= TCACHE_BIG_CLASS) {
-        flush_big(pool, tcache);
+        pool_flush_big(pool, tcache);
     } else if (tcache_enter(tcache)) {
         list = make_room(tcache, extent->cls, extent_bytes(extent));
         tcache_leave(tcache);

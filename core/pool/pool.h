@@ -94,6 +94,9 @@ size_t tcache_count_blocks(struct pool *pool);
 size_t shard_count_blocks(struct pool *pool);
 const char *pool_check(struct pool *pool);
 
+/* Give the block in a thread cache's big slot to the heap, so that it can merge. Inside a slow path. */
+void pool_flush_big(struct pool *pool, struct tcache *tcache);
+
 /* --- fast paths --- */
 
 /* Flags that send a returned block through the slow path, where they are cleared. */

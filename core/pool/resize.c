@@ -36,6 +36,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     }
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass() || pool->retired) return false;
     tcache_tls.entered = 1;
+    if (tcache_tls.first && tcache_tls.first->pool == pool) pool_flush_big(pool, tcache_tls.first);
     bool grown = heap_extend(&pool->heap, extent, wanted);
     tcache_tls.entered = 0;
     if (grown) extent->flags |= EXTENT_GREW;

@@ -28,7 +28,7 @@ enum extent_state {
     EXTENT_DIRTY,  /* idle in the heap, resident */
     EXTENT_CLEAN,  /* idle in the heap, reads as zero, costs no memory */
     EXTENT_BUSY,   /* between lists: being mapped, purged or moved by the thread that took it off */
-    EXTENT_LOST,   /* the kernel refused to map it back; never used again */
+    EXTENT_LOST,   /* unmapped when the process was out of address space; never used again */
 };
 
 enum extent_flag {

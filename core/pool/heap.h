@@ -101,6 +101,10 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes);
 /* Unmap clean memory just below the frontier. For when the address space or a limit runs out. */
 void heap_release_top(struct heap *heap);
 
+/* Open spaces: unmap all clean memory that is worth a call, wherever it lies. Below the frontier its addresses are lost. Returns
+ * the bytes unmapped. */
+size_t heap_release(struct heap *heap);
+
 /* Move the contents of one live extent to another by page tables. False where the kernel refuses. */
 bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);
 

@@ -108,28 +108,67 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes)
     return heap_purge_list(heap, list);
 }
 
+/* Smaller pieces are not worth a VMA each. */
+#define RELEASE_MIN_PAGES 16
+
+/* The extent that ends at the frontier, or NULL if none does (a claim is being mapped). */
+static struct extent *top_extent(struct heap *heap)
+{
+    if (heap->frontier == heap->space.base) return NULL;
+    struct extent *top = space_lookup(&heap->space, (void *)(heap->frontier - 1));
+    return top->address && (uintptr_t)extent_end(top) == heap->frontier ? top : NULL;
+}
+
+/* Lower the frontier to the start of an unmapped extent at the top. */
+static void drop_top(struct heap *heap, struct extent *top)
+{
+    char *start = top->address;
+    space_set_page(&heap->space, start, 0);
+    space_set_page(&heap->space, extent_end(top) - 1, 0);
+    heap->frontier = (uintptr_t)start;
+    heap_bins_drop_extent(heap, top);
+}
+
+/* Unmap a clean extent and leave it as a hole. Under the lock, the one exception to the rule: another thread must not map
+ * the range anew before it is gone. This runs only when the process is out of memory or address space. */
+static bool unmap_clean(struct heap *heap, struct extent *extent)
+{
+    heap_bins_unfile(heap, &heap->clean, extent);
+    if (os_unmap(extent->address, extent_bytes(extent))) {
+        heap_bins_file(heap, &heap->clean, extent);
+        return false;
+    }
+    extent->flags = 0;
+    extent->state = EXTENT_LOST;
+    return true;
+}
+
 void heap_release_top(struct heap *heap)
 {
     if (!lock_acquire(&heap->lock)) return;
-    struct extent *top = NULL;
-    if (heap->frontier > heap->space.base)
-        top = space_lookup(&heap->space, (void *)(heap->frontier - 1));
-    if (top && top->state == EXTENT_CLEAN && (uintptr_t)extent_end(top) == heap->frontier) {
-        heap_bins_unfile(heap, &heap->clean, top);
-        void *start = top->address;
-        size_t bytes = extent_bytes(top);
-        /* Unmapped under the lock, the one exception to the rule: another thread must not map the range anew before
-         * it is gone. This path runs only when the process is out of address space. */
-        if (os_unmap(start, bytes) == 0) {
-            space_set_page(&heap->space, start, 0);
-            space_set_page(&heap->space, (char *)start + bytes - 1, 0);
-            heap->frontier = (uintptr_t)start;
-            heap_bins_drop_extent(heap, top);
-        } else {
-            heap_bins_file(heap, &heap->clean, top);
+    struct extent *top = top_extent(heap);
+    if (top && (top->state == EXTENT_LOST || (top->state == EXTENT_CLEAN && unmap_clean(heap, top)))) drop_top(heap, top);
+    lock_release(&heap->lock);
+}
+
+size_t heap_release(struct heap *heap)
+{
+    if (heap->space.reserved || !lock_acquire(&heap->lock)) return 0;
+    size_t released = 0;
+    bool refused = false;
+    for (unsigned cls = N_CLASSES - 1; cls >= class_floor(RELEASE_MIN_PAGES) && !refused; cls--) {
+        struct extent *extent;
+        while (!refused && (extent = heap->clean.head[cls])) {
+            size_t bytes = extent_bytes(extent);
+            refused = !unmap_clean(heap, extent); /* no VMA left to split with: so it will be for the others */
+            if (!refused) released += bytes;
         }
     }
+    struct extent *top;
+    while ((top = top_extent(heap)) && top->state == EXTENT_LOST)
+        drop_top(heap, top);
     lock_release(&heap->lock);
+    return released;
 }
 
 const char *heap_check(struct heap *heap)

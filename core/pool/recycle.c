@@ -8,7 +8,7 @@ void recycle_check(struct pool *pool, struct extent *extent)
 {
     uint32_t n = pool->n_checks;
     if (n < RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
-    /* The page before the first block belongs to the page map, which is mapped alike. */
+    /* Before the first block there is a page of the space's own (space.h). */
     char *before = (char *)extent->address - PAGE_BYTES;
     size_t bytes = extent_bytes(extent);
     bool has_after = space_owns(&pool->heap.space, extent_end(extent));

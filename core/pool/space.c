@@ -11,6 +11,9 @@
 #define OPEN_LOW ((uintptr_t)4 << 40)
 #define OPEN_HIGH ((uintptr_t)28 << 40)
 #define OPEN_TRIES 8
+#define MAP_STEP_BYTES (64 * KIB)
+/* Between the page map and the first block; its last page is the first block's neighbour. */
+#define GAP_BYTES HUGE_BYTES
 
 struct layout {
     size_t extents_bytes, map_bytes, total_bytes;
@@ -23,7 +26,7 @@ static struct layout plan(size_t span_max)
     size_t n_pages = span_max >> PAGE_SHIFT;
     layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
     layout.map_bytes = align_up(n_pages * sizeof(uint32_t), HUGE_BYTES);
-    layout.total_bytes = layout.extents_bytes + layout.map_bytes + span_max;
+    layout.total_bytes = layout.extents_bytes + layout.map_bytes + GAP_BYTES + span_max;
     return layout;
 }
 
@@ -31,7 +34,19 @@ static void place(struct space *space, uintptr_t bottom, struct layout layout)
 {
     space->extents = (struct extent *)bottom;
     space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes);
-    space->base = bottom + layout.extents_bytes + layout.map_bytes;
+    space->base = bottom + layout.extents_bytes + layout.map_bytes + GAP_BYTES;
+    space->map_bytes = 0;
+}
+
+static void *page_before(const struct space *space) { return (void *)(space->base - PAGE_BYTES); }
+
+static int map_beginning(struct space *space)
+{
+    int error = space_map(space, page_before(space), PAGE_BYTES);
+    if (error) return error;
+    error = space_reach(space, 1);
+    if (error && !space->reserved) os_unmap(page_before(space), PAGE_BYTES);
+    return error;
 }
 
 int space_init(struct space *space, size_t span_max, bool reserved)
@@ -46,14 +61,14 @@ int space_init(struct space *space, size_t span_max, bool reserved)
         error = os_reserve(space->reservation_bytes, &space->reservation);
         if (error) return error;
         place(space, align_up((uintptr_t)space->reservation, HUGE_BYTES), layout);
-        error = space_map(space, (void *)space->page_map, layout.map_bytes);
+        error = map_beginning(space);
         if (error) space_destroy(space);
         return error;
     }
     for (int attempt = 0; attempt < OPEN_TRIES; attempt++) {
         uintptr_t room = OPEN_HIGH - OPEN_LOW - layout.total_bytes;
         place(space, OPEN_LOW + align_down(os_random() % room, HUGE_BYTES), layout);
-        error = space_map(space, (void *)space->page_map, layout.map_bytes);
+        error = map_beginning(space);
         if (!error) return 0;
     }
     return error;
@@ -65,18 +80,26 @@ void space_destroy(struct space *space)
         os_unmap(space->reservation, space->reservation_bytes);
     } else {
         /* Only what was mapped: the rest of the planned range may by now be somebody else's. */
-        struct layout layout = plan(space->span_max);
         if (space->n_extents)
             os_unmap(space->extents, align_up(space->n_extents * sizeof(struct extent), PAGE_BYTES));
-        os_unmap((void *)space->page_map, layout.map_bytes);
+        os_unmap((void *)space->page_map, space->map_bytes);
         size_t span = atomic_load_explicit(&space->span, memory_order_relaxed);
-        if (span) os_unmap((void *)space->base, span);
+        os_unmap(page_before(space), PAGE_BYTES + span);
     }
 }
 
 int space_map(struct space *space, void *address, size_t length)
 {
     return space->reserved ? os_remap_fresh(address, length) : os_map_at(address, length);
+}
+
+int space_reach(struct space *space, size_t n_bytes)
+{
+    size_t wanted = align_up(pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
+    if (likely(wanted <= space->map_bytes)) return 0;
+    int error = space_map(space, (char *)space->page_map + space->map_bytes, wanted - space->map_bytes);
+    if (!error) space->map_bytes = wanted;
+    return error;
 }
 
 int space_map_extents(struct space *space, uint32_t first, uint32_t count)

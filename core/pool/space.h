@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* space.h: the address space of a pool: one contiguous range that is mapped from the bottom up.
  *
- *   [ descriptors ... | page map | base ............ frontier ......... base + span_max )
+ *   [ descriptors ... | page map ... | page | base ............ frontier ......... base + span_max )
  *
  * Two ways to hold it:
  *   open      (the preload library) a range in a part of the address space where nothing else is placed by default is
@@ -10,7 +10,9 @@
  *             has mapped something there, mapping fails and the pool refuses from then on.
  *   reserved  (pools made through the API, of which there may be many) an inaccessible reservation made at creation.
  *
- * The mapped part is contiguous with equal attributes, so it is one VMA however often it grows.
+ * Each of the three parts is mapped from its bottom up as far as it is in use, with equal attributes: three VMAs however
+ * often they grow, and nothing is charged, locked or counted against a limit that is not needed. The page before base is never used:
+ * it is there so that the first block, too, has a neighbour to be compared with (recycle.h).
  *
  * Synchronization: base, span_max, page_map and extents are written once before the pool is published. span grows under
  * the heap lock and is read without it by everybody (relaxed: a thread that holds a pointer into the pool got it
@@ -32,6 +34,7 @@ struct space {
     bool reserved;
     void *reservation;           /* of a reserved space: what to unmap in the end */
     size_t reservation_bytes;
+    size_t map_bytes;            /* of the page map, mapped; heap lock */
     uint32_t n_extents;          /* descriptors in mapped memory, handed out or not; heap lock */
     uint32_t n_extents_max;
 };
@@ -42,6 +45,10 @@ void space_destroy(struct space *space);
 
 /* Make the range usable. Called without locks. 0 or negative errno; then nothing is mapped there. */
 int space_map(struct space *space, void *address, size_t length);
+
+/* Make the page map cover the first n_bytes of the space. Called with the heap lock held: nobody may claim a range while its part
+ * of the map is still missing. 64 KiB of map describe 64 MiB of blocks, so the call this makes is rare. */
+int space_reach(struct space *space, size_t n_bytes);
 
 /* Map descriptors [first, first + count). Called without locks by the thread that claimed them. */
 int space_map_extents(struct space *space, uint32_t first, uint32_t count);

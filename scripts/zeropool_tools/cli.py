@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Entry of the Python commands: dispatch, and every failure as one line with its exit status."""
+import importlib
 import os
 import sys
 
@@ -32,20 +33,17 @@ def main(words):
         return OWN_FAILURE
 
 
+# One module per command, with a main(words). Imported when called: an error message must not wait for everything.
+MODULES = {name: name for name in ("compare", "bench", "doctor")} | {"__suite": "suite"}
+
+
 def dispatch(words):
     name, rest = words[0], words[1:]
     if name == "__complain":
         return complain(rest)
-    if name == "compare":
-        from . import compare  # late: an error message must not wait for everything
-        code = compare.main(rest)
-    elif name == "bench":
-        from . import bench
-        code = bench.main(rest)
-    elif name == "__suite":
-        from . import suite
-        code = suite.main(rest)
-    else:
-        return complain(["unknown command", name, "zeropool --help", "run compare bench"])
+    if name not in MODULES:
+        return complain(["unknown command", name, "zeropool --help",
+                         " ".join(["run", *(n for n in MODULES if not n.startswith("_"))])])
+    code = importlib.import_module("." + MODULES[name], __package__).main(rest)
     sys.stdout.flush()
     return code

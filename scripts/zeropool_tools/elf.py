@@ -22,6 +22,7 @@ class Elf:
     interpreter: str = ""
     needed: list = field(default_factory=list)
     defined: set = field(default_factory=set)
+    imported: set = field(default_factory=set)
 
     @property
     def machine_name(self):
@@ -94,8 +95,8 @@ def read_dynamic(file, section, loads, elf):
     table = at(where[DT_SYMTAB], length) if 0 < length < 1 << 26 else b""
     for i in range(24, len(table) - 23, 24):
         string, _, _, section_index = struct.unpack_from("<IBBH", table, i)
-        if section_index and string:
-            elf.defined.add(name(string))
+        if string:
+            (elf.defined if section_index else elf.imported).add(name(string))
 
 
 def interpreter_of_script(path):

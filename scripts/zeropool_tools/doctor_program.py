@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: MIT
+"""zeropool doctor, second part: will the pool serve this program, and what is special about it?
+
+The program is not run. Its libraries are asked from the loader (`ld.so --list`), which maps but does not start it.
+"""
+import os
+import re
+import stat
+import subprocess
+
+from . import elf
+from .doctor_machine import BAD, NOTE, OK, WARN, Finding
+from .errors import NOT_EXECUTABLE, NOT_FOUND, ToolError
+
+LOADER = "/lib64/ld-linux-x86-64.so.2"
+C_LIBRARY = re.compile(r"(libc\.so\.6|ld-linux-x86-64\.so\.2|libc_malloc_debug\.so\.0|libzeropool-preload\.so)$")
+ALLOCATORS = ("jemalloc", "mimalloc", "tcmalloc", "hoard", "snmalloc", "scudo", "rpmalloc")
+SANITIZERS = ("libasan", "libtsan", "liblsan", "libmsan", "libhwasan")
+# Programs that load extensions with RTLD_DEEPBIND, which binds those to the C library's malloc past any preload.
+DEEPBIND = re.compile(r"^(php[\d.]*|php-fpm[\d.]*|php-cgi[\d.]*|libphp[\d.]*\.so)$")
+# Programs whose large memory does not come from malloc.
+OWN_HEAPS = ((re.compile(r"^(java|javac)$"), "the Java heap is mapped by the virtual machine itself; only native code of it uses malloc"),
+             (re.compile(r"^(mono|dotnet)$"), "the managed heap is mapped by the runtime itself; only native code uses malloc"),
+             (re.compile(r"^(node|nodejs)$"), "the JavaScript heap is V8's own; Buffers and ArrayBuffers do use malloc"),
+             (re.compile(r"^(chrome|chromium|firefox.*)$"), "brings its own allocator (PartitionAlloc, mozjemalloc)"))
+
+
+def resolve(word):
+    """The file that exec would run."""
+    path = word if "/" in word else elf.find_in_path(word)
+    if not path or not os.path.exists(path):
+        raise ToolError(f"{word}: not found", NOT_FOUND)
+    if os.path.isdir(path) or not os.access(path, os.X_OK):
+        raise ToolError(f"{path}: not executable", NOT_EXECUTABLE)
+    return path
+
+
+def examine(word):
+    """(path of the program that counts, findings). A script is followed to its interpreter."""
+    path, found = resolve(word), []
+    for _ in range(4):
+        try:
+            program = elf.read(path)
+            script = None if program else elf.interpreter_of_script(path)
+        except OSError as error:
+            return path, found + [Finding(NOTE, "program", f"{path} cannot be read ({error.strerror}); nothing is known of it")]
+        if not script:
+            break
+        found.append(Finding(OK, "script", f"{path} is run by {script}; the pool goes into that"))
+        if not os.path.exists(script):
+            return path, found + [Finding(BAD, "script", f"{script} does not exist")]
+        path = script
+    if program is None:
+        return path, found + [Finding(NOTE, "program", f"{path} is neither ELF nor a script with #!; the shell will run it")]
+    blocked = cannot_preload(path, program)
+    found += blocked or served(path, program)
+    return path, found + hints(path, program)
+
+
+def cannot_preload(path, program):
+    """Why the loader will not put the library into it; [] where it will."""
+    status = os.stat(path)
+    found = []
+    foreign = status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid()
+    if foreign or status.st_mode & stat.S_ISGID and status.st_gid != os.getegid():
+        found.append(Finding(BAD, "rights", "setuid or setgid: the loader ignores LD_PRELOAD; as that user it would work"))
+    elif elf.has_capabilities(path):
+        found.append(Finding(BAD, "rights", "has file capabilities: the loader ignores LD_PRELOAD; as root it would work"))
+    if not program.native:
+        found.append(Finding(BAD, "architecture", f"built for {program.machine_name}; the pool is for 64-bit x86 only"))
+    elif not program.interpreter:
+        found.append(Finding(BAD, "linking", "statically linked: LD_PRELOAD has no effect; link it with libzeropool.so or "
+                             "build it dynamically"))
+    elif "ld-linux" not in program.interpreter:
+        found.append(Finding(BAD, "C library", f"uses {program.interpreter}, not glibc: the library does not fit"))
+    return found
+
+
+def libraries(path):
+    """Paths of the shared libraries that the loader would map at start; [] where it cannot say."""
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    try:
+        result = subprocess.run([LOADER, "--list", path], capture_output=True, text=True, timeout=20, env=env,
+                                stdin=subprocess.DEVNULL, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return [], []
+    paths, missing = [], []
+    for line in result.stdout.splitlines():
+        if "not found" in line:
+            missing.append(line.split()[0])
+            continue
+        place = re.search(r"(/\S+) \(0x", line)
+        if place:
+            paths.append(place.group(1))
+    return paths, missing
+
+
+def served(path, program):
+    """The library gets in; who serves malloc then?"""
+    found = []
+    paths, missing = libraries(path)
+    for name in missing:
+        found.append(Finding(BAD, "linking", f"{name} is not found: the program does not start at all"))
+    if any(name.startswith("__asan_init") or name == "__tsan_init" for name in program.defined) or \
+            any(s in library for s in SANITIZERS for library in program.needed):
+        found.append(Finding(BAD, "sanitizer", "built with a sanitizer, which must be the first allocator: do not preload"))
+    elif {"malloc", "free"} <= program.defined:
+        found.append(Finding(BAD, "own malloc", "the program defines malloc itself and keeps it: the pool sees none of its "
+                             "requests"))
+    for library in paths:
+        name = os.path.basename(library)
+        if C_LIBRARY.search(name):
+            continue
+        try:
+            symbols = elf.read(library)
+        except OSError:
+            continue
+        if symbols is None or not {"malloc", "free"} <= symbols.defined:
+            continue
+        known = next((a for a in ALLOCATORS if a in name), None)
+        what = f"is linked with {known} ({library})" if known else f"{library} defines malloc"
+        found.append(Finding(NOTE, "allocator", f"{what}: large requests go to the pool, small ones to it; 'glibc' in "
+                             "comparisons means that allocator here"))
+    if not any(f.level == BAD for f in found):
+        found.insert(0, Finding(OK, "malloc", "dynamic, 64-bit, glibc: large requests will be served from the pool"))
+    return found
+
+
+def hints(path, program):
+    found, name = [], os.path.basename(os.path.realpath(path))
+    if program.native and program.interpreter and {"prctl", "seccomp_load", "seccomp_init"} & program.imported:
+        found.append(Finding(NOTE, "seccomp", "may install a system call filter: the background task starts with the program "
+                             "and its forked children have none, they give memory back on their own calls"))
+    if DEEPBIND.match(name):
+        found.append(Finding(WARN, "DEEPBIND", "loads extensions with RTLD_DEEPBIND, which then use the C library's malloc past "
+                             "every preload; a block that crosses over is only harmful above the threshold"))
+    for pattern, words in OWN_HEAPS:
+        if pattern.match(name):
+            found.append(Finding(WARN, "own heap", words))
+    if is_go(path):
+        found.append(Finding(WARN, "own heap", "a Go program: its heap is mapped by the Go runtime; only C code in it uses malloc"))
+    if path.startswith(("/snap/", "/var/lib/flatpak/")):
+        found.append(Finding(WARN, "container", "runs inside a snap or flatpak, which drops LD_PRELOAD or does not see the library"))
+    return found
+
+
+def is_go(path):
+    try:
+        with open(path, "rb") as file:
+            return b"Go build ID: " in file.read(1 << 16)
+    except OSError:
+        return False

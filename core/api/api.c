@@ -186,7 +186,7 @@ EXPORT bool zp_owns(zp_pool *pool, const void *buffer)
 {
     if (!space_owns(&pool->pool.heap.space, buffer)) return false;
     struct extent *extent = space_lookup(&pool->pool.heap.space, buffer);
-    return extent->address == buffer && extent->state == EXTENT_LIVE;
+    return extent->address == buffer && extent_state(extent) == EXTENT_LIVE;
 }
 
 EXPORT size_t zp_usable_size(zp_pool *pool, const void *buffer)

@@ -22,6 +22,13 @@
 /* Keeps the compiler, not the processor, from moving memory accesses across. */
 #define compiler_barrier() __asm__ __volatile__("" ::: "memory")
 
+/* Plain machine loads and stores for fields that one thread writes and others may read at any time: statistics, hints, states that
+ * are checked again under a lock. They order nothing. */
+#define READ_RELAXED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define WRITE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
+#define ADD_RELAXED(field, value) WRITE_RELAXED(field, READ_RELAXED(field) + (value))
+#define SUB_RELAXED(field, value) WRITE_RELAXED(field, READ_RELAXED(field) - (value))
+
 /* Floor of the binary logarithm; x must not be 0. */
 static inline unsigned log2_floor(uint64_t x) { return 63u - (unsigned)__builtin_clzll(x); }
 

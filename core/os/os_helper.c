@@ -58,6 +58,10 @@ void os_helper_prepare(void)
 {
     if (main_tid_word || impossible) return;
     int saved = errno;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+    impossible = true; /* instrumented code on a thread that the sanitizer does not know */
+    return;
+#endif
     impossible = syscall(SYS_gettid) != getpid() || under_valgrind() ||
                  prctl(PR_GET_TID_ADDRESS, &main_tid_word) != 0;
     errno = saved;

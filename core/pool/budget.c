@@ -16,7 +16,7 @@ static void roll_window(struct heap *heap, uint32_t now)
 void budget_note_peak(struct heap *heap)
 {
     if (heap->active_bytes > heap->peak_window[0]) heap->peak_window[0] = heap->active_bytes;
-    if (heap->active_bytes > heap->counters.active_peak) heap->counters.active_peak = heap->active_bytes;
+    if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
 size_t budget_excess(struct heap *heap, size_t n_bytes)

@@ -42,7 +42,7 @@ static void advance(struct heap *heap, unsigned n_steps)
 
 bool decay_due(const struct heap *heap, uint32_t now_ms)
 {
-    return heap->decay_ms && now_ms - heap->decay_epoch_ms >= step_ms(heap);
+    return heap->decay_ms && now_ms - READ_RELAXED(heap->decay_epoch_ms) >= step_ms(heap);
 }
 
 unsigned decay_tick(struct heap *heap, uint32_t now_ms)
@@ -57,7 +57,7 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
         return idle ? 0 : step - elapsed;
     }
     unsigned n_steps = elapsed / step;
-    heap->decay_epoch_ms += n_steps * step;
+    ADD_RELAXED(heap->decay_epoch_ms, n_steps * step);
     advance(heap, n_steps > DECAY_STEPS ? DECAY_STEPS + 1 : n_steps);
     size_t allowed = max_size(allowed_bytes(heap), heap->retain_bytes);
     struct extent *list = NULL;

@@ -58,9 +58,14 @@ struct extent {
 };
 _Static_assert(sizeof(struct extent) == 64, "one cache line");
 
+/* Neighbours look at the state under the heap lock while the owner of a block flips it between LIVE and CACHED without: neither is
+ * what they look for. */
+static inline uint8_t extent_state(const struct extent *extent) { return READ_RELAXED(extent->state); }
+static inline void extent_set_state(struct extent *extent, uint8_t state) { WRITE_RELAXED(extent->state, state); }
+
 static inline size_t extent_bytes(const struct extent *extent)
 {
-    return (size_t)extent->n_pages << PAGE_SHIFT;
+    return (size_t)READ_RELAXED(extent->n_pages) << PAGE_SHIFT;
 }
 
 /* What a block counts for while it is out of the heap: its address headroom costs nothing. */

@@ -28,7 +28,7 @@ int heap_init(struct heap *heap, size_t span_max, bool reserved)
     }
     heap->space.n_extents = 1; /* descriptor 0 stays unused for ever */
     heap_bins_add_extents(heap, 1, EXTENTS_STEP - 1);
-    heap->frontier = heap->space.base;
+    WRITE_RELAXED(heap->frontier, heap->space.base);
     heap->window_start_ms = heap->decay_epoch_ms = os_clock_ms();
     return 0;
 }
@@ -68,10 +68,10 @@ static void carve(struct heap *heap, struct extent *extent, size_t n_pages, size
                 /* The caller holds the front: file that and go on with the aligned rest. */
                 struct extent swap = *extent;
                 extent->address = rest->address;
-                extent->n_pages = rest->n_pages;
+                WRITE_RELAXED(extent->n_pages, rest->n_pages);
                 extent->cls = rest->cls;
                 rest->address = swap.address;
-                rest->n_pages = swap.n_pages;
+                WRITE_RELAXED(rest->n_pages, swap.n_pages);
                 rest->cls = swap.cls;
                 space_enter(&heap->space, extent);
                 space_enter(&heap->space, rest);
@@ -102,21 +102,21 @@ static struct extent *take_frontier(struct heap *heap, size_t n_pages, bool *loc
         heap_bins_drop_extent(heap, extent);
         return NULL;
     }
-    heap->frontier = start + bytes;
+    WRITE_RELAXED(heap->frontier, start + bytes);
     lock_release(&heap->lock);
     error = space_map(&heap->space, (void *)start, bytes);
     extent->address = (void *)start;
-    extent->n_pages = (uint32_t)n_pages;
+    WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
     extent->cls = (uint16_t)class_floor(n_pages);
     extent->flags = EXTENT_ZERO;
-    extent->state = EXTENT_BUSY;
+    extent_set_state(extent, EXTENT_BUSY);
     if (!lock_acquire(&heap->lock)) {
         *lock_lost = true;
         if (!error) heap_bins_defer(heap, extent);
         return NULL;
     }
     if (error) {
-        if (heap->frontier == start + bytes) heap->frontier = start;
+        if (heap->frontier == start + bytes) WRITE_RELAXED(heap->frontier, start);
         if (error == -EEXIST) heap->exhausted = true;
         heap_bins_drop_extent(heap, extent);
         return NULL;
@@ -161,7 +161,7 @@ static size_t reachable_right(struct heap *heap, struct extent *extent, size_t n
     for (int i = 0; i < GROW_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
         struct extent *neighbour = space_lookup(&heap->space, *end);
         if (neighbour->address != *end) break;
-        if (neighbour->state != EXTENT_DIRTY && neighbour->state != EXTENT_CLEAN) break;
+        if (extent_state(neighbour) != EXTENT_DIRTY && extent_state(neighbour) != EXTENT_CLEAN) break;
         found += neighbour->n_pages;
         *end = extent_end(neighbour);
     }
@@ -170,7 +170,7 @@ static size_t reachable_right(struct heap *heap, struct extent *extent, size_t n
 
 static struct bins *bins_of(struct heap *heap, const struct extent *extent)
 {
-    return extent->state == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
+    return extent_state(extent) == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
 }
 
 /* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. False if descriptors ran out. */
@@ -252,8 +252,8 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_l
         extent = joined;
         extent->flags &= (uint16_t)~EXTENT_ZERO;
     }
-    heap->counters.n_mixed++;
-    heap->counters.bytes_fresh += (n_pages - had) << PAGE_SHIFT;
+    ADD_RELAXED(heap->counters.n_mixed, 1);
+    ADD_RELAXED(heap->counters.bytes_fresh, (n_pages - had) << PAGE_SHIFT);
     return extent;
 }
 
@@ -288,7 +288,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         if (extent) {
             carve(heap, extent, n_pages, align, &heap->dirty);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
-            heap->counters.n_dirty_hits++;
+            ADD_RELAXED(heap->counters.n_dirty_hits, 1);
         } else if (align == 1 && !heap->pinned) {
             extent = take_mixed(heap, n_pages, &lock_lost);
             if (lock_lost) goto refused;
@@ -313,14 +313,14 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         }
         if (!extent) goto refused;
         if (extent->flags & EXTENT_ZERO) {
-            heap->counters.n_fresh++;
-            heap->counters.bytes_fresh += n_pages << PAGE_SHIFT;
+            ADD_RELAXED(heap->counters.n_fresh, 1);
+            ADD_RELAXED(heap->counters.bytes_fresh, n_pages << PAGE_SHIFT);
         }
     }
     /* Only memory that has never been written may be left unused behind a block: it will be filed as clean again. */
     bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
-    heap->active_bytes += extent_active_bytes(extent);
+    ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     budget_note_peak(heap);
     lock_release(&heap->lock);
     if (extent->flags & EXTENT_ZERO) after_fresh(heap, extent, request);
@@ -339,7 +339,7 @@ void heap_free(struct heap *heap, struct extent *extent)
         return;
     }
     heap_bins_drain_deferred(heap);
-    heap->active_bytes -= extent_active_bytes(extent);
+    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     heap_bins_insert_idle(heap, extent);
     struct extent *excess = NULL;
     if (unlikely(heap->dirty_bytes > heap->retain_max_bytes))
@@ -362,11 +362,11 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;
     if (grown) {
-        heap->active_bytes -= extent_active_bytes(extent);
+        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         extent->flags &= (uint16_t)~EXTENT_ZERO;
         extent->used_pages = (uint32_t)n_pages;
-        heap->active_bytes += extent_active_bytes(extent);
-        heap->counters.n_grown_in_place++;
+        ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+        ADD_RELAXED(heap->counters.n_grown_in_place, 1);
         budget_note_peak(heap);
     }
     lock_release(&heap->lock);
@@ -378,7 +378,7 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
     bool lock_lost = false;
     if (!lock_acquire(&heap->lock)) return;
     if (ensure_descriptors(heap, &lock_lost)) {
-        heap->active_bytes -= extent_active_bytes(extent);
+        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         extent->flags &= (uint16_t)~EXTENT_ZERO; /* it is live: nobody knows what is in it */
         size_t was_used = extent->used_pages;
         struct extent *rest = heap_bins_split(heap, extent, n_pages);
@@ -387,7 +387,7 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
             rest->used_pages = (uint32_t)(was_used - n_pages);
             heap_bins_insert_idle(heap, rest);
         }
-        heap->active_bytes += extent_active_bytes(extent);
+        ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     }
     if (!lock_lost) lock_release(&heap->lock);
 }

@@ -44,7 +44,7 @@ struct extent *heap_bins_new_extent(struct heap *heap)
 
 void heap_bins_drop_extent(struct heap *heap, struct extent *extent)
 {
-    extent->state = EXTENT_UNUSED;
+    extent_set_state(extent, EXTENT_UNUSED);
     extent->address = NULL;
     extent->flags = 0;
     extent->next = heap->unused;
@@ -62,7 +62,7 @@ void heap_bins_publish(struct heap *heap, struct extent *extent)
 
 static void resize(struct extent *extent, size_t n_pages)
 {
-    extent->n_pages = (uint32_t)n_pages;
+    WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
     extent->cls = (uint16_t)class_floor(n_pages);
 }
 
@@ -75,7 +75,7 @@ struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t 
     rest->used_pages = rest->n_pages;
     rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
     rest->last_use_ms = extent->last_use_ms;
-    rest->state = EXTENT_BUSY;
+    extent_set_state(rest, EXTENT_BUSY);
     resize(extent, n_pages);
     space_enter(&heap->space, extent);
     space_enter(&heap->space, rest);
@@ -98,10 +98,10 @@ static void bin_link(struct heap *heap, struct bins *bins, struct extent *extent
     bin_push(&bins->head[extent->cls], extent);
     bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
     if (bins == &heap->dirty) {
-        extent->state = EXTENT_DIRTY;
-        heap->dirty_bytes += extent_bytes(extent);
+        extent_set_state(extent, EXTENT_DIRTY);
+        ADD_RELAXED(heap->dirty_bytes, extent_bytes(extent));
     } else {
-        extent->state = EXTENT_CLEAN;
+        extent_set_state(extent, EXTENT_CLEAN);
     }
 }
 
@@ -110,17 +110,17 @@ void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *exten
     bin_remove(&bins->head[extent->cls], extent);
     if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
     if (bins == &heap->dirty) {
-        heap->dirty_bytes -= extent_bytes(extent);
+        SUB_RELAXED(heap->dirty_bytes, extent_bytes(extent));
         age_remove(extent);
     }
-    extent->state = EXTENT_BUSY;
+    extent_set_state(extent, EXTENT_BUSY);
 }
 
 static struct extent *idle_neighbour(struct heap *heap, const char *address, bool must_begin, uint8_t state)
 {
     if ((uintptr_t)address < heap->space.base || !space_owns(&heap->space, address)) return NULL;
     struct extent *neighbour = space_lookup(&heap->space, address);
-    if (neighbour->state != state) return NULL;
+    if (extent_state(neighbour) != state) return NULL;
     bool fits = must_begin ? neighbour->address == address : extent_end(neighbour) == address + 1;
     return fits ? neighbour : NULL;
 }
@@ -217,7 +217,7 @@ static bool extensible(struct heap *heap, const struct extent *extent, size_t n_
     for (int i = 0; i < EXTEND_STEPS; i++) {
         if (found >= n_pages || (uintptr_t)end == heap->frontier) return true;
         struct extent *right = space_lookup(&heap->space, end);
-        if (right->address != end || (right->state != EXTENT_DIRTY && right->state != EXTENT_CLEAN)) return false;
+        if (right->address != end || (extent_state(right) != EXTENT_DIRTY && extent_state(right) != EXTENT_CLEAN)) return false;
         found += right->n_pages;
         end = extent_end(right);
     }
@@ -241,7 +241,7 @@ struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages)
 
 void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
 {
-    extent->state = EXTENT_BUSY;
+    extent_set_state(extent, EXTENT_BUSY);
     if (extent->flags & EXTENT_ZERO) {
         extent->flags &= EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
         heap_bins_file(heap, &heap->clean, extent);
@@ -272,10 +272,10 @@ void heap_bins_drain_deferred(struct heap *heap)
     struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
     while (list) {
         struct extent *next = list->next;
-        if (list->state == EXTENT_BUSY)
+        if (extent_state(list) == EXTENT_BUSY)
             heap_bins_publish(heap, list); /* freshly mapped or purged: never counted as active */
         else
-            heap->active_bytes -= extent_active_bytes(list);
+            SUB_RELAXED(heap->active_bytes, extent_active_bytes(list));
         heap_bins_insert_idle(heap, list);
         list = next;
     }

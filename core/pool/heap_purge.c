@@ -23,8 +23,8 @@ static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t 
                 age_insert_after(&heap->by_age, extent);
                 bin_push(&heap->dirty.head[extent->cls], extent);
                 heap->dirty.nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
-                extent->state = EXTENT_DIRTY;
-                heap->dirty_bytes += extent_bytes(extent);
+                extent_set_state(extent, EXTENT_DIRTY);
+                ADD_RELAXED(heap->dirty_bytes, extent_bytes(extent));
                 extent = upper;
             }
         }
@@ -90,8 +90,8 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
         list = next;
     }
     if (locked) {
-        heap->counters.n_purges += n_purges;
-        heap->counters.bytes_purged += purged;
+        ADD_RELAXED(heap->counters.n_purges, n_purges);
+        ADD_RELAXED(heap->counters.bytes_purged, purged);
         lock_release(&heap->lock);
     }
     if (unpinned) __atomic_fetch_sub(&heap->counters.bytes_pinned, unpinned, __ATOMIC_RELAXED);
@@ -125,7 +125,7 @@ static void drop_top(struct heap *heap, struct extent *top)
     char *start = top->address;
     space_set_page(&heap->space, start, 0);
     space_set_page(&heap->space, extent_end(top) - 1, 0);
-    heap->frontier = (uintptr_t)start;
+    WRITE_RELAXED(heap->frontier, (uintptr_t)start);
     heap_bins_drop_extent(heap, top);
 }
 
@@ -139,7 +139,7 @@ static bool unmap_clean(struct heap *heap, struct extent *extent)
         return false;
     }
     extent->flags = 0;
-    extent->state = EXTENT_LOST;
+    extent_set_state(extent, EXTENT_LOST);
     return true;
 }
 
@@ -147,7 +147,7 @@ void heap_release_top(struct heap *heap)
 {
     if (!lock_acquire(&heap->lock)) return;
     struct extent *top = top_extent(heap);
-    if (top && (top->state == EXTENT_LOST || (top->state == EXTENT_CLEAN && unmap_clean(heap, top)))) drop_top(heap, top);
+    if (top && (extent_state(top) == EXTENT_LOST || (extent_state(top) == EXTENT_CLEAN && unmap_clean(heap, top)))) drop_top(heap, top);
     lock_release(&heap->lock);
 }
 
@@ -165,7 +165,7 @@ size_t heap_release(struct heap *heap)
         }
     }
     struct extent *top;
-    while ((top = top_extent(heap)) && top->state == EXTENT_LOST)
+    while ((top = top_extent(heap)) && extent_state(top) == EXTENT_LOST)
         drop_top(heap, top);
     lock_release(&heap->lock);
     return released;
@@ -189,14 +189,14 @@ const char *heap_check(struct heap *heap)
         if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
         else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
         else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
-        else if (e->state == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN) && !heap->pinned)
+        else if (extent_state(e) == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN) && !heap->pinned)
             broken = "idle neighbours not merged";
         else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address &&
                  e->n_pages > 2)
             broken = "interior page entered";
-        if (e->state == EXTENT_DIRTY) dirty += extent_bytes(e);
-        if (e->state == EXTENT_LIVE || e->state == EXTENT_CACHED) active += extent_active_bytes(e);
-        before = e->state;
+        if (extent_state(e) == EXTENT_DIRTY) dirty += extent_bytes(e);
+        if (extent_state(e) == EXTENT_LIVE || extent_state(e) == EXTENT_CACHED) active += extent_active_bytes(e);
+        before = extent_state(e);
         at += extent_bytes(e);
     }
     if (!broken && dirty != heap->dirty_bytes) broken = "dirty bytes miscounted";
@@ -211,7 +211,7 @@ const char *heap_check(struct heap *heap)
             bool marked = bins->nonempty[cls / 64] >> (cls % 64) & 1;
             if (marked != (bins->head[cls] != NULL)) broken = "bin bitmap wrong";
             for (struct extent *e = bins->head[cls]; e && !broken; e = e->next)
-                if (e->cls != cls || e->state != (kind ? EXTENT_CLEAN : EXTENT_DIRTY)) broken = "extent in wrong bin";
+                if (e->cls != cls || extent_state(e) != (kind ? EXTENT_CLEAN : EXTENT_DIRTY)) broken = "extent in wrong bin";
         }
     lock_release(&heap->lock);
     return broken;

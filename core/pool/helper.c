@@ -82,7 +82,7 @@ static bool little_is_left(void)
         struct pool *pool = atomic_load(&pools[i]);
         if (!pool) continue;
         atomic_store(&visiting, pool);
-        if (atomic_load(&pools[i]) == pool) bytes += pool->heap.active_bytes + pool->heap.dirty_bytes;
+        if (atomic_load(&pools[i]) == pool) bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
         atomic_store(&visiting, NULL);
     }
     return bytes < HELPER_START_BYTES / 2;
@@ -127,13 +127,13 @@ void helper_fork_child(void)
 static void helper_start(void)
 {
     int none = 0;
-    if (forbidden || !atomic_compare_exchange_strong(&state, &none, 1)) return;
+    if (READ_RELAXED(forbidden) || !atomic_compare_exchange_strong(&state, &none, 1)) return;
     cgroup_limit = os_read_cgroup_limit();
-    last_round_ms = os_clock_ms();
+    WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run);
     if (!error) return;
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
-    if (error != -EAGAIN) forbidden = true;
+    if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
     atomic_store(&state, 0);
 }
 
@@ -145,7 +145,7 @@ void helper_start_for_good(void)
 
 void helper_poke(struct pool *pool)
 {
-    if (likely(atomic_load_explicit(&state, memory_order_relaxed)) || forbidden || !pool->heap.decay_ms) return;
-    if (pool->heap.active_bytes + pool->heap.dirty_bytes < HELPER_START_BYTES) return;
+    if (likely(atomic_load_explicit(&state, memory_order_relaxed)) || READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
+    if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < HELPER_START_BYTES) return;
     helper_start();
 }

@@ -68,9 +68,9 @@ static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct
     list = list->next;
     while (list) {
         struct extent *next = list->next;
-        list->state = EXTENT_LIVE;
+        extent_set_state(list, EXTENT_LIVE);
         if (!tcache || !pool_put_cached(tcache, list)) { /* below TCACHE_BIG_CLASS: no trust needed */
-            list->state = EXTENT_CACHED;
+            extent_set_state(list, EXTENT_CACHED);
             heap_free(&pool->heap, list);
         }
         list = next;
@@ -84,8 +84,8 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
     struct extent *list = shard_take(pool, cls, tcache && cls < TCACHE_BIG_CLASS ? REFILL_BATCH : 1, &stolen);
     if (!list) return NULL;
     if (tcache) {
-        tcache->n_shard_hits++;
-        tcache->n_steals += stolen;
+        ADD_RELAXED(tcache->n_shard_hits, 1);
+        ADD_RELAXED(tcache->n_steals, stolen);
     }
     return keep_rest(pool, tcache, list);
 }
@@ -93,9 +93,9 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
 /* A big block was wanted and the slot holds another size: let it merge with its neighbours before searching. */
 void pool_flush_big(struct pool *pool, struct tcache *tcache)
 {
-    if (!tcache->big || !tcache_enter(tcache)) return;
-    struct extent *extent = tcache->big;
-    tcache->big = NULL;
+    if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return;
+    struct extent *extent = READ_RELAXED(tcache->big);
+    WRITE_RELAXED(tcache->big, NULL);
     tcache_leave(tcache);
     if (extent) heap_free(&pool->heap, extent);
 }
@@ -103,7 +103,7 @@ void pool_flush_big(struct pool *pool, struct tcache *tcache)
 /* Untouched memory is about to be taken: is there idle memory with threads that sleep? */
 static void maybe_reclaim(struct pool *pool, size_t n_pages)
 {
-    if (n_pages < RECLAIM_MIN_PAGES || !tcache_can_reclaim() || pool->heap.dirty_bytes >= n_pages << PAGE_SHIFT) return;
+    if (n_pages < RECLAIM_MIN_PAGES || !tcache_can_reclaim() || READ_RELAXED(pool->heap.dirty_bytes) >= n_pages << PAGE_SHIFT) return;
     struct tcache *caches = tcache_registered();
     if (!caches || !caches->next_registered) return;
     uint32_t now = os_clock_ms();
@@ -121,13 +121,13 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     struct tcache *tcache = tcache_get(pool);
     struct extent *extent = NULL;
     if (tcache)
-        tcache->n_slow_gets++;
+        ADD_RELAXED(tcache->n_slow_gets, 1);
     else
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
     if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
         /* A big block in the slot may hold the memory this request would otherwise take untouched. */
-        bool short_of_warm = pool->heap.dirty_bytes < n_pages << PAGE_SHIFT;
+        bool short_of_warm = READ_RELAXED(pool->heap.dirty_bytes) < n_pages << PAGE_SHIFT;
         if (tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm)) pool_flush_big(pool, tcache);
         maybe_reclaim(pool, n_pages);
         struct heap_request request = {
@@ -141,7 +141,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
     if (extent) {
-        extent->state = EXTENT_LIVE;
+        extent_set_state(extent, EXTENT_LIVE);
         if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
     }
     tcache_tls.entered = 0;
@@ -161,23 +161,23 @@ static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t byte
 {
     struct extent *list = NULL;
     struct tcache_bin *bin = &tcache->bins[cls];
-    if (bin->n >= tcache->depth) {
+    if (bin->n >= READ_RELAXED(tcache->depth)) {
         /* The lower half of the stack has been idle longest. */
-        uint32_t keep = tcache->depth / 2;
+        uint32_t keep = READ_RELAXED(tcache->depth) / 2;
         struct extent **link = &bin->head;
         for (uint32_t i = 0; i < keep; i++)
             link = &(*link)->next;
         list = *link;
         *link = NULL;
         for (struct extent *e = list; e; e = e->next)
-            tcache->bytes -= extent_bytes(e);
-        bin->n = keep;
+            SUB_RELAXED(tcache->bytes, extent_bytes(e));
+        WRITE_RELAXED(bin->n, keep);
     }
-    if (tcache->bytes + bytes > tcache->limit_bytes) {
-        struct extent *big = tcache->big;
-        tcache->big = NULL;
+    if (READ_RELAXED(tcache->bytes) + bytes > READ_RELAXED(tcache->limit_bytes)) {
+        struct extent *big = READ_RELAXED(tcache->big);
+        WRITE_RELAXED(tcache->big, NULL);
         struct extent *all = tcache_take_all(tcache);
-        tcache->big = big;
+        WRITE_RELAXED(tcache->big, big);
         if (!all) return list;
         struct extent *last = all;
         while (last->next)
@@ -191,10 +191,10 @@ static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t byte
 /* pool_put_cached for a block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
-    uint32_t trusting = tcache->trusting;
-    tcache->trusting = 1;
+    uint32_t trusting = READ_RELAXED(tcache->trusting);
+    WRITE_RELAXED(tcache->trusting, 1);
     bool kept = pool_put_cached(tcache, extent);
-    tcache->trusting = trusting;
+    WRITE_RELAXED(tcache->trusting, trusting);
     return kept;
 }
 
@@ -207,13 +207,13 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
         list = make_room(tcache, extent->cls, extent_bytes(extent));
         tcache_leave(tcache);
     }
-    extent->state = EXTENT_LIVE;
-    if (!tcache->trusting) tcache->trusting = recycle_trusts(pool);
+    extent_set_state(extent, EXTENT_LIVE);
+    if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
     bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
-    if (!too_big && !(pool->watchful && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
+    if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
-        extent->state = EXTENT_CACHED;
+        extent_set_state(extent, EXTENT_CACHED);
         extent->next = NULL;
         tcache_return_list(pool, extent);
     }
@@ -240,7 +240,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     bool checked = extent->flags & EXTENT_CHECK;
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
-    extent->state = EXTENT_CACHED;
+    extent_set_state(extent, EXTENT_CACHED);
     if (unlikely(pool->retired)) return;
     if (tcache_tls.entered || !passed) {
         /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being repaired. */
@@ -249,9 +249,9 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    if (tcache && !checked && !tcache->trusting && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
+    if (tcache && !checked && !READ_RELAXED(tcache->trusting) && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
     if (tcache)
-        tcache->n_slow_puts++;
+        ADD_RELAXED(tcache->n_slow_puts, 1);
     else
         atomic_fetch_add_explicit(&pool->n_direct_puts, 1, memory_order_relaxed);
     if (headroom || !tcache) {
@@ -275,7 +275,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     if (extent) {
         if ((uintptr_t)extent->address % alignment == 0) return extent->address;
         /* The one on top of the stack is not aligned; to the heap with it, which can find one that is. */
-        extent->state = EXTENT_CACHED;
+        extent_set_state(extent, EXTENT_CACHED);
         heap_free_guarded(pool, extent);
     }
     extent = pool_get_slow(pool, n_pages, cls, alignment >> PAGE_SHIFT, false);
@@ -295,7 +295,7 @@ static struct extent *make_ready(struct pool *pool, size_t n_pages)
         for (size_t at = 0; at < extent_bytes(extent); at += PAGE_BYTES)
             ((volatile char *)extent->address)[at] = 0;
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
-    extent->state = EXTENT_CACHED;
+    extent_set_state(extent, EXTENT_CACHED);
     extent->next = NULL;
     return extent;
 }
@@ -353,7 +353,7 @@ void pool_bad_pointer(struct pool *pool, const void *p)
         extent = space_lookup(space, page);
     }
     bool covered = extent->address && (const char *)extent->address <= (const char *)p && (const char *)p < extent_end(extent);
-    if (covered && extent->state == EXTENT_LIVE) {
+    if (covered && extent_state(extent) == EXTENT_LIVE) {
         if ((uintptr_t)p % PAGE_BYTES) fatal_pointer("free of a misaligned pointer", p);
         fatal_pointer("free of an interior pointer", p);
     }

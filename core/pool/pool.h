@@ -106,7 +106,7 @@ void pool_flush_big(struct pool *pool, struct tcache *tcache);
 static inline struct extent *pool_live_extent(struct pool *pool, const void *p)
 {
     struct extent *extent = space_lookup(&pool->heap.space, p);
-    if (unlikely(extent->address != p || extent->state != EXTENT_LIVE)) pool_bad_pointer(pool, p);
+    if (unlikely(extent->address != p || extent_state(extent) != EXTENT_LIVE)) pool_bad_pointer(pool, p);
     return extent;
 }
 
@@ -133,17 +133,17 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pag
         extent = bin->head;
         if (likely(extent)) {
             bin->head = extent->next;
-            bin->n--;
-            bin->n_hits++;
-            tcache->bytes -= extent_bytes(extent);
-            extent->state = EXTENT_LIVE;
+            SUB_RELAXED(bin->n, 1);
+            ADD_RELAXED(bin->n_hits, 1);
+            SUB_RELAXED(tcache->bytes, extent_bytes(extent));
+            extent_set_state(extent, EXTENT_LIVE);
         }
     } else {
-        extent = tcache->big;
+        extent = READ_RELAXED(tcache->big);
         if (likely(extent && pool_big_fits(extent, n_pages))) {
-            tcache->big = NULL;
-            tcache->n_hits[cls]++;
-            extent->state = EXTENT_LIVE;
+            WRITE_RELAXED(tcache->big, NULL);
+            ADD_RELAXED(tcache->n_hits[cls], 1);
+            extent_set_state(extent, EXTENT_LIVE);
         } else {
             extent = NULL;
         }
@@ -160,18 +160,18 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
     unsigned cls = extent->cls;
     if (likely(cls < TCACHE_BIG_CLASS)) {
         struct tcache_bin *bin = &tcache->bins[cls];
-        size_t bytes = tcache->bytes + extent_bytes(extent);
-        if (likely(bin->n < tcache->depth && bytes <= tcache->limit_bytes)) {
-            extent->state = EXTENT_CACHED;
+        size_t bytes = READ_RELAXED(tcache->bytes) + extent_bytes(extent);
+        if (likely(bin->n < READ_RELAXED(tcache->depth) && bytes <= READ_RELAXED(tcache->limit_bytes))) {
+            extent_set_state(extent, EXTENT_CACHED);
             extent->next = bin->head;
             bin->head = extent;
-            bin->n++;
-            tcache->bytes = bytes;
+            ADD_RELAXED(bin->n, 1);
+            WRITE_RELAXED(tcache->bytes, bytes);
             kept = true;
         }
-    } else if (likely(!tcache->big && tcache->trusting)) {
-        extent->state = EXTENT_CACHED;
-        tcache->big = extent;
+    } else if (likely(!READ_RELAXED(tcache->big) && READ_RELAXED(tcache->trusting))) {
+        extent_set_state(extent, EXTENT_CACHED);
+        WRITE_RELAXED(tcache->big, extent);
         kept = true;
     }
     tcache_leave(tcache);

@@ -6,7 +6,7 @@
 
 void recycle_check(struct pool *pool, struct extent *extent)
 {
-    uint32_t n = pool->n_checks;
+    uint32_t n = READ_RELAXED(pool->n_checks);
     if (n < RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
     /* Before the first block there is a page of the space's own (space.h). */
     char *before = (char *)extent->address - PAGE_BYTES;
@@ -22,7 +22,7 @@ void recycle_check(struct pool *pool, struct extent *extent)
     /* In a forked child new mappings do not merge with old ones, so a boundary on one side alone proves nothing. */
     bool joined = os_is_one_vma(before, bytes + PAGE_BYTES) ||
                   (has_after && os_is_one_vma(extent->address, bytes + PAGE_BYTES));
-    if (!joined) pool->watchful = true;
+    if (!joined) WRITE_RELAXED(pool->watchful, true);
     /* What cannot be undone by name (huge page advice, memory policy) goes when the pages go. */
     extent->flags |= EXTENT_HUGE;
     os_scrub(extent->address, bytes);

@@ -24,15 +24,15 @@
 static inline void recycle_mark(struct pool *pool, struct extent *extent)
 {
     if (extent_bytes(extent) < RECYCLE_MIN_BYTES) return;
-    uint32_t n = pool->n_checks;
-    if (n < RECYCLE_CHECK_ALL || pool->watchful || n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
-    if (!pool->watchful && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
+    uint32_t n = READ_RELAXED(pool->n_checks);
+    if (n < RECYCLE_CHECK_ALL || READ_RELAXED(pool->watchful) || n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
+    if (!READ_RELAXED(pool->watchful) && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
 }
 
 /* May thread caches take big blocks back without a check? */
 static inline bool recycle_trusts(const struct pool *pool)
 {
-    return pool->n_checks >= RECYCLE_CHECK_ALL && !pool->watchful && !pool->limited;
+    return READ_RELAXED(pool->n_checks) >= RECYCLE_CHECK_ALL && !READ_RELAXED(pool->watchful) && !pool->limited;
 }
 
 /* A block with EXTENT_CHECK comes back: make it plain memory again. */

@@ -57,19 +57,19 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
             .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
         /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */
-        if (used < COPY_MAX_PAGES && pool->heap.dirty_bytes >= wanted << PAGE_SHIFT) request.headroom_pages = 0;
+        if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT) request.headroom_pages = 0;
         tcache_tls.entered = 1;
         struct extent *larger = heap_alloc(&pool->heap, &request);
         bool moved = false;
         if (larger) {
-            larger->state = EXTENT_LIVE;
+            extent_set_state(larger, EXTENT_LIVE);
             moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
             if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             /* Its pages are gone, but not what the program may have mapped over them. */
             if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) extent->flags |= EXTENT_ZERO;
-            extent->state = EXTENT_CACHED;
+            extent_set_state(extent, EXTENT_CACHED);
             heap_free(&pool->heap, extent);
         }
         tcache_tls.entered = 0;

@@ -32,16 +32,16 @@ static void link(struct pool *pool, struct shard *shard, struct extent *extent)
 {
     if (!shard->bins[extent->cls]) set_class_bit(pool, shard, extent->cls);
     bin_push(&shard->bins[extent->cls], extent);
-    shard->bytes += extent_bytes(extent);
-    shard->n_blocks++;
+    ADD_RELAXED(shard->bytes, extent_bytes(extent));
+    ADD_RELAXED(shard->n_blocks, 1);
 }
 
 static void unlink_block(struct pool *pool, struct shard *shard, struct extent *extent)
 {
     bin_remove(&shard->bins[extent->cls], extent);
     if (!shard->bins[extent->cls]) clear_class_bit(pool, shard, extent->cls);
-    shard->bytes -= extent_bytes(extent);
-    shard->n_blocks--;
+    SUB_RELAXED(shard->bytes, extent_bytes(extent));
+    SUB_RELAXED(shard->n_blocks, 1);
 }
 
 static void free_list_to_heap(struct pool *pool, struct extent *list)
@@ -83,7 +83,7 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
         if (!victim) break;
         policy_evict(&shard->policy, victim, shard->limit_bytes);
         unlink_block(pool, shard, victim);
-        shard->n_evictions++;
+        ADD_RELAXED(shard->n_evictions, 1);
         victim->next = evicted;
         evicted = victim;
     }

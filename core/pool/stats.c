@@ -77,7 +77,7 @@ static const char *check_shard(struct shard *shard)
     size_t bytes = 0, n = 0;
     for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
         for (struct extent *e = shard->bins[cls]; e && !broken; e = e->next) {
-            if (e->state != EXTENT_CACHED || e->cls != cls) broken = "wrong extent in a shard bin";
+            if (extent_state(e) != EXTENT_CACHED || e->cls != cls) broken = "wrong extent in a shard bin";
             bytes += extent_bytes(e);
             n++;
         }

@@ -39,14 +39,17 @@ static void fold_counters(struct tcache *tcache, struct pool *pool)
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         n_hits += tcache_hits(tcache, cls);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        tcache->bins[cls].n_hits = 0;
+        WRITE_RELAXED(tcache->bins[cls].n_hits, 0);
     for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
-        tcache->n_hits[cls] = 0;
+        WRITE_RELAXED(tcache->n_hits[cls], 0);
     atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_shard_hits, tcache->n_shard_hits, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_steals, tcache->n_steals, memory_order_relaxed);
-    tcache->n_slow_gets = tcache->n_slow_puts = tcache->n_shard_hits = tcache->n_steals = 0;
+    WRITE_RELAXED(tcache->n_slow_gets, 0);
+    WRITE_RELAXED(tcache->n_slow_puts, 0);
+    WRITE_RELAXED(tcache->n_shard_hits, 0);
+    WRITE_RELAXED(tcache->n_steals, 0);
 }
 
 static void thread_exits(void *ignored)
@@ -64,7 +67,7 @@ static void thread_exits(void *ignored)
                 os_yield();
                 continue;
             }
-            struct pool *pool = tcache->pool;
+            struct pool *pool = READ_RELAXED(tcache->pool);
             struct extent *list = tcache_take_all(tcache);
             if (pool) {
                 fold_counters(tcache, pool);
@@ -96,7 +99,7 @@ struct tcache *tcache_find(struct pool *pool)
 {
     struct tcache **link = &tcache_tls.first;
     for (struct tcache *tcache = *link; tcache; link = &tcache->next_of_thread, tcache = *link) {
-        if (tcache->pool != pool) continue;
+        if (READ_RELAXED(tcache->pool) != pool) continue;
         *link = tcache->next_of_thread;
         tcache->next_of_thread = tcache_tls.first;
         tcache_tls.first = tcache;
@@ -126,7 +129,7 @@ static struct tcache *make(void)
 static struct tcache *obtain(void)
 {
     for (struct tcache **link = &tcache_tls.first; *link; link = &(*link)->next_of_thread) {
-        if ((*link)->pool) continue;
+        if (READ_RELAXED((*link)->pool)) continue;
         struct tcache *tcache = *link;
         *link = tcache->next_of_thread;
         return tcache;
@@ -147,12 +150,12 @@ struct tcache *tcache_get(struct pool *pool)
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
     if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; a few hundred bytes are lost */
     struct extent *left = NULL;
-    if (tcache->pool && (tcache->big || tcache->bytes)) left = tcache_take_all(tcache); /* its thread could not */
+    if (READ_RELAXED(tcache->pool) && (READ_RELAXED(tcache->big) || READ_RELAXED(tcache->bytes))) left = tcache_take_all(tcache); /* its thread could not */
     if (left) tcache_return_list(tcache->pool, left);
-    tcache->pool = pool;
-    tcache->depth = pool->tcache_depth;
-    tcache->trusting = 0;
-    tcache->limit_bytes = pool->tcache_limit_bytes;
+    WRITE_RELAXED(tcache->pool, pool);
+    WRITE_RELAXED(tcache->depth, pool->tcache_depth);
+    WRITE_RELAXED(tcache->trusting, 0);
+    WRITE_RELAXED(tcache->limit_bytes, pool->tcache_limit_bytes);
     tcache->owned = true;
     tcache_leave(tcache);
     tcache->next_of_thread = tcache_tls.first;
@@ -177,13 +180,13 @@ struct extent *tcache_take_all(struct tcache *tcache)
             extent->next = list;
             list = extent;
         }
-        bin->n = 0;
+        WRITE_RELAXED(bin->n, 0);
     }
-    tcache->bytes = 0;
-    if (tcache->big) {
+    WRITE_RELAXED(tcache->bytes, 0);
+    if (READ_RELAXED(tcache->big)) {
         tcache->big->next = list;
-        list = tcache->big;
-        tcache->big = NULL;
+        list = READ_RELAXED(tcache->big);
+        WRITE_RELAXED(tcache->big, NULL);
     }
     return list;
 }
@@ -192,9 +195,9 @@ struct extent *tcache_take_all(struct tcache *tcache)
 static void abandon(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        tcache->bins[cls].head = NULL, tcache->bins[cls].n = 0;
-    tcache->big = NULL;
-    tcache->bytes = 0;
+        tcache->bins[cls].head = NULL, WRITE_RELAXED(tcache->bins[cls].n, 0);
+    WRITE_RELAXED(tcache->big, NULL);
+    WRITE_RELAXED(tcache->bytes, 0);
 }
 
 void tcache_return_list(struct pool *pool, struct extent *list)
@@ -231,13 +234,13 @@ static bool barrier_works(void)
 
 static uint64_t activity_of(const struct tcache *tcache)
 {
-    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->bytes;
+    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->bytes);
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         sum += tcache_hits(tcache, cls);
     return sum;
 }
 
-static bool empty(const struct tcache *tcache) { return !tcache->big && tcache->bytes == 0; }
+static bool empty(const struct tcache *tcache) { return !READ_RELAXED(tcache->big) && READ_RELAXED(tcache->bytes) == 0; }
 
 /* With the registry lock: claim up to a batch of caches, starting after *cursor. */
 static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct tcache **batch)
@@ -245,12 +248,12 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
     unsigned n = 0;
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
-        if (tcache->pool != pool || tcache == tcache_tls.first) continue;
+        if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
         if (empty(tcache)) continue;
         if (only_idle) {
             uint64_t activity = activity_of(tcache);
-            bool idle = activity == tcache->activity_seen;
-            tcache->activity_seen = activity;
+            bool idle = activity == READ_RELAXED(tcache->activity_seen);
+            WRITE_RELAXED(tcache->activity_seen, activity);
             if (!idle) continue;
         }
         uint32_t expected = 0;
@@ -274,12 +277,12 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
         unsigned n = claim_batch(pool, only_idle, &cursor, batch);
         if (n == 0) continue;
         bool ordered = os_membarrier() == 0;
-        atomic_thread_fence(memory_order_seq_cst);
+        TCACHE_OTHERS_BARRIER();
         for (unsigned i = 0; i < n; i++) {
             struct extent *list = NULL;
             /* Between the look and the claim the cache may have passed to another thread and pool. */
             if (ordered && atomic_load_explicit(&batch[i]->busy, memory_order_acquire) == 0 &&
-                batch[i]->pool == pool) {
+                READ_RELAXED(batch[i]->pool) == pool) {
                 list = tcache_take_all(batch[i]);
                 n_emptied++;
             }
@@ -294,7 +297,7 @@ void tcache_disturb(struct pool *pool)
 {
     /* A store of the owner at the same moment may win; then it is found a second later. */
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (tcache->pool == pool) __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
+        if (READ_RELAXED(tcache->pool) == pool) __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
 }
 
 /* Claim one cache and wait for its owner to be out of it. False if it is claimed by somebody else or stays busy. */
@@ -303,7 +306,7 @@ static bool claim_one(struct tcache *tcache, int tries)
     uint32_t unclaimed = 0;
     if (!atomic_compare_exchange_strong(&tcache->claim, &unclaimed, 1)) return false;
     if (barrier_works()) os_membarrier();
-    atomic_thread_fence(memory_order_seq_cst);
+    TCACHE_OTHERS_BARRIER();
     for (int i = 0; i < tries; i++) {
         if (atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0) return true;
         os_yield();
@@ -315,15 +318,15 @@ static bool claim_one(struct tcache *tcache, int tries)
 void tcache_forget_pool(struct pool *pool)
 {
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        while (tcache->pool == pool) {
+        while (READ_RELAXED(tcache->pool) == pool) {
             if (!claim_one(tcache, CLAIM_TRIES)) {
                 os_yield();
                 continue;
             }
-            if (tcache->pool == pool) {
+            if (READ_RELAXED(tcache->pool) == pool) {
                 fold_counters(tcache, pool);
                 tcache_take_all(tcache);
-                tcache->pool = NULL;
+                WRITE_RELAXED(tcache->pool, NULL);
             }
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         }
@@ -334,14 +337,14 @@ void tcache_fork_child(void)
     /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */
     atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (!tcache->pool || tcache == tcache_tls.first) continue;
+        if (!READ_RELAXED(tcache->pool) || tcache == tcache_tls.first) continue;
         if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
             /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
             abandon(tcache);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         } else if (barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
             struct extent *list = tcache_take_all(tcache);
-            tcache_return_list(tcache->pool, list);
+            tcache_return_list(READ_RELAXED(tcache->pool), list);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         }
     }

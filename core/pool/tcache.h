@@ -69,11 +69,14 @@ extern __thread struct tcache_tls tcache_tls
 
 /* --- owner --- */
 
-#if defined(__SANITIZE_THREAD__) || (defined(__has_feature) && defined(ZP_TSAN))
-#define TCACHE_OWNER_BARRIER() atomic_thread_fence(memory_order_seq_cst)
+#ifdef __SANITIZE_THREAD__
+/* ThreadSanitizer knows neither membarrier nor fences; a read-modify-write is a barrier that it understands. */
+#define TCACHE_OWNER_BARRIER(tcache) ((void)atomic_fetch_add_explicit(&(tcache)->busy, 0, memory_order_seq_cst))
+#define TCACHE_OTHERS_BARRIER() ((void)0) /* the claim was a sequentially consistent exchange */
 #else
 /* membarrier on the other side makes a compiler barrier enough here. */
-#define TCACHE_OWNER_BARRIER() compiler_barrier()
+#define TCACHE_OWNER_BARRIER(tcache) compiler_barrier()
+#define TCACHE_OTHERS_BARRIER() atomic_thread_fence(memory_order_seq_cst)
 #endif
 
 /* Enter the critical section. False if a reclaimer has claimed the cache or the owner is in it already (a signal handler). */
@@ -81,7 +84,7 @@ static inline bool tcache_enter(struct tcache *tcache)
 {
     if (unlikely(atomic_load_explicit(&tcache->busy, memory_order_relaxed))) return false;
     atomic_store_explicit(&tcache->busy, 1, memory_order_relaxed);
-    TCACHE_OWNER_BARRIER();
+    TCACHE_OWNER_BARRIER(tcache);
     /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. */
     if (unlikely(atomic_load_explicit(&tcache->claim, memory_order_acquire))) {
         atomic_store_explicit(&tcache->busy, 0, memory_order_release);

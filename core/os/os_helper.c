@@ -19,6 +19,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -36,6 +37,11 @@
 #define STACK_BYTES (64 * KIB)
 #define TCB_BYTES 4096
 #define PROCESSES_NEEDED 256
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+#define SANITIZED true
+#else
+#define SANITIZED false
+#endif
 
 static int *main_tid_word;
 static pid_t own_pid;
@@ -58,10 +64,6 @@ void os_helper_prepare(void)
 {
     if (main_tid_word || impossible) return;
     int saved = errno;
-#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    impossible = true; /* instrumented code on a thread that the sanitizer does not know */
-    return;
-#endif
     impossible = syscall(SYS_gettid) != getpid() || under_valgrind() ||
                  prctl(PR_GET_TID_ADDRESS, &main_tid_word) != 0;
     errno = saved;
@@ -106,6 +108,13 @@ static int run(void *ignored)
     syscall(SYS_prctl, PR_SET_NAME, "zeropool", 0, 0, 0);
     task_entry();
     return 0;
+}
+
+static void *run_known(void *ignored)
+{
+    (void)ignored;
+    task_entry();
+    return NULL;
 }
 
 bool os_helper_must_leave(void)
@@ -159,6 +168,12 @@ int os_helper_start(void (*entry)(void))
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);
     tcb[0] = tcb[2] = (uintptr_t)tcb; /* what the ABI and glibc's THREAD_SELF expect */
     task_entry = entry;
+    if (SANITIZED) { /* instrumented code cannot run on a thread that the sanitizer does not know */
+        pthread_t thread;
+        error = pthread_create(&thread, NULL, run_known, NULL) ? -ENOSYS : 0;
+        if (!error) pthread_detach(thread);
+        goto out;
+    }
     /* Raw, so that the C library's own signals are blocked too: handlers must never run on that stack. */
     uint64_t all = ~(uint64_t)0, before = 0;
     syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);

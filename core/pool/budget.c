@@ -28,7 +28,8 @@ size_t budget_excess(struct heap *heap, size_t n_bytes)
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
     size_t budget = floor + peak / 4;
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
-    size_t limit = heap->limit_bytes - (heap->limit_bytes >> 3);
+    size_t limit = READ_RELAXED(heap->limit_bytes);
+    limit -= limit >> 3;
     if (budget > limit) budget = limit;
     size_t total = live + heap->dirty_bytes;
     size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;

@@ -66,7 +66,7 @@ static void look_after_all(size_t limit, uint32_t *last_look)
         if (!pool) continue;
         atomic_store(&visiting, pool);
         if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
-            pool->heap.limit_bytes = limit;
+            WRITE_RELAXED(pool->heap.limit_bytes, limit);
             unsigned pool_wait = care_for(pool, look);
             if (pool_wait < wait) wait = pool_wait;
         }

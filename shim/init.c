@@ -19,10 +19,10 @@ static struct options options;
 static bool options_read;
 static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impossible */
 
-/* What a thread and all shards together may keep beside the heap, by preset: balanced, ml, network, file. */
+/* What a thread and one shard may keep beside the heap, by preset: balanced, ml, network, file. */
 static const struct {
     size_t tcache_bytes, shard_bytes;
-} presets[] = {{1 * MIB, 512 * KIB}, {512 * KIB, 1 * MIB}, {4 * MIB, 32 * MIB}, {2 * MIB, 16 * MIB}};
+} presets[] = {{1 * MIB, 256 * KIB}, {512 * KIB, 512 * KIB}, {4 * MIB, 16 * MIB}, {2 * MIB, 8 * MIB}};
 
 /* Four times the memory there is: fragmentation and headroom cost addresses only. */
 static size_t span_for(size_t ram)
@@ -34,12 +34,14 @@ static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
     size_t ram = os_ram_bytes();
+    size_t asked = options.n_shards ? options.n_shards : os_cpu_count();
+    unsigned n_shards = round_up_pow2((unsigned)min_size(asked, SHARDS_MAX));
     struct pool_setup setup = {
         .span_max = span_for(ram),
-        .n_shards = (unsigned)options.n_shards,
+        .n_shards = n_shards,
         .tcache_depth = (unsigned)options.tcache_depth,
         .tcache_limit_bytes = presets[options.preset].tcache_bytes,
-        .shard_limit_bytes = presets[options.preset].shard_bytes,
+        .shard_limit_bytes = presets[options.preset].shard_bytes * n_shards,
         .shard_max_block_bytes = 256 * KIB,
         .retain_bytes = options.retain_bytes,
         .retain_max_bytes = SIZE_MAX,

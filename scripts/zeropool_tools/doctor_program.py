@@ -78,9 +78,10 @@ def cannot_preload(path, program):
 
 def libraries(path):
     """Paths of the shared libraries that the loader would map at start; [] where it cannot say."""
-    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}
+    # As ldd does it: with --list the loader ends at the first library that is missing.
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"} | {"LD_TRACE_LOADED_OBJECTS": "1"}
     try:
-        result = subprocess.run([LOADER, "--list", path], capture_output=True, text=True, timeout=20, env=env,
+        result = subprocess.run([LOADER, path], capture_output=True, text=True, timeout=20, env=env,
                                 stdin=subprocess.DEVNULL, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return [], []

@@ -111,7 +111,8 @@ int os_scrub(void *address, size_t length)
     if (!error) error = -advise(address, length, MADV_KEEPONFORK);
     if (!error) error = -advise(address, length, MADV_DOFORK);
     if (!error) error = -advise(address, length, MADV_DODUMP);
-    if (!error) error = os_unlock(address, length);
+    /* A filter may forbid munlock; what stays locked then costs no more than before. */
+    if (!error && !os_restricted) error = os_unlock(address, length);
     if (!error) return 0;
     error = -os_remap_fresh(address, length);
     return error ? -error : 1;

@@ -23,6 +23,10 @@ void recycle_check(struct pool *pool, struct extent *extent)
     bool joined = os_is_one_vma(before, bytes + PAGE_BYTES) ||
                   (has_after && os_is_one_vma(extent->address, bytes + PAGE_BYTES));
     if (!joined) WRITE_RELAXED(pool->watchful, true);
+    if (os_restricted) { /* a filter may forbid munlock; mapping anew forgets everything */
+        os_remap_fresh(extent->address, bytes);
+        return;
+    }
     /* What cannot be undone by name (huge page advice, memory policy) goes when the pages go. */
     extent->flags |= EXTENT_HUGE;
     os_scrub(extent->address, bytes);

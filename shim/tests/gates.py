@@ -1,0 +1,31 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""The preload library exports the malloc family and nothing else, and its thread-local storage is small and static."""
+import re
+import subprocess
+import sys
+
+
+def read(*command):
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def main(library, version_map):
+    with open(version_map, encoding="utf-8") as file:
+        wanted = set(re.findall(r"(\w+);", file.read().split("global:")[1].split("local:")[0]))
+    exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
+    wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
+    wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
+    imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
+    # A dynamic TLS model would call back into the loader, and from there into malloc.
+    wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]
+    tls = [line.split() for line in read("readelf", "-lW", library).splitlines() if line.split()[:1] == ["TLS"]]
+    size = int(tls[0][5], 16) if tls else 0
+    if size > 64:
+        wrong.append(f"{size} bytes of thread-local storage, 64 are allowed")
+    print("\n".join(wrong) or f"{len(exported)} symbols, {size} bytes of thread-local storage")
+    return bool(wrong)
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

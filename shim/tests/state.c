@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: MIT */
+/* state.c: what a program did to the memory or the state of its process must not come back to it through a recycled block. */
+#include "reliability/common.h"
+
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <malloc.h>
+#include <sched.h>
+#include <stddef.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void tamper(int kind, char *page, size_t bytes)
+{
+    switch (kind) {
+    case 0: mlock(page, bytes < 4 * MIB ? bytes : 4 * MIB); break;
+    case 1: madvise(page, bytes, MADV_DONTFORK); break;
+    case 2: madvise(page, bytes, MADV_WIPEONFORK); break;
+    case 3: madvise(page, bytes, MADV_DONTDUMP); break;
+    case 4: mprotect(page, bytes, PROT_READ); break;
+    case 5: mprotect(page + bytes / 2, 4096, PROT_NONE); break;
+    case 6: mmap(page + 8192, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0); break;
+    default: break;
+    }
+}
+
+static int child_sees(const char *p, size_t bytes)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        for (size_t i = 0; i < bytes; i += 4096)
+            if (p[i] != 9) _exit(1);
+        _exit(0);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    return status;
+}
+
+/* 40 MiB: glibc maps such blocks anew each time, so programs may rely on a clean state. */
+static void leaks(void)
+{
+    const size_t size = 40 * MIB;
+    for (int kind = 0; kind <= 7; kind++)
+        for (int warm = 0; warm < 3; warm++) {
+            for (int i = 0; i < warm; i++)
+                free(get_filled(size));
+            char *p = get_filled(size);
+            char *page = (char *)(((size_t)p + 4095) & ~(size_t)4095);
+            tamper(kind, page, ((size_t)(p + size - page)) & ~(size_t)4095);
+            free(p);
+            char *q = hide(malloc(size));
+            memset(q, 9, size);
+            printf("kind %d: child %d, locked %d", kind, child_sees(q, size), status_bytes("VmLck") > 0);
+            free(q);
+            q = hide(calloc(1, size));
+            size_t n_dirty = 0;
+            for (size_t i = 0; i < size; i++)
+                n_dirty += q[i] != 0;
+            free(q);
+            printf(", %zu bytes not zero\n", n_dirty);
+        }
+}
+
+static void single(void)
+{
+    warm_up();
+    printf("unshare %d\n", unshare(CLONE_NEWUSER));
+}
+
+static void filter(void)
+{
+#define ALLOW(name) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        ALLOW(read), ALLOW(write), ALLOW(mmap), ALLOW(munmap), ALLOW(mprotect), ALLOW(madvise), ALLOW(mremap), ALLOW(brk),
+        ALLOW(futex), ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(sigaltstack),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    setvbuf(stdout, NULL, _IONBF, 0);
+    free(hide(malloc(10))); /* glibc asks for random numbers at its first block */
+    if (getenv("WARM")) warm_up();
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        skip("no seccomp here");
+    size_t total = 0;
+    for (int i = 0; i < 60; i++) {
+        char *a = get_filled((size_t)(1 + i % 20) * 3 * MIB), *b = get_filled(200000 + (size_t)i * 1000);
+        char *c = hide(calloc(1, 5 * MIB));
+        total += (size_t)(a != NULL) + (b != NULL) + (c[4 * MIB] == 0);
+        a = hide(realloc(a, 70 * MIB));
+        free(b);
+        free(a);
+        free(c);
+    }
+    malloc_trim(0);
+    char text[] = "   blocks\n";
+    text[0] = (char)('0' + total / 100), text[1] = (char)('0' + total / 10 % 10), text[2] = (char)('0' + total % 10);
+    if (write(1, text, sizeof text - 1) < 0) _exit(1);
+    _exit(0);
+}
+
+int main(int argc, char **argv)
+{
+    static const struct test_case cases[] = {
+        {"leaks", leaks},
+        {"single", single},
+        {"filter", filter},
+        {NULL, NULL},
+    };
+    return run_case(cases, argc, argv);
+}

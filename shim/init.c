@@ -30,6 +30,17 @@ static size_t span_for(size_t ram)
     return align_up(max_size(4 * ram, 16 * GIB), HUGE_BYTES);
 }
 
+/* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that it frees, which it no
+ * longer sees: blocks just below the threshold would fault for ever. So it is told, at the first large request, what it would have
+ * learned from blocks of 8 MiB, unless the user has told it something else. */
+#define NEXT_TRIM_BYTES ((int)(16 * MIB))
+
+static void teach_next(void)
+{
+    if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
+    next.mallopt(M_TRIM_THRESHOLD, NEXT_TRIM_BYTES);
+}
+
 static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
@@ -53,6 +64,7 @@ static bool set_up(void)
     };
     if (pool_init(&shim_pool, &setup)) return false;
     helper_add_pool(&shim_pool);
+    teach_next();
     __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
     return true;
 }

@@ -17,8 +17,8 @@
  *
  * The reclaim protocol is Dekker's with an asymmetric barrier: the owner stores busy and then loads claim without any
  * barrier; a reclaimer stores claim, makes every running thread execute a barrier (membarrier) and then loads busy.
- * One of the two sees the other. The owner backs off to the slow path, the reclaimer gives up. Both orders are checked
- * exhaustively by a Promela model in core/tests/models. A signal handler that interrupts the owner sees busy and goes round the cache.
+ * One of the two sees the other. The owner backs off to the slow path, the reclaimer gives up. Checked
+ * by the stress driver under ThreadSanitizer (core/tests/stress_threads.c). A signal handler that interrupts the owner sees busy and goes round the cache.
  */
 #ifndef ZP_POOL_TCACHE_H
 #define ZP_POOL_TCACHE_H

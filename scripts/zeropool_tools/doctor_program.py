@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """zeropool doctor, second part: will the pool serve this program, and what is special about it?
 
-The program is not run. Its libraries are asked from the loader (`ld.so --list`), which maps but does not start it.
+The program is not run. Its libraries are asked from the loader, as ldd does, which maps but does not start it.
 """
 import os
 import re
@@ -77,7 +77,7 @@ def cannot_preload(path, program):
 
 
 def libraries(path):
-    """Paths of the shared libraries that the loader would map at start; [] where it cannot say."""
+    """(paths of the shared libraries that the loader would map at start, names of those it does not find)."""
     # As ldd does it: with --list the loader ends at the first library that is missing.
     env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"} | {"LD_TRACE_LOADED_OBJECTS": "1"}
     try:

@@ -3,7 +3,13 @@
 #ifndef ZP_SHIM_REPORT_H
 #define ZP_SHIM_REPORT_H
 
-/* Remember where to write. Nothing is written without ZEROPOOL_STATS=FILE. */
+#include <stdint.h>
+
+/* Remember where to write. Nothing is written without ZEROPOOL_STATS=FILE or fd:N. */
 void report_configure(char *const *environment) __attribute__((visibility("hidden")));
+
+/* The program's name, and when it started, for whoever else reports. */
+extern char report_command[32] __attribute__((visibility("hidden")));
+extern uint64_t report_started_ns __attribute__((visibility("hidden")));
 
 #endif

@@ -4,6 +4,7 @@
 
 #include "os/os.h"
 #include "pool/helper.h"
+#include "pool/stats.h"
 
 #define WAIT_NS 100000000u
 
@@ -34,6 +35,7 @@ static void repair(struct pool *pool)
     if (!pool->ready) return;
     if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
     abandon_locked_shards(pool);
+    if (stats_wanted) pool_stats_fork_child(pool);
 }
 
 /* Repairing takes microseconds; as with a lock, wait for a bounded time. */

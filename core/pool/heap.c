@@ -226,6 +226,15 @@ static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t
     return left;
 }
 
+static void count_by_size(struct heap *heap, size_t n_pages, size_t n_fresh_pages)
+{
+    __typeof__(&heap->counters.by_size[0]) size = &heap->counters.by_size[log2_floor(n_pages)];
+    uint64_t *n = n_fresh_pages == 0 ? &size->n_dirty : n_fresh_pages < n_pages ? &size->n_mixed : &size->n_fresh;
+    ADD_RELAXED(*n, 1);
+    ADD_RELAXED(size->bytes_warm, (n_pages - n_fresh_pages) << PAGE_SHIFT);
+    ADD_RELAXED(size->bytes_fresh, n_fresh_pages << PAGE_SHIFT);
+}
+
 /* No dirty extent is large enough: look for one that is together with its neighbours, so that what it lacks, not the whole
  * request, is taken from untouched memory. Of the largest dirty extents the first that works is taken. */
 static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_lost)
@@ -253,6 +262,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_l
         extent->flags &= (uint16_t)~EXTENT_ZERO;
     }
     ADD_RELAXED(heap->counters.n_mixed, 1);
+    count_by_size(heap, n_pages, n_pages - had);
     ADD_RELAXED(heap->counters.bytes_fresh, (n_pages - had) << PAGE_SHIFT);
     return extent;
 }
@@ -289,6 +299,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             carve(heap, extent, n_pages, align, &heap->dirty);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             ADD_RELAXED(heap->counters.n_dirty_hits, 1);
+            count_by_size(heap, n_pages, 0);
         } else if (align == 1 && !heap->pinned) {
             extent = take_mixed(heap, n_pages, &lock_lost);
             if (lock_lost) goto refused;
@@ -314,6 +325,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         if (!extent) goto refused;
         if (extent->flags & EXTENT_ZERO) {
             ADD_RELAXED(heap->counters.n_fresh, 1);
+            count_by_size(heap, n_pages, n_pages);
             ADD_RELAXED(heap->counters.bytes_fresh, n_pages << PAGE_SHIFT);
         }
     }

@@ -31,7 +31,13 @@ struct bins {
     uint64_t nonempty[BIN_WORDS];
 };
 
+/* Powers of two of block sizes, in pages. */
+#define HEAP_SIZES (CLASS_MAX_PAGES_LOG2 + 1)
+
 struct heap_counters {
+    struct {
+        uint64_t n_dirty, n_mixed, n_fresh, bytes_warm, bytes_fresh;
+    } by_size[HEAP_SIZES];
     uint64_t n_dirty_hits, n_mixed, n_fresh, n_purges, n_moved_blocks, n_grown_in_place;
     int64_t n_moved_vmas; /* extents that are a VMA of their own since a move */
     uint64_t bytes_fresh, bytes_purged;

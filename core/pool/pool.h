@@ -41,7 +41,7 @@ struct pool {
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
     struct {
-        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals;
+        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
     } gone;                       /* counts of thread caches whose threads have exited */
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
     struct learned learned[N_LEARNED];

@@ -102,6 +102,7 @@ static struct extent *take_from(struct pool *pool, struct shard *shard, unsigned
         extent->next = list;
         list = extent;
     }
+    if (list) ADD_RELAXED(shard->n_hits[cls], 1);
     if (!list) policy_miss(&shard->policy, cls, shard->limit_bytes);
     lock_release(&shard->lock);
     return list;

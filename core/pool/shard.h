@@ -27,6 +27,7 @@ struct shard {
     uint64_t n_evictions;
     struct policy policy;
     struct extent *bins[N_CLASSES];
+    uint64_t n_hits[N_CLASSES]; /* takes that found something */
 } __attribute__((aligned(CACHE_LINE)));
 
 void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes);

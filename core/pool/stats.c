@@ -3,12 +3,15 @@
  *
  * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing; a sum taken while
  * others work may mix moments, which is all that is promised. */
-#include "pool/pool.h"
+#include "pool/stats.h"
+
 #include "zeropool.h"
 
 #include <string.h>
 
-#define READ(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
+#define READ READ_RELAXED
+
+bool stats_wanted;
 
 size_t tcache_count_blocks(struct pool *pool)
 {
@@ -60,6 +63,66 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->bytes_live_peak = READ(heap->counters.active_peak);
     stats->bytes_pinned = READ(heap->counters.bytes_pinned);
     stats->n_pin_failures = READ(heap->counters.n_pin_failures);
+}
+
+/* A level has served n requests of a class with warm blocks. */
+static void add_class(struct stats_size sizes[HEAP_SIZES], unsigned cls, uint64_t n, bool from_shard)
+{
+    if (!n) return;
+    struct stats_size *size = &sizes[log2_floor(class_pages(cls))];
+    *(from_shard ? &size->n_shard : &size->n_tcache) += n;
+    size->bytes_warm += n * (class_pages(cls) << PAGE_SHIFT);
+}
+
+void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
+{
+    memset(sizes, 0, HEAP_SIZES * sizeof sizes[0]);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (READ(tcache->pool) != pool) continue;
+        for (unsigned cls = 1; cls < N_CLASSES; cls++)
+            add_class(sizes, cls, tcache_hits(tcache, cls), false);
+    }
+    for (unsigned cls = 1; cls < N_CLASSES; cls++) {
+        add_class(sizes, cls, READ(pool->gone.n_class_hits[cls]), false);
+        for (unsigned i = 0; i < pool->n_shards; i++)
+            add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);
+    }
+    for (unsigned i = 0; i < HEAP_SIZES; i++) {
+        __typeof__(&pool->heap.counters.by_size[0]) from = &pool->heap.counters.by_size[i];
+        sizes[i].n_dirty += READ(from->n_dirty);
+        sizes[i].n_mixed += READ(from->n_mixed);
+        sizes[i].n_fresh += READ(from->n_fresh);
+        sizes[i].bytes_warm += READ(from->bytes_warm);
+        sizes[i].bytes_fresh += READ(from->bytes_fresh);
+    }
+}
+
+static void forget_tcache(struct tcache *tcache)
+{
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        if (tcache_hits(tcache, cls)) tcache_forget_hits(tcache, cls);
+    WRITE_RELAXED(tcache->n_slow_gets, 0);
+    WRITE_RELAXED(tcache->n_slow_puts, 0);
+    WRITE_RELAXED(tcache->n_shard_hits, 0);
+    WRITE_RELAXED(tcache->n_steals, 0);
+}
+
+void pool_stats_fork_child(struct pool *pool)
+{
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        if (READ(tcache->pool) == pool) forget_tcache(tcache);
+    memset(&pool->gone, 0, sizeof pool->gone);
+    pool->n_direct_gets = pool->n_direct_puts = 0;
+    for (unsigned i = 0; i < pool->n_shards; i++) {
+        memset(pool->shards[i].n_hits, 0, sizeof pool->shards[i].n_hits);
+        pool->shards[i].n_evictions = 0;
+    }
+    /* What is, rather than what has happened, stays. */
+    struct heap_counters *counters = &pool->heap.counters, old = *counters;
+    memset(counters, 0, sizeof *counters);
+    counters->n_moved_vmas = old.n_moved_vmas;
+    counters->bytes_pinned = old.bytes_pinned;
+    counters->active_peak = pool->heap.active_bytes;
 }
 
 size_t shard_count_blocks(struct pool *pool)

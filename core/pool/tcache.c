@@ -36,12 +36,13 @@ struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered
 static void fold_counters(struct tcache *tcache, struct pool *pool)
 {
     uint64_t n_hits = 0;
-    for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        n_hits += tcache_hits(tcache, cls);
-    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        WRITE_RELAXED(tcache->bins[cls].n_hits, 0);
-    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
-        WRITE_RELAXED(tcache->n_hits[cls], 0);
+    for (unsigned cls = 0; cls < N_CLASSES; cls++) {
+        uint64_t n = tcache_hits(tcache, cls);
+        if (!n) continue;
+        n_hits += n;
+        atomic_fetch_add_explicit(&pool->gone.n_class_hits[cls], n, memory_order_relaxed);
+        tcache_forget_hits(tcache, cls);
+    }
     atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_shard_hits, tcache->n_shard_hits, memory_order_relaxed);

@@ -122,6 +122,12 @@ static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
+static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
+{
+    uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
+    WRITE_RELAXED(*counter, 0);
+}
+
 /* --- others --- */
 
 /* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done

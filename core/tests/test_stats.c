@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: MIT */
+/* test_stats.c: requests by size and level, what exited threads leave, and what a forked child begins with. */
+#include <criterion/criterion.h>
+#include <pthread.h>
+#include <string.h>
+
+#include "pool/stats.h"
+#include "pool_fixture.h"
+#include "zeropool.h"
+
+static struct pool pool;
+static struct stats_size sizes[HEAP_SIZES];
+
+static void set_up(void)
+{
+    struct pool_setup setup = fixture_setup();
+    memset(&pool, 0, sizeof pool);
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+}
+static void tear_down(void) { pool_finish(&pool); }
+TestSuite(stats, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static uint64_t served(unsigned i)
+{
+    return sizes[i].n_tcache + sizes[i].n_shard + sizes[i].n_dirty + sizes[i].n_mixed + sizes[i].n_fresh;
+}
+
+static uint64_t served_in_all(void)
+{
+    uint64_t n = 0;
+    for (unsigned i = 0; i < HEAP_SIZES; i++)
+        n += served(i);
+    return n;
+}
+
+Test(stats, a_request_counts_at_the_level_that_served_it)
+{
+    fixture_put(&pool, fixture_get(&pool, 64 * KIB)); /* fresh */
+    fixture_put(&pool, fixture_get(&pool, 64 * KIB)); /* thread cache */
+    fixture_put(&pool, fixture_get(&pool, 64 * KIB));
+    pool_stats_by_size(&pool, sizes);
+    cr_assert_eq(served(4), 3); /* 16 pages */
+    cr_assert_eq(sizes[4].n_fresh, 1);
+    cr_assert_eq(sizes[4].n_tcache, 2);
+    cr_assert_eq(sizes[4].bytes_fresh, 64 * KIB);
+    cr_assert_eq(sizes[4].bytes_warm, 128 * KIB);
+}
+
+Test(stats, sizes_add_up_to_the_totals)
+{
+    void *held[40];
+    for (int round = 0; round < 20; round++) {
+        for (size_t i = 0; i < 40; i++)
+            held[i] = fixture_get(&pool, (i + 1) * 37 * KIB);
+        for (size_t i = 0; i < 40; i++)
+            fixture_put(&pool, held[(i * 7) % 40]);
+    }
+    zp_stats stats;
+    pool_stats(&pool, &stats);
+    pool_stats_by_size(&pool, sizes);
+    cr_assert_eq(served_in_all(), stats.n_gets - stats.n_refused);
+    uint64_t fresh = 0, hits = 0;
+    for (unsigned i = 0; i < HEAP_SIZES; i++) {
+        fresh += sizes[i].bytes_fresh;
+        hits += sizes[i].n_tcache;
+    }
+    cr_assert_eq(fresh, stats.bytes_fresh);
+    cr_assert_eq(hits, stats.n_tcache_hits);
+}
+
+static void *use(void *ignored)
+{
+    for (int i = 0; i < 5; i++)
+        fixture_put(&pool, fixture_get(&pool, 100 * KIB));
+    return ignored;
+}
+
+Test(stats, what_an_exited_thread_did_stays)
+{
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, use, NULL), 0);
+    pthread_join(thread, NULL);
+    pool_stats_by_size(&pool, sizes);
+    cr_assert_eq(served_in_all(), 5);
+    cr_assert_eq(sizes[4].n_tcache, 4);
+}
+
+Test(stats, a_forked_child_begins_at_nothing)
+{
+    void *held = fixture_get(&pool, 1 * MIB);
+    use(NULL);
+    pool_stats_fork_child(&pool);
+    zp_stats stats;
+    pool_stats(&pool, &stats);
+    pool_stats_by_size(&pool, sizes);
+    cr_assert_eq(served_in_all(), 0);
+    cr_assert_eq(stats.n_gets, 0);
+    cr_assert_eq(stats.bytes_fresh, 0);
+    cr_assert_geq(stats.bytes_live, 1 * MIB);
+    cr_assert_geq(stats.bytes_live_peak, 1 * MIB);
+    fixture_put(&pool, held);
+    cr_assert_null(pool_check(&pool));
+}

@@ -5,6 +5,7 @@
 #include "os/os.h"
 #include "pool/helper.h"
 #include "report.h"
+#include "report_live.h"
 #include "sandbox.h"
 
 #include <errno.h>
@@ -89,6 +90,22 @@ bool shim_make_room(void)
     return heap_release(&shim_pool.heap) > 0 || freed;
 }
 
+static void prepare_for_sandbox(void)
+{
+    /* Everything that needs more than memory calls happens now, before there can be a filter. */
+    shim_ready();
+    os_restricted = true;
+    if (options.background == SWITCH_ON) {
+        helper_start_for_good();
+        return;
+    }
+    helper_forbid_in_children();
+    if (sandbox_plan() == SANDBOX_NO_THREAD)
+        helper_allow(false);
+    else
+        helper_start_for_good();
+}
+
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)
 {
     (void)argc;
@@ -104,17 +121,6 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     if (!options.enabled) return;
     os_helper_prepare();
     if (options.background == SWITCH_OFF) helper_allow(false);
-    if (sandbox_plan() == SANDBOX_ANY_TIME) return;
-    /* Everything that needs more than memory calls happens now, before there can be a filter. */
-    shim_ready();
-    os_restricted = true;
-    if (options.background == SWITCH_ON) {
-        helper_start_for_good();
-        return;
-    }
-    helper_forbid_in_children();
-    if (sandbox_plan() == SANDBOX_NO_THREAD)
-        helper_allow(false);
-    else
-        helper_start_for_good();
+    if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();
+    if (options.live == SWITCH_ON) report_live_start(environment);
 }

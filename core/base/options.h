@@ -27,8 +27,14 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
            "the thread that gives memory back while the program makes no calls")                               \
     NUMBER(n_shards, "ZEROPOOL_SHARDS", COUNT, 0, 0, 64, "shards of the shared pool; 0: one per CPU")          \
     NUMBER(tcache_depth, "ZEROPOOL_TCACHE_DEPTH", COUNT, 16, 0, 64, "idle blocks a thread keeps per class")     \
+    CHOICE(live, "ZEROPOOL_LIVE", SWITCH_OFF, "off|on",                                                        \
+           "a page from which 'zeropool stat' and 'zeropool top' read the running process")                    \
     CHOICE(huge, "ZEROPOOL_HUGE", SWITCH_AUTO, "off|on|auto",                                                  \
            "huge pages for fresh blocks: auto where earlier blocks of that size were filled")
+
+/* Variables that are texts, read where they are used. Columns: variable, one line of help. */
+#define OPTIONS_TEXTS(TEXT)                                                                                    \
+    TEXT("ZEROPOOL_STATS", "file to which each process appends a line of statistics at its end, or fd:N: an open descriptor")
 
 struct options {
 #define NUMBER_FIELD(field, variable, kind, value, low, high, help) size_t field;

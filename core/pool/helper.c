@@ -13,6 +13,8 @@ static _Atomic int state; /* 0 none, 1 running or being started */
 static bool forbidden;
 static bool forbidden_in_children;
 static size_t cgroup_limit = SIZE_MAX;
+static _Atomic(void (*)(void)) visitor;
+static unsigned visitor_every_ms;
 static uint32_t last_round_ms;
 
 static bool for_good;
@@ -72,7 +74,18 @@ static void look_after_all(size_t limit, uint32_t *last_look)
         }
         atomic_store(&visiting, NULL);
     }
+    void (*visit)(void) = atomic_load_explicit(&visitor, memory_order_acquire);
+    if (visit) {
+        visit();
+        if (visitor_every_ms < wait) wait = visitor_every_ms;
+    }
     os_helper_sleep(wait);
+}
+
+void helper_set_visitor(void (*visit)(void), unsigned every_ms)
+{
+    visitor_every_ms = every_ms;
+    atomic_store_explicit(&visitor, visit, memory_order_release);
 }
 
 static bool little_is_left(void)
@@ -96,7 +109,7 @@ static void run(void)
     unsigned n_idle = 0;
     while (!os_helper_must_leave() && n_idle < IDLE_ROUNDS_MAX) {
         look_after_all(limit, &last_look);
-        n_idle = little_is_left() && !for_good ? n_idle + 1 : 0;
+        n_idle = little_is_left() && !for_good && !atomic_load(&visitor) ? n_idle + 1 : 0;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
     atomic_store(&state, 0);

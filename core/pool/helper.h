@@ -32,6 +32,9 @@ void helper_poke(struct pool *pool);
 /* Start it now, whatever is allocated, and for good. */
 void helper_start_for_good(void);
 
+/* Have the thread call this at least so often. It may only do what the thread may do (os_helper.c). Valid in forked children, too. */
+void helper_set_visitor(void (*visit)(void), unsigned every_ms);
+
 /* Off: never start one. */
 void helper_allow(bool allowed);
 /* Forked children of this process must not start one. */

@@ -107,6 +107,8 @@ static void write_sizes(struct writer *writer)
         number(writer, "mixed", size->n_mixed);
         number(writer, "fresh", size->n_fresh);
         number(writer, "bytes_warm", size->bytes_warm);
+        number(writer, "bytes_cleared", size->bytes_cleared);
+        number(writer, "bytes_emptied", size->bytes_emptied);
         number(writer, "bytes_fresh", size->bytes_fresh);
         close_bracket(writer, "}");
     }

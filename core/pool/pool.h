@@ -45,6 +45,9 @@ struct pool {
     } gone;                       /* counts of thread caches whose threads have exited */
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
     struct learned learned[N_LEARNED];
+    struct {
+        uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
+    } zeroed[HEAP_SIZES];
     _Atomic uint64_t class_shards[N_CLASSES];
 };
 

@@ -94,6 +94,8 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
         sizes[i].n_fresh += READ(from->n_fresh);
         sizes[i].bytes_warm += READ(from->bytes_warm);
         sizes[i].bytes_fresh += READ(from->bytes_fresh);
+        sizes[i].bytes_cleared = READ(pool->zeroed[i].bytes_cleared);
+        sizes[i].bytes_emptied = READ(pool->zeroed[i].bytes_emptied);
     }
 }
 
@@ -113,6 +115,7 @@ void pool_stats_fork_child(struct pool *pool)
         if (READ(tcache->pool) == pool) forget_tcache(tcache);
     memset(&pool->gone, 0, sizeof pool->gone);
     pool->n_direct_gets = pool->n_direct_puts = 0;
+    memset(pool->zeroed, 0, sizeof pool->zeroed);
     for (unsigned i = 0; i < pool->n_shards; i++) {
         memset(pool->shards[i].n_hits, 0, sizeof pool->shards[i].n_hits);
         pool->shards[i].n_evictions = 0;

@@ -12,6 +12,7 @@
 struct stats_size {
     uint64_t n_tcache, n_shard, n_dirty, n_mixed, n_fresh;
     uint64_t bytes_warm;  /* handed out with their pages in place, by all levels */
+    uint64_t bytes_cleared, bytes_emptied; /* of the warm: had to be zero, so cleared by memset, or given back and taken anew */
     uint64_t bytes_fresh; /* handed out untouched: page faults ahead */
 };
 

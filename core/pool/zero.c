@@ -47,10 +47,12 @@ void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes)
         }
         if (!dense && os_purge(extent->address, extent_bytes(extent)) == 0) {
             extent->flags |= EXTENT_OBSERVE | EXTENT_CALLOC;
+            ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_emptied, n_bytes);
             return;
         }
     }
     memset(extent->address, 0, n_bytes);
+    ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_cleared, n_bytes);
 }
 
 void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t n_bytes)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "pool/stats.h"
+#include "pool/zero.h"
 #include "pool_fixture.h"
 #include "zeropool.h"
 
@@ -100,4 +101,15 @@ Test(stats, a_forked_child_begins_at_nothing)
     cr_assert_geq(stats.bytes_live_peak, 1 * MIB);
     fixture_put(&pool, held);
     cr_assert_null(pool_check(&pool));
+}
+
+Test(stats, zeroed_blocks_that_were_warm_are_told_apart)
+{
+    void *p = fixture_get(&pool, 64 * KIB);
+    fixture_put(&pool, p);
+    fixture_put(&pool, zero_get(&pool, tcache_find(&pool), 16, 64 * KIB));
+    pool_stats_by_size(&pool, sizes);
+    cr_assert_eq(sizes[4].bytes_cleared, 64 * KIB);
+    cr_assert_eq(sizes[4].bytes_emptied, 0);
+    cr_assert_eq(sizes[4].bytes_warm, 64 * KIB);
 }

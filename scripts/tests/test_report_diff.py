@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: MIT
+"""zeropool report and diff: every kind of result, thresholds, and files that are broken or of something else."""
+import copy
+import json
+import os
+import unittest
+import xml.etree.ElementTree
+
+import support
+from support import run
+
+from zeropool_tools import flame, folded, record_store, results
+
+STACKS = {("p", "main", "work"): 900_000, ("p", "main", "free", "munmap_[k]"): 100_000}
+
+
+def comparison(walls, baseline="glibc"):
+    """A stored comparison; walls: {name: [seconds]}."""
+    rounds = len(next(iter(walls.values())))
+    made = {"schema": results.SCHEMA, "zeropool": "0", "time": "2024-01-01T00:00:00Z", "command": ["prog", "an arg"],
+            "machine": {**results.machine()}, "baseline": baseline, "rounds": rounds, "settings": {}, "interrupted": False,
+            "seconds": 1, "output": None, "variants": [], "notes": ["a note"]}
+    for name, seconds in walls.items():
+        runs = [{"round": i + 1, "wall_s": w, "user_s": w / 2, "sys_s": w / 2, "cpu_s": w, "faults": 1000, "peak_rss_bytes": 1 << 20}
+                for i, w in enumerate(seconds)]
+        columns = {m: [r[m] for r in runs] for m in results.METRICS}
+        base = {m: columns[m] for m in results.METRICS} if name == baseline else \
+            {m: [r[m] for r in made["variants"][0]["runs"]] for m in results.METRICS}
+        made["variants"].append({"name": name, "preload": [], "tunables": "", "runs": runs, "median": {m: c[0] for m, c in columns.items()},
+                                 "spread": {m: 0 for m in columns}, "memory": None,
+                                 "ratio": None if name == baseline else results.ratios(columns, base)})
+    return made
+
+
+class Results(support.Case):
+    def store(self, content, name="x.json"):
+        return self.write(os.path.join(self.folder(), name), content if isinstance(content, str) else json.dumps(content))
+
+    def recording(self, factor=1.0, samples=2000, name="glibc", **more):
+        folder = self.folder()
+        stacks = {s: int(w * factor) for s, w in STACKS.items()}
+        item = {"name": name, "folder": "", "unit": "us", "total": sum(stacks.values()), "samples": samples, "wall_s": 1.0,
+                "kinds": {"program": stacks["p", "main", "work"], "unmap": stacks["p", "main", "free", "munmap_[k]"]}, **more}
+        self.write(os.path.join(folder, "stacks.folded"), folded.to_text(stacks))
+        self.write(os.path.join(folder, "record.json"), json.dumps({
+            "schema": record_store.SCHEMA, "command": ["prog"], "event": "cpu", "notes": [], "variants": [item]}))
+        return folder
+
+
+class Report(Results):
+    def test_recording(self):
+        folder = self.recording()
+        for path in (folder, os.path.join(folder, "record.json")):
+            result = run("report", path)
+            self.assertEqual(result.returncode, 0, result.stderr)
+            self.assertRegex(result.stdout, r"work +0.900 s +90.0 %")
+            self.assertIn("zeropool: next: zeropool diff", result.stderr)
+        target = os.path.join(folder, "t.md")
+        self.assertEqual(run("report", "--markdown", target, folder).returncode, 0)
+        with open(target, encoding="utf-8") as file:
+            self.assertIn("| work | 0.900 s |", file.read())
+
+    def test_comparison(self):
+        one = comparison({"glibc": [1.0] * 8, "zeropool": [0.5] * 8})
+        path = self.store(one)
+        page = os.path.join(os.path.dirname(path), "p.html")
+        result = run("report", "--html", page, path)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("50.0 % less time", result.stdout)
+        self.assertTrue(os.path.getsize(page) > 1000)
+        several = self.store([{**one, "label": "first"}, {**one, "label": "second"}])
+        self.assertRegex(run("report", several).stdout, "(?s)first: 8 rounds.*second: 8 rounds")
+        self.assert_fails(run("report", "--html", page, several), 2, "single comparison")
+
+    def test_folded_stacks(self):
+        path = self.store(folded.to_text(STACKS), "stacks.folded")
+        target = path + ".svg"
+        result = run("report", "--svg", target, "--top", "1", path)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("work", result.stdout)
+        xml.etree.ElementTree.parse(target)
+
+    def test_statistics_lines(self):
+        result = run("report", self.store('{"pid": 1, "zeropool": "0"}\n{"pid": 2, "zeropool": "0"}\n'))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn('"pid": 2', result.stdout)
+
+    def test_bad_input(self):
+        good = comparison({"glibc": [1.0] * 8, "zeropool": [0.5] * 8})
+        lacking = copy.deepcopy(good)
+        del lacking["variants"][1]["median"]
+        for content, text in (("{", "not readable as JSON"), ("[" * 100000, "not readable as JSON"), ("{}", "no result of zeropool"),
+                              ("[]", "no result of zeropool"), ("hello\n", "no result of zeropool"), ("", "empty"),
+                              ("\x7fELF\x80", "no result"), (json.dumps(lacking), "damaged"), ("PERFILE2 and no more", "perf"),
+                              (json.dumps({**good, "variants": []}), "damaged"), (json.dumps({**good, "rounds": "x"}), "damaged"),
+                              (json.dumps({"schema": record_store.SCHEMA}), "damaged")):
+            with self.subTest(content=content[:30]):
+                self.assert_fails(run("report", self.store(content)), 125, text)
+        self.assert_fails(run("report", "/nonexistent"), 125, "No such file")
+        self.assert_fails(run("report", self.folder()), 125, "record.json is missing")
+        self.assert_fails(run("report"), 2, "no folder or file")
+        self.assert_fails(run("report", "a", "b"), 2, "one folder or file")
+        self.assert_fails(run("report", "--svg", "x.svg", self.store(good)), 2, "--svg does not fit a comparison")
+        self.assert_fails(run("report", "--top", "x", "a"), 2, "whole number")
+
+    def test_stored_folder_cannot_lead_elsewhere(self):
+        self.assert_fails(run("report", self.recording(**{"folder": "../../etc"})), 125, "damaged")
+
+
+class Diff(Results):
+    def test_comparisons(self):
+        steady = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01]
+        before = self.store(comparison({"glibc": steady, "zeropool": [0.5 * s for s in steady]}))
+        worse = self.store(comparison({"glibc": [2 * s for s in steady], "zeropool": [1.2 * s for s in steady]}))
+        result = run("diff", "--threshold", "10", before, worse)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("wall_s of zeropool relative to glibc grew by 20.0 %, the threshold is 10 %", result.stderr)
+        self.assertNotIn("of glibc grew", result.stderr, "the machine's own speed is nobody's fault")
+        self.assertEqual(run("diff", "--threshold", "25", before, worse).returncode, 0)
+        self.assertEqual(run("diff", before, worse).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "1", worse, before).returncode, 0)
+        absolute = run("diff", "--threshold", "50", "--absolute", before, worse)
+        self.assertEqual(absolute.returncode, 1)
+        self.assertIn("wall_s of glibc grew by 100.0 %", absolute.stderr)
+        self.assertEqual(run("diff", "--threshold", "0", "--metric", "faults", before, worse).returncode, 0)
+
+    def test_noise_and_few_rounds_are_no_reason(self):
+        few = [self.store(comparison({"glibc": [1.0] * 3, "zeropool": [w] * 3})) for w in (0.5, 0.9)]
+        result = run("diff", "--threshold", "5", *few)
+        self.assertEqual(result.returncode, 0)
+        self.assertIn("too few rounds", result.stdout)
+        noisy = [[1, 2, 1.5, 1.2, 1.9, 1.1, 1.7, 1.4], [1.6, 1.1, 1.9, 1.3, 2.1, 1.2, 1.5, 1.8]]
+        loud = [self.store(comparison({"glibc": [1.0] * 8, "zeropool": w})) for w in noisy]
+        result = run("diff", "--threshold", "1", *loud)
+        self.assertEqual((result.returncode, "no significant change" in result.stdout), (0, True), result.stdout)
+
+    def test_recordings(self):
+        one, two = self.recording(), self.recording(1.5)
+        target = os.path.join(one, "d.svg")
+        result = run("diff", "--threshold", "20", "--svg", target, one, two)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("processor time of glibc grew by 50.0 %", result.stderr)
+        self.assertRegex(result.stdout, r"work +0.900 s +1.350 s +\+0.450 s")
+        xml.etree.ElementTree.parse(target)
+        self.assertEqual(run("diff", "--threshold", "20", two, one).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "20", one, self.recording(1.5, samples=8)).returncode, 0, "all noise")
+        self.assertEqual(run("diff", "--threshold", "20", one, self.recording(1.5, name="zeropool")).returncode, 1, "one each")
+
+    def test_bad_input(self):
+        good = self.store(comparison({"glibc": [1.0] * 8, "zeropool": [0.5] * 8}))
+        other = self.store(comparison({"mimalloc": [1.0] * 8}, "mimalloc"))
+        folder = self.recording()
+        for words, status, text in (((good,), 2, "two results"), ((good, folder), 125, "different commands"),
+                                    ((good, other), 125, "no allocator in common"), ((good, "/nonexistent"), 125, "No such file"),
+                                    (("--threshold", "x", good, good), 2, "a number"), (("--metric", "x", good, good), 2, "wall_s"),
+                                    (("--only", "x", good, good), 125, "x is not in both"), (("--svg", "x.svg", good, good), 2, "recordings"),
+                                    ((good, self.store("[1]")), 125, "neither a recording"), ((good, self.store("{]")), 125, "JSON"),
+                                    ((folder, self.recording(unit="parsecs")), 125, "damaged")):
+            with self.subTest(words=words):
+                self.assert_fails(run("diff", *words), status, text)
+        os.unlink(os.path.join(folder, "stacks.folded"))
+        result = run("diff", folder, self.recording())
+        self.assertEqual((result.returncode, len(result.stderr.splitlines())), (125, 1), result.stderr)
+
+
+class Amounts(unittest.TestCase):
+    def test_units(self):
+        self.assertEqual([flame.amount(*a) for a in ((1_234_000, "us"), (-3 << 20, "bytes"), (12345, "faults"))],
+                         ["1.234 s", "-3.0 MiB", "12 345 faults"])
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: MIT
+"""zeropool record: where a program spends its time, or takes its faults or memory, as flamegraphs; baseline against optimized."""
+import hashlib
+import os
+import shlex
+
+from . import elf, perf, record_store, record_text, variants
+from .errors import OK, ToolError, UsageError, say
+from .folded import fold
+from .options import Command, Option, non_empty, whole_number
+from .record_probes import Probes, weigh
+from .session import check_command
+
+EVENTS = ("cpu", "faults", "alloc")
+UNITS = {"cpu": "us", "faults": "faults", "alloc": "bytes"}
+FEW_SAMPLES = 200
+
+
+def one_event(text):
+    if text not in EVENTS:
+        raise ValueError("cpu, faults or alloc")
+    return text
+
+
+def allocators(text):
+    entries = [e.strip() for e in text.split(",") if e.strip()]
+    if not entries:
+        raise ValueError("a list such as glibc,zeropool")
+    return entries
+
+
+COMMAND = Command(
+    "record", "[options] -- CMD...",
+    "Runs CMD under perf and writes a folder with flamegraph.svg (click zooms, Ctrl+F searches, Esc resets), folded stacks, the\n"
+    "texts of perf report and perf annotate, and perf.data for plain perf. With --compare it runs CMD once per allocator and\n"
+    "writes baseline.svg, optimized.svg and diff.svg besides, and says where the processor time went.",
+    (Option("--frequency", "samples per second and CPU (default 499; of alloc 4999); 4999 for half a second of work,\n99 for minutes", "-F", "HZ", whole_number(1, 50000)),
+     Option("--event", "cpu: processor time (default); faults: who causes page faults; alloc: who asks for\n"
+            "blocks of 32 KiB and more, by bytes (needs root)", "-e", "EVENT", one_event, "cpu"),
+     Option("--compare", "under glibc and zeropool, or the allocators of -a: the first is the baseline"),
+     Option("--allocators", "as in zeropool compare; without --compare just one (default: glibc, the program as it is)", "-a", "LIST",
+            allocators),
+     Option("--output", "folder of the result (default: zeropool-record-PROGRAM, numbered)", "-o", "DIR", non_empty),
+     Option("--input", "standard input of CMD (with --compare it is empty otherwise)", None, "FILE", non_empty),
+     Option("--stack", "bytes of stack copied per sample; more for programs with deep stacks (default 24576)", None, "BYTES",
+            whole_number(1024, 65528), 24576),
+     Option("--workloads", "no CMD: record the four workloads under glibc, jemalloc and zeropool, and write\n"
+            "docs/perf-analysis.md anew (about two minutes; -o keeps the recordings)"),
+     Option("--help", "this text", "-h")),
+    """Exit status: that of CMD (128+n when signal n ended it; with --compare the first that is not 0), 2 wrong usage, 125
+zeropool or perf failed, 126, 127 CMD cannot be executed or was not found.
+
+Example: zeropool record --compare -o result -- python3 job.py""")
+
+
+def main(words):
+    values, argv = COMMAND.parse(words)
+    if values["help"]:
+        print(COMMAND.help(), end="")
+        return OK
+    if values["workloads"]:
+        if argv:
+            COMMAND.fail("--workloads takes no command")
+        from . import record_workloads
+        return record_workloads.main(values)
+    if not argv:
+        COMMAND.fail("no command given")
+    argv = check_command(argv)
+    chosen = choose(values)
+    plan = Plan(values, chosen)
+    folder = record_store.prepare(values["output"], argv[0])
+    for obstacle in elf.obstacles(argv[0]) if any(v.preload for v in chosen) else ():
+        say(f"warning: {obstacle}")
+    try:
+        result, status = record_all(plan, chosen, argv, folder, values["compare"])
+    except BaseException:
+        record_store.discard(folder, chosen)
+        raise
+    record_store.store(folder, result)
+    print(record_text.summary(result), flush=True)
+    for note in result["notes"]:
+        say(f"note: {note}")
+    say(f"wrote {folder}/: {record_text.files(folder)}")
+    say(f"next: {advice(result, folder, argv)}")
+    return status
+
+
+def choose(values):
+    """The variants to record, in order."""
+    entries = values["allocators"] or (["glibc", "zeropool"] if values["compare"] else ["glibc"])
+    if not values["compare"] and len(entries) > 1:
+        COMMAND.fail("several allocators need --compare")
+    if values["compare"] and len(entries) < 2:
+        COMMAND.fail("--compare wants at least two allocators")
+    found = []
+    for entry in entries:
+        try:
+            variant = variants.resolve(entry)
+        except UsageError as error:
+            raise UsageError(str(error).replace("compare: ", "record: ", 1)) from error
+        if variant.name in {v.name for v in found}:
+            COMMAND.fail(f"{variant.name} twice; give one of them a name: LABEL={entry}")
+        variants.probe(variant, os.environ)
+        found.append(variant)
+    return found
+
+
+class Plan:
+    """How to record: perf, its options, its remarks. Checks everything that can be checked beforehand."""
+
+    def __init__(self, values, chosen):
+        self.event, self.stack = values["event"], values["stack"]
+        # Requests differ in size by orders of magnitude, so their sum needs more of them than time needs samples.
+        self.frequency = values["frequency"] or (4999 if self.event == "alloc" else 499)
+        self.stack -= self.stack % 8  # perf takes multiples of 8
+        self.stdin = values["input"]
+        if self.stdin and not os.access(self.stdin, os.R_OK):
+            raise ToolError(f"--input {self.stdin}: cannot be read")
+        self.remarks = perf.check_rights(self.event)
+        self.perf = perf.find()
+        self.names = [v.name for v in chosen]
+
+    def options(self, probes):
+        words = ["-F", str(self.frequency), "--call-graph", f"dwarf,{self.stack}"]
+        if self.event == "cpu":
+            # Not cycles: the weight of a sample is then time, also where the clock of the processor changes.
+            return [*words, "-e", "cpu-clock"]
+        return [*words, "-e", "page-faults"] if self.event == "faults" else [*words, *probes.options()]
+
+
+def record_all(plan, chosen, argv, folder, several):
+    """(result, exit status)."""
+    result = record_store.blank(argv, plan)
+    status, outputs = OK, set()
+    for variant in chosen:
+        if several:
+            say(f"recording under {variant.name}")
+        place = os.path.join(folder, record_store.folder_name(variant.name)) if several else folder
+        os.makedirs(place, exist_ok=True)
+        entry, profile, output = record_one(plan, variant, argv, place, several)
+        entry["folder"] = os.path.relpath(place, folder) if several else ""
+        result["variants"].append(entry)
+        outputs.add(output)
+        record_store.store_profile(place, plan, entry, profile, argv)
+        result["notes"] += [f"{variant.name}: {n}" if several else n for n in remarks(plan, entry)]
+        status = status or (128 + entry["interrupted"] if entry["interrupted"] else entry["status"])
+        if entry["interrupted"]:
+            result["notes"].append("interrupted; what was recorded until then is kept")
+            break
+    if several and len(result["variants"]) > 1:
+        record_store.store_pictures(folder, result)
+        if len(outputs) > 1:
+            result["notes"].append("the command printed something else under another allocator (times, perhaps): see output.txt of each")
+    return result, status
+
+
+def record_one(plan, variant, argv, place, several):
+    """(entry of the result, Profile, digest of the output)."""
+    data = os.path.join(place, "perf.data")
+    stdin = open(plan.stdin or os.devnull, "rb") if plan.stdin or several else None
+    stdout = open(os.path.join(place, "output.txt"), "wb+") if several else None
+    try:
+        if plan.event == "alloc":
+            with Probes(variant) as probes:
+                done = perf.record(plan.perf, plan.options(probes), variant, argv, data, stdin, stdout)
+                # The probes must exist while their samples are read, or perf cannot name their arguments.
+                profile = fold(perf.script(plan.perf, data, perf.FIELDS + ",trace"), "bytes", weigh)
+        else:
+            done = perf.record(plan.perf, plan.options(None), variant, argv, data, stdin, stdout)
+            profile = fold(perf.script(plan.perf, data), UNITS[plan.event])
+        digest = None
+        if stdout:
+            stdout.seek(0)
+            digest = hashlib.file_digest(stdout, "sha256").hexdigest()
+    finally:
+        for file in (stdin, stdout):
+            if file:
+                file.close()
+    entry = record_store.entry(variant, done, profile)
+    return entry, profile, digest
+
+
+def remarks(plan, entry):
+    """What limits this recording, each with what mends it."""
+    found = list(entry.pop("remarks"))
+    n = entry["samples"]
+    if not n:
+        found.append("not one sample: the program took too little time" if plan.event == "cpu" else "not one sample: nothing of the kind happened")
+        return found
+    if plan.event == "cpu" and n < FEW_SAMPLES:
+        found.append(f"only {n} samples; for a finer picture: zeropool record -F {min(50000, plan.frequency * 10 + 9)} ...")
+    if entry["lost"] > n / 50:
+        found.append(f"{entry['lost']} samples were lost, the machine is busy; -F {max(1, plan.frequency // 5)} loses fewer")
+    if entry["truncated"] > n / 20:
+        found.append(f"{100 * entry['truncated'] // n} % of the stacks are deeper than {plan.stack} bytes; --stack 65528 sees more")
+    if entry["unknown"] > n / 20:
+        found.append(f"{100 * entry['unknown'] // n} % of the samples belong to no known code (made at run time?)")
+    for module, weight in sorted(entry["modules"].items(), key=lambda m: -m[1])[:3]:
+        if entry["total"] and weight / entry["total"] > 0.05:
+            found.append(f"{100 * weight // entry['total']} % in {module}, which has no debug symbols; {perf.symbols_advice(module)}")
+    return found
+
+
+def advice(result, folder, argv):
+    command, place = shlex.join(argv), shlex.quote(folder)
+    if len(result["variants"]) > 1:
+        return f"open {place}/diff.svg in a browser; zeropool compare -- {command}   (is the difference significant?)"
+    if not result["variants"][0]["samples"]:
+        return f"zeropool record -F 4999 -- {command}"
+    return f"open {place}/flamegraph.svg in a browser; zeropool record --compare -- {command}   (what would the pool change?)"

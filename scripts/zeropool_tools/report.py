@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: MIT
+"""zeropool report: shows any stored result again: a recording, a comparison, a suite, a bench, statistics, perf.data, folded stacks."""
+import json
+import os
+import shlex
+
+from . import folded, html, perf, record_store, record_text, results, table
+from .errors import OK, ToolError, say
+from .options import Command, Option, non_empty
+
+COMMAND = Command(
+    "report", "[options] DIR|FILE",
+    "Shows a stored result again. DIR: a folder of zeropool record. FILE: JSON of zeropool compare, bench or quickstart, statistics\n"
+    "of zeropool run --stats, a perf.data of any perf record with call graphs, or folded stacks.",
+    (Option("--svg", "write the flamegraph of a perf.data or of folded stacks", None, "FILE", non_empty),
+     Option("--html", "write the page of a comparison", None, "FILE", non_empty),
+     Option("--markdown", "write the table as Markdown", None, "FILE", non_empty),
+     Option("--top", "show this many functions (default 12)", None, "N", lambda text: int(text) if text.isdigit() else bad_number(), 12),
+     Option("--help", "this text", "-h")),
+    """Exit status: 0 shown, 2 wrong usage, 125 the file cannot be read or is no result of zeropool.
+
+Example: zeropool report zeropool-record-python3""")
+
+
+def bad_number():
+    raise ValueError("a whole number")
+
+
+def main(words):
+    values, rest = COMMAND.parse(words)
+    if values["help"]:
+        print(COMMAND.help(), end="")
+        return OK
+    if len(rest) != 1:
+        COMMAND.fail("one folder or file is wanted" if rest else "no folder or file given")
+    show, given = find(rest[0])
+    for key in ("svg", "html", "markdown"):
+        if values[key] and key not in show.options:
+            COMMAND.fail(f"--{key} does not fit {show.what}")
+        if values[key]:
+            results.check_writable(values[key])
+    show(given, rest[0], values)
+    return OK
+
+
+def shows(what, *options):
+    """Marks a function as the reader of one kind of result, with the options that fit it."""
+    def mark(function):
+        function.what, function.options = what, options
+        return function
+    return mark
+
+
+def find(path):
+    """(the function that shows it, what was read from it)."""
+    if os.path.isdir(path):
+        if not os.path.isfile(os.path.join(path, record_store.RECORD)):
+            raise ToolError(f"{path}: no recording in this folder ({record_store.RECORD} is missing)")
+        return recording, record_store.load(path)
+    try:
+        with open(path, "rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise ToolError(f"{path}: {error.strerror}") from error
+    if head in (b"PERFILE2", b"2ELIFREP"):
+        return perf_data, None
+    if head.lstrip()[:1] in (b"{", b"["):
+        return find_json(path)
+    try:
+        return stacks, record_store.read_stacks(path)
+    except (ToolError, UnicodeDecodeError):
+        raise ToolError(f"{path}: no result of zeropool (JSON, perf.data or folded stacks)") from None
+
+
+def find_json(path):
+    try:
+        given = record_store.read_json(path)
+    except ToolError:
+        given = read_lines(path)
+    first = given[0] if isinstance(given, list) and given else given
+    schema = first.get("schema", "") if isinstance(first, dict) else ""
+    if schema == results.SCHEMA:
+        for each in given if isinstance(given, list) else [given]:
+            check_comparison(each, path)
+        return comparisons, given if isinstance(given, list) else [given]
+    if schema == record_store.SCHEMA:
+        return recording, record_store.check(given, path)
+    if isinstance(first, dict) and (schema or "zeropool" in first or "pid" in first):
+        return plain, given
+    raise ToolError(f"{path}: JSON, but no result of zeropool")
+
+
+def read_lines(path):
+    """JSON with one object per line, as --stats appends it."""
+    with open(path, encoding="utf-8", errors="replace") as file:
+        try:
+            return [json.loads(line) for line in file if line.strip()]
+        except (ValueError, RecursionError) as error:
+            raise ToolError(f"{path}: not readable as JSON ({str(error)[:80]})") from error
+
+
+def check_comparison(result, path):
+    """The result has the shape that table and html rely on, or ToolError."""
+    try:
+        good = isinstance(result["command"], list) and isinstance(result["notes"], list) and result["rounds"] > 0
+        good = good and result["schema"] == results.SCHEMA and bool(result["variants"])
+        for variant in result["variants"]:
+            table.cells(variant)
+            good = good and all(isinstance(run[m], (int, float)) for run in variant["runs"] for m in results.METRICS)
+        table.sentences(result)
+        table.memory_text(result)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError):
+        good = False
+    if not good:
+        raise ToolError(f"{path}: no comparison of zeropool, or a damaged one")
+
+
+@shows("a recording", "markdown")
+def recording(result, path, values):
+    folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
+    text = record_text.summary(result)
+    print(text)
+    blocks = []
+    for item in result["variants"]:
+        try:
+            found = record_store.read_stacks(os.path.join(folder, item["folder"], "stacks.folded"))
+        except ToolError as error:
+            say(f"note: {error}")
+            continue
+        rows = record_text.hot(found, item["unit"], values["top"])
+        print(f"\n{item['name']}\n{table.align(rows, record_text.HOT_HEADINGS)}" if rows else f"\n{item['name']}: no samples")
+        blocks.append(f"\n{item['name']}:\n\n{table.markdown_table(rows, record_text.HOT_HEADINGS)}\n")
+    for note in result["notes"]:
+        print(f"note: {note}")
+    if values["markdown"]:
+        headings, lines = record_text.rows(result)
+        results.store(values["markdown"], f"`{shlex.join(result['command'])}`\n\n{table.markdown_table(lines, headings)}\n"
+                      + "".join(blocks))
+        say(f"stored {values['markdown']}")
+    say(f"files in {folder}: {record_text.files(folder)}")
+    say(f"next: zeropool diff {shlex.quote(folder)} OTHER   (after a change), or perf report -i "
+        f"{shlex.quote(os.path.join(folder, result['variants'][0]['folder'], 'perf.data'))}")
+
+
+@shows("a comparison", "html", "markdown")
+def comparisons(given, path, values):
+    if values["html"] and len(given) > 1:
+        COMMAND.fail("--html wants a single comparison, and this file holds several")
+    for result in given:
+        print(f"{result.get('label') or shlex.join(result['command'])}: {result['rounds']} rounds, medians, ratios to "
+              f"{result['baseline']}")
+        print(table.text(result))
+        if table.memory_text(result):
+            print("\n" + table.memory_text(result))
+        print()
+        for line in [*table.sentences(result), *(f"note: {n}" for n in result["notes"])]:
+            print(line)
+    if values["markdown"]:
+        results.store(values["markdown"], "\n".join(table.markdown(r) for r in given))
+    if values["html"]:
+        results.store(values["html"], html.page(given[0]))
+    for key in ("markdown", "html"):
+        if values[key]:
+            say(f"stored {values[key]}")
+    say(f"next: zeropool diff {shlex.quote(path)} OTHER.json   (after a change)")
+
+
+@shows("this kind of JSON")
+def plain(given, path, _values):
+    """JSON of another command: as it is, readable."""
+    for each in given if isinstance(given, list) else [given]:
+        print(json.dumps(each, indent=1))
+    say(f"next: zeropool report {shlex.quote(os.path.dirname(path) or '.')}   shows a recording; this file is shown as it is")
+
+
+@shows("a perf.data", "svg")
+def perf_data(_given, path, values):
+    text = perf.script(perf.find(), path)
+    profile = folded.fold(text, "us")
+    if not profile.samples:
+        raise ToolError(f"{path}: no samples with a time; was it recorded with -e cpu-clock and --call-graph?")
+    item = {"name": "perf.data", "unit": "us", "total": profile.total, "kinds": dict(profile.kinds)}
+    print(record_store.split_line(item))
+    picture_and_table(profile.stacks, item, path, values)
+
+
+@shows("folded stacks", "svg")
+def stacks(found, path, values):
+    if not found:
+        raise ToolError(f"{path}: empty")
+    item = {"name": "folded stacks", "unit": "samples", "total": sum(found.values()), "kinds": {}}
+    picture_and_table(found, item, path, values)
+
+
+def picture_and_table(found, item, path, values):
+    print(table.align(record_text.hot(found, item["unit"], values["top"]), record_text.HOT_HEADINGS))
+    if values["svg"]:
+        results.store(values["svg"], record_store.picture(found, item, [os.path.basename(path)]))
+        say(f"stored {values['svg']}")
+        say(f"next: open {shlex.quote(values['svg'])} in a browser")
+    else:
+        say(f"next: zeropool report --svg flamegraph.svg {shlex.quote(path)}")

@@ -1,40 +1,104 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Includes go down only: os and base know nothing of pool, pool nothing of api, core nothing of shim."""
+"""Includes go down only, as core/README.md's table says; only core/os talks to the kernel.
+
+usage: check_layers.py REPOSITORY      exit status 0 good, 1 bad
+"""
 import os
 import re
 import sys
 
-ALLOWED = {
-    "os": {"os", "base"},
-    "base": {"base", "os"},
-    "pool": {"pool", "base", "os"},
-    "api": {"api", "pool", "base", "os"},
+# Folder -> what it may include besides its own. core/README.md has the same as a table.
+MAY = {
+    "core/os": {"core/base/bits.h"},
+    "core/base": {"core/os"},
+    "core/pool": {"core/base", "core/os"},
+    "core/api": {"core/base", "core/os", "core/pool", "core/include"},
+    "shim": {"core/base", "core/os", "core/pool", "core/include"},
 }
-# The background thread must know where the library's thread-local storage lies; stats.c fills the public struct.
-EXCEPTIONS = {("os/os_helper.c", "pool/tcache.h"), ("pool/stats.c", "zeropool.h")}
+# Exceptions, each with its reason.
+ALLOWED = {
+    ("core/os/os_helper.c", "core/pool/tcache.h"): "must know where the library's thread-local storage lies",
+    ("core/pool/stats.c", "core/include/zeropool.h"): "fills the public statistics structure",
+}
+# Calls that enter the kernel; everywhere but in core/os they go through os.h.
+KERNEL_CALLS = re.compile(
+    r"\b(mmap|munmap|mremap|madvise|mprotect|mlock|munlock|mincore|membarrier|syscall|clone|sched_yield|clock_gettime|"
+    r"sysinfo|sched_getaffinity|prctl|fork|pthread_create)\s*\(")
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.S)
 
 
-def violations(core):
-    """Lines that include what their layer must not know."""
-    found = []
-    for layer, allowed in ALLOWED.items():
-        for name in sorted(os.listdir(os.path.join(core, layer))):
-            path = f"{layer}/{name}"
-            with open(os.path.join(core, path), encoding="utf-8") as file:
-                for number, line in enumerate(file, 1):
-                    match = re.match(r'\s*#\s*include\s+"([^"]+)"', line)
-                    if not match or (path, match.group(1)) in EXCEPTIONS:
-                        continue
-                    target = match.group(1).split("/")[0]
-                    if match.group(1) == "zeropool.h" and layer == "api":
-                        continue
-                    if target not in allowed:
-                        found.append(f"core/{path}:{number}: {layer} must not include {match.group(1)}")
-    return found
+def sources(root):
+    for top in MAY:
+        for name in sorted(os.listdir(os.path.join(root, top))):
+            if name.endswith((".c", ".h")):
+                yield top, f"{top}/{name}"
+
+
+def read(root, path):
+    with open(os.path.join(root, path), encoding="utf-8") as file:
+        return file.read()
+
+
+def resolve(root, top, name):
+    """The included file as a path from the root, the way the compiler looks it up."""
+    for base in (top, "core", "core/include", "shim"):
+        if os.path.exists(os.path.join(root, base, name)):
+            return os.path.normpath(f"{base}/{name}")
+    return None
+
+
+def check_file(root, top, path):
+    text = read(root, path)
+    for name in INCLUDE.findall(text):
+        target = resolve(root, top, name)
+        if target is None:
+            yield f'{path}: "{name}" is not found'
+            continue
+        folder = os.path.dirname(target)
+        if folder != top and not {folder, target} & MAY[top] and (path, target) not in ALLOWED:
+            yield f"{path} includes {target}, which does not lie below it"
+    if top in ("core/base", "core/pool", "core/api"):
+        for call in sorted(set(KERNEL_CALLS.findall(COMMENT.sub("", text)))):
+            yield f"{path} calls {call}(): kernel calls belong into core/os"
+
+
+def check_cycles(root):
+    """Among the headers of core/pool."""
+    graph = {path.split("/")[-1]: [name[5:] for name in INCLUDE.findall(read(root, path)) if name.startswith("pool/")]
+             for top, path in sources(root) if top == "core/pool" and path.endswith(".h")}
+    done = set()
+
+    def visit(name, trail):
+        if name in trail:
+            yield "include cycle: " + " -> ".join(trail[trail.index(name):] + [name])
+        elif name not in done:
+            for other in graph.get(name, []):
+                yield from visit(other, trail + [name])
+            done.add(name)
+
+    for name in sorted(graph):
+        yield from visit(name, [])
+
+
+def check_readme(root):
+    text = read(root, "core/README.md")
+    for top, path in sources(root):
+        module = os.path.splitext(os.path.basename(path))[0]
+        if top == "core/pool" and not re.search(rf"`{module}(\.h)?`", text):
+            yield f"core/README.md does not list pool/{module}"
+    for top in MAY:
+        if top != "shim" and f"`{top.split('/')[1]}/`" not in text:
+            yield f"core/README.md does not list {top}"
+
+
+def main(root):
+    bad = [problem for top, path in sources(root) for problem in check_file(root, top, path)]
+    bad += sorted(set(check_cycles(root))) + sorted(set(check_readme(root)))
+    print("\n".join(bad) if bad else "includes go down only")
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
-    FOUND = violations(sys.argv[1])
-    print("\n".join(FOUND) or "includes go down only")
-    sys.exit(bool(FOUND))
+    sys.exit(main(sys.argv[1]))

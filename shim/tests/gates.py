@@ -1,9 +1,17 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The preload library exports the malloc family and nothing else, and its thread-local storage is small and static."""
+"""The preload library exports the malloc family and nothing else, and its thread-local storage is small and static.
+
+usage: gates.py LIBRARY SHIM_MAP
+"""
 import re
 import subprocess
 import sys
+
+# The names by which programs reach an allocator; the map must not forget one of them.
+FAMILY = set("""malloc calloc realloc reallocarray free aligned_alloc posix_memalign memalign valloc pvalloc malloc_usable_size
+free_sized free_aligned_sized cfree malloc_trim mallinfo mallinfo2 malloc_stats malloc_info mallopt
+__libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign""".split())
 
 
 def read(*command):
@@ -16,6 +24,8 @@ def main(library, version_map):
     exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
+    wrong += [f"a name of the malloc family is missing: {name}" for name in sorted(FAMILY - exported)]
+    wrong += [f"not of the malloc family: {name}" for name in sorted(exported - FAMILY)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.
     wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]
@@ -23,6 +33,12 @@ def main(library, version_map):
     size = int(tls[0][5], 16) if tls else 0
     if size > 64:
         wrong.append(f"{size} bytes of thread-local storage, 64 are allowed")
+    relocations = read("readelf", "-rW", library)
+    wrong += [f"dynamic TLS: relocation {kind}" for kind in ("DTPMOD64", "DTPOFF64", "TLSDESC") if kind in relocations]
+    if size and "TPOFF64" not in relocations:
+        wrong.append("no TPOFF64 relocation: where is the initial-exec access?")
+    flags = read("readelf", "-dW", library)
+    wrong += [f"not linked with -z {flag.lower()}" for flag in ("NODELETE", "NOW") if not re.search(rf"\b{flag}\b", flags)]
     print("\n".join(wrong) or f"{len(exported)} symbols, {size} bytes of thread-local storage")
     return bool(wrong)
 

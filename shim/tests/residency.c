@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: MIT */
+/* residency.c: what the process keeps: warm memory does not fault, sparse memory costs nothing, mappings stay few.
+ * usage: residency CASE */
+#include "check.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+static size_t resident_bytes(void)
+{
+    FILE *file = fopen("/proc/self/statm", "r");
+    size_t size = 0, resident = 0;
+    CHECK(file && fscanf(file, "%zu %zu", &size, &resident) == 2);
+    fclose(file);
+    return resident * 4096;
+}
+
+static long faults(void)
+{
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_minflt;
+}
+
+static void burst(size_t n_blocks, size_t n_bytes)
+{
+    void *blocks[512];
+    for (size_t i = 0; i < n_blocks; i++) {
+        blocks[i] = get(n_bytes);
+        CHECK(blocks[i]);
+        memset(blocks[i], 1, n_bytes);
+    }
+    for (size_t i = 0; i < n_blocks; i++)
+        free(blocks[i]);
+}
+
+static int grace(void)
+{
+    burst(64, 4 * MIB);
+    size_t full = resident_bytes();
+    usleep(700000);
+    CHECK(resident_bytes() + 16 * MIB > full); /* the first second is the most valuable one */
+    return 0;
+}
+
+/* The promise of the whole thing. */
+static int warm_memory_does_not_fault(void)
+{
+    for (size_t n = 64 * KIB; n <= 256 * MIB; n *= 4) {
+        burst(1, n);
+        burst(1, n);
+        long before = faults();
+        for (int i = 0; i < 10; i++)
+            burst(1, n);
+        CHECK(faults() - before < 40);
+    }
+    return 0;
+}
+
+static int realloc_growth_stays_cheap(void)
+{
+    size_t n = 64 * KIB;
+    char *p = get(n);
+    memset(p, 1, n);
+    long before = faults();
+    while (n < 256 * MIB) {
+        size_t larger = n + n / 8;
+        p = realloc(p, larger);
+        CHECK(p);
+        memset(p + n, 1, larger - n);
+        n = larger;
+    }
+    /* Each page once (65536), and few again: copying every time would fault nine times as many. */
+    CHECK(faults() - before < 100000);
+    CHECK(p[0] == 1 && p[n - 1] == 1 && p[n / 2] == 1);
+    free(p);
+    return 0;
+}
+
+/* Run with ZEROPOOL_THRESHOLD=4M: what the user leaves to the C library must fare there as it would without us. */
+static int below_a_raised_threshold(void)
+{
+    burst(1, 8 * MIB);
+    burst(1, 512 * KIB);
+    long before = faults();
+    for (int i = 0; i < 200; i++)
+        burst(1, 512 * KIB);
+    CHECK(faults() - before < 2000); /* 25600 if each one is mapped anew */
+    return 0;
+}
+
+static int sparse_calloc_costs_nothing(void)
+{
+    size_t before = resident_bytes();
+    for (int i = 0; i < 20; i++) {
+        char *p = calloc(1, 256 * MIB);
+        CHECK(p);
+        p[5 * MIB] = 1;
+        p[200 * MIB] = 1;
+        CHECK(resident_bytes() < before + 40 * MIB);
+        free(p);
+    }
+    return 0;
+}
+
+/* 20000 blocks of all sizes come and go: the process must not come near the limit of 65530 mappings. */
+static int few_mappings(void)
+{
+    uint64_t rng = 4;
+    void *live[200] = {NULL};
+    for (int i = 0; i < 20000; i++) {
+        size_t slot = rng_range(&rng, 0, 199), n = rng_range(&rng, 32 * KIB, (size_t)1 << rng_range(&rng, 16, 22));
+        if (i % 3 && live[slot])
+            live[slot] = realloc(live[slot], n);
+        else {
+            free(live[slot]);
+            live[slot] = get(n);
+        }
+        CHECK(live[slot]);
+        memset(live[slot], 1, 4096);
+    }
+    FILE *file = fopen("/proc/self/maps", "r");
+    int n_lines = 0;
+    for (int c; (c = fgetc(file)) != EOF;)
+        n_lines += c == '\n';
+    fclose(file);
+    CHECK(n_lines < 2000);
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct {
+        const char *name;
+        int (*run)(void);
+    } cases[] = {{"grace", grace}, {"warm", warm_memory_does_not_fault},
+                 {"growth", realloc_growth_stays_cheap}, {"below-a-raised-threshold", below_a_raised_threshold},
+                 {"sparse-calloc", sparse_calloc_costs_nothing},
+                 {"few-mappings", few_mappings}};
+    require_shim();
+    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
+        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
+    say("usage: residency CASE\n");
+    return 2;
+}

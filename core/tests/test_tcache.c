@@ -5,6 +5,7 @@
 #include <semaphore.h>
 #include <string.h>
 
+#include "os/os.h"
 #include "pool_fixture.h"
 #include "support.h"
 
@@ -253,6 +254,49 @@ Test(tcache, only_idle_spares_threads_that_have_worked_since)
     if (tcache_reclaim(&pool, true) == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(s.tcache->bytes, 0, "has slept since");
     sleeper_end(&s, thread);
+}
+
+/* --- a storm: without the barrier, or without either half of the protocol, a block is soon in two hands --- */
+
+static _Atomic bool storm_over;
+static _Atomic unsigned n_in_two_hands;
+
+static void *storm_owner(void *argument)
+{
+    fixture_pin((unsigned)(uintptr_t)argument);
+    while (!atomic_load_explicit(&storm_over, memory_order_relaxed)) {
+        volatile uintptr_t *p[3];
+        for (int i = 0; i < 3; i++)
+            if ((p[i] = fixture_get(&pool, 4 * KIB))) *p[i] = (uintptr_t)&p;
+        for (int i = 0; i < 3; i++) {
+            if (!p[i]) continue;
+            /* &p differs from thread to thread. */
+            if (*p[i] != (uintptr_t)&p) atomic_fetch_add(&n_in_two_hands, 1);
+            *p[i] = 0;
+            fixture_put(&pool, (void *)p[i]);
+        }
+    }
+    return NULL;
+}
+
+Test(tcache, owners_and_a_reclaimer_in_a_storm)
+{
+    pthread_t owners[2];
+    for (uintptr_t i = 0; i < 2; i++)
+        cr_assert_eq(pthread_create(&owners[i], NULL, storm_owner, (void *)(1 - i)), 0);
+    unsigned n_emptied = 0;
+    uint64_t end = os_clock_ns() + 1500000000u;
+    while (os_clock_ns() < end)
+        n_emptied += tcache_reclaim(&pool, false);
+    storm_over = true;
+    for (int i = 0; i < 2; i++)
+        pthread_join(owners[i], NULL);
+    cr_assert_eq(n_in_two_hands, 0);
+    cr_assert_null(pool_check(&pool), "%s", pool_check(&pool));
+    pool_trim(&pool, 0);
+    cr_assert_eq(pool.heap.active_bytes, 0, "blocks were lost");
+    if (n_emptied == 0) cr_skip_test("no membarrier here");
+    cr_assert_gt(n_emptied, 100, "the reclaimer came in only %u times", n_emptied);
 }
 
 Test(tcache, pools_do_not_reclaim_from_each_other)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """zeropool top: running processes with the pool, full screen on a terminal, plain lines elsewhere."""
 import os
+import signal
 import sys
 import time
 
@@ -109,6 +110,8 @@ def plain(view, delay, times):
 
 
 def full_screen(screen, curses, view, delay, times):
+    # Ctrl-C on our own terminal ends us, also where a script's '&' has made us ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         curses.curs_set(0)
     except curses.error:

@@ -17,6 +17,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/futex.h>
 #include <pthread.h>
@@ -117,8 +118,18 @@ static void *run_known(void *ignored)
     return NULL;
 }
 
+/* The main thread has left by itself, which clears its word. If it was the last one of the program the process is to end, so it must
+ * not be us who stays. Its end wakes one sleeper only, and a pthread_join may sleep beside us: pass it on. */
+static bool main_has_left(void)
+{
+    if (__atomic_load_n(main_tid_word, __ATOMIC_ACQUIRE) == own_pid) return false;
+    syscall(SYS_futex, main_tid_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    return true;
+}
+
 bool os_helper_must_leave(void)
 {
+    if (main_has_left()) return true;
     /* A program that gave up its rights must not find them in a thread of its own. */
     struct stat status;
     char path[32] = "/proc/", digits[24], *end = digits + 23;
@@ -131,9 +142,9 @@ bool os_helper_must_leave(void)
 
 void os_helper_sleep(unsigned timeout_ms)
 {
-    static uint32_t never_woken;
     struct timespec timeout = {timeout_ms / 1000, (long)(timeout_ms % 1000) * 1000000};
-    syscall(SYS_futex, &never_woken, FUTEX_WAIT_PRIVATE, 0, &timeout, NULL, 0);
+    /* On that word, and not as a private futex, since so the kernel wakes it. */
+    syscall(SYS_futex, main_tid_word, FUTEX_WAIT, own_pid, &timeout, NULL, 0);
 }
 
 #define THREAD_FLAGS                                                                                           \

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* heap_purge.c: giving memory back to the kernel, and checking the heap. */
+#include "base/probe.h"
 #include "os/os.h"
 #include "pool/heap_bins.h"
 
@@ -80,6 +81,7 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
         e->used_pages = e->n_pages;
     }
     if (!list) return 0;
+    PROBE2(purge, purged, n_purges);
     bool locked = lock_acquire(&heap->lock);
     while (list) {
         struct extent *next = list->next;

@@ -2,6 +2,7 @@
 /* pool.c: the slow paths of a pool. See pool.h for the levels. */
 #include "pool/pool.h"
 
+#include "base/probe.h"
 #include "os/os.h"
 #include "pool/decay.h"
 #include "pool/fork.h"
@@ -87,6 +88,8 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
         ADD_RELAXED(tcache->n_shard_hits, 1);
         ADD_RELAXED(tcache->n_steals, stolen);
     }
+    PROBE2(refill, extent_bytes(list), stolen);
+    if (stolen) PROBE1(steal, extent_bytes(list));
     return keep_rest(pool, tcache, list);
 }
 
@@ -120,6 +123,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
     struct extent *extent = NULL;
+    bool from_untouched = false;
     if (tcache)
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
@@ -136,7 +140,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
         };
         extent = heap_alloc(&pool->heap, &request);
-        if (extent && (extent->flags & EXTENT_ZERO)) zero_mark_fresh(extent, zero);
+        from_untouched = extent && (extent->flags & EXTENT_ZERO);
+        if (from_untouched) zero_mark_fresh(extent, zero);
         if (extent) recycle_mark(pool, extent);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
@@ -145,6 +150,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
     }
     tcache_tls.entered = 0;
+    if (extent) PROBE3(alloc_slow, extent->address, n_pages << PAGE_SHIFT, from_untouched);
     helper_poke(pool);
     return extent;
 }
@@ -234,6 +240,7 @@ static void heap_free_guarded(struct pool *pool, struct extent *extent)
 
 void pool_put_slow(struct pool *pool, struct extent *extent)
 {
+    PROBE2(free_slow, extent->address, extent_active_bytes(extent));
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
     if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);

@@ -2,6 +2,7 @@
 /* resize.c: growing and shrinking blocks. See resize.h. */
 #include "pool/resize.h"
 
+#include "base/probe.h"
 #include "os/os.h"
 #include "pool/fork.h"
 
@@ -43,13 +44,13 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     return grown;
 }
 
-void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes)
+static void *move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes, bool *by_tables)
 {
     size_t n_pages = pages_of(n_bytes), used = extent->used_pages;
     if (n_pages > pool->max_pages || !pool->ready) return NULL;
-    bool by_tables = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() && !pool->retired &&
+    bool tables_may = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() && !pool->retired &&
                      !pool->heap.pinned && pool->heap.counters.n_moved_vmas < MOVED_MAX;
-    if (by_tables) {
+    if (tables_may) {
         size_t wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
         struct heap_request request = {
             .n_pages = wanted,
@@ -73,11 +74,21 @@ void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *exten
             heap_free(&pool->heap, extent);
         }
         tcache_tls.entered = 0;
+        *by_tables = moved;
         if (larger) return larger->address;
     }
     void *larger = pool_get(pool, tcache, n_pages);
     if (!larger) return NULL;
     memcpy(larger, extent->address, min_size(used << PAGE_SHIFT, n_bytes));
     pool_put(pool, tcache, extent->address);
+    return larger;
+}
+
+void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes)
+{
+    bool by_tables = false;
+    size_t had = extent_active_bytes(extent);
+    void *larger = move(pool, tcache, extent, n_bytes, &by_tables);
+    if (larger) PROBE3(realloc_move, had, n_bytes, by_tables); /* one place: perf takes no name twice */
     return larger;
 }

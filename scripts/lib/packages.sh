@@ -4,9 +4,9 @@
 # shellcheck disable=SC2034,SC2154
 
 # Needed to build, and to compare with jemalloc and a real program.
-quickstart_packages='gcc libc6-dev meson ninja-build pkgconf libjemalloc2 python3 python3-numpy'
+quickstart_packages='gcc libc6-dev meson ninja-build pkgconf systemtap-sdt-dev libjemalloc2 python3 python3-numpy'
 # Needed for all tests besides.
-test_packages='libcriterion-dev shellcheck pyflakes3 binutils git procps libmimalloc2.0 libtcmalloc-minimal4'
+test_packages='libcriterion-dev shellcheck pyflakes3 binutils git procps spin linux-perf libmimalloc2.0 libtcmalloc-minimal4'
 
 # missing_packages NAME...: those of them that are not installed.
 missing_packages() {

@@ -33,13 +33,18 @@ static size_t span_for(size_t ram)
 
 /* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that it frees, which it no
  * longer sees: blocks just below the threshold would fault for ever. So it is told, at the first large request, what it would have
- * learned from blocks of 8 MiB, unless the user has told it something else. */
-#define NEXT_TRIM_BYTES ((int)(16 * MIB))
+ * learned from blocks of 8 MiB, unless the user has told it something else. The same for blocks that it maps one by one, where the
+ * threshold was raised above the size from which it does so. */
+#define NEXT_TRIM_BYTES (16 * MIB)
+#define NEXT_MMAP_DEFAULT (128 * KIB)
+#define NEXT_MMAP_MAX (32 * MIB)
 
 static void teach_next(void)
 {
+    if (shim_threshold > NEXT_MMAP_MAX) return; /* it sees enough to learn by itself */
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
-    next.mallopt(M_TRIM_THRESHOLD, NEXT_TRIM_BYTES);
+    next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
+    if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
 }
 
 static bool set_up(void)
@@ -95,6 +100,7 @@ static void prepare_for_sandbox(void)
     /* Everything that needs more than memory calls happens now, before there can be a filter. */
     shim_ready();
     os_restricted = true;
+    os_helper_narrow = sandbox_may_filter_all_threads();
     if (options.background == SWITCH_ON) {
         helper_start_for_good();
         return;

@@ -42,6 +42,8 @@ static int read_symbols(struct dl_phdr_info *info, size_t size, void *result)
     return 1; /* the first object is the main program; the others do not matter */
 }
 
+static bool changes_user, has_prctl, has_syscall;
+
 static enum sandbox_plan look(void)
 {
     static const struct {
@@ -58,6 +60,9 @@ static enum sandbox_plan look(void)
     for (uint32_t i = 1; i < symbols.count; i++) {
         if (symbols.table[i].st_shndx != SHN_UNDEF) continue;
         const char *name = symbols.names + symbols.table[i].st_name;
+        if (strncmp(name, "set", 3) == 0 && strstr(name, "uid")) changes_user = true; /* setuid, seteuid, setreuid, setresuid */
+        if (strcmp(name, "prctl") == 0) has_prctl = true;
+        if (strcmp(name, "syscall") == 0) has_syscall = true;
         for (size_t t = 0; t < sizeof telling / sizeof telling[0]; t++)
             if (strcmp(name, telling[t].name) == 0 && telling[t].plan > plan) plan = telling[t].plan;
     }
@@ -69,4 +74,10 @@ enum sandbox_plan sandbox_plan(void)
     static int known = -1;
     if (known < 0) known = look();
     return (enum sandbox_plan)known;
+}
+
+bool sandbox_may_filter_all_threads(void)
+{
+    sandbox_plan();
+    return has_prctl && has_syscall && !changes_user;
 }

@@ -97,6 +97,10 @@ int os_helper_start(void (*entry)(void));
 /* In the thread: has the program changed its user? */
 bool os_helper_must_leave(void);
 
+/* Set at the start, where a seccomp filter may come that reaches all threads: the background thread makes nothing but memory calls
+ * and waits. It then neither sees a change of user nor reclaims the caches of sleeping threads. */
+extern bool os_helper_narrow;
+
 /* In the thread. */
 void os_helper_sleep(unsigned timeout_ms);
 

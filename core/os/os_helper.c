@@ -44,6 +44,8 @@
 #define SANITIZED false
 #endif
 
+bool os_helper_narrow;
+
 static int *main_tid_word;
 static pid_t own_pid;
 static uid_t own_uid;
@@ -52,6 +54,7 @@ static char *memory;    /* stack, thread-local storage, control block */
 static size_t tls_bytes;
 static void (*task_entry)(void);
 static bool impossible;
+static int exit_status;
 
 /* Valgrind knows only threads and forks. It shows itself by the library it preloads. */
 static bool under_valgrind(void)
@@ -98,6 +101,15 @@ static bool is_traced(void)
     return !tracer || tracer[11] != '0';
 }
 
+/* Writes a positive number that ends before `end`; returns where it starts. */
+static char *write_decimal(char *end, int value)
+{
+    *--end = '\0';
+    for (; value; value /= 10)
+        *--end = (char)('0' + value % 10);
+    return end;
+}
+
 static int run(void *ignored)
 {
     (void)ignored;
@@ -108,7 +120,7 @@ static int run(void *ignored)
     syscall(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal); /* not at a real-time program's priority */
     syscall(SYS_prctl, PR_SET_NAME, "zeropool", 0, 0, 0);
     task_entry();
-    return 0;
+    return exit_status;
 }
 
 static void *run_known(void *ignored)
@@ -118,25 +130,44 @@ static void *run_known(void *ignored)
     return NULL;
 }
 
+/* The status that the main thread left with: the last field of its stat file. */
+static int main_exit_status(void)
+{
+    char path[64], text[1024];
+    char digits[24], *number = write_decimal(digits + sizeof digits, own_pid);
+    strcpy(stpcpy(stpcpy(path, "/proc/self/task/"), number), "/stat");
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return 0;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0) return 0;
+    text[n] = '\0';
+    const char *last = strrchr(text, ' ');
+    int code = 0;
+    for (last = last ? last + 1 : ""; *last >= '0' && *last <= '9'; last++)
+        code = code * 10 + (*last - '0');
+    return code >> 8 & 0xff;
+}
+
 /* The main thread has left by itself, which clears its word. If it was the last one of the program the process is to end, so it must
- * not be us who stays. Its end wakes one sleeper only, and a pthread_join may sleep beside us: pass it on. */
+ * not be us who stays; and since Linux 5.18 the status of whoever ends last is that of the process, so it must be the same.
+ * Its end wakes one sleeper only, and a pthread_join may sleep beside us: pass it on. */
 static bool main_has_left(void)
 {
     if (__atomic_load_n(main_tid_word, __ATOMIC_ACQUIRE) == own_pid) return false;
     syscall(SYS_futex, main_tid_word, FUTEX_WAKE, INT_MAX, NULL, NULL, 0);
+    exit_status = main_exit_status();
     return true;
 }
 
 bool os_helper_must_leave(void)
 {
     if (main_has_left()) return true;
+    if (os_helper_narrow) return false;
     /* A program that gave up its rights must not find them in a thread of its own. */
     struct stat status;
-    char path[32] = "/proc/", digits[24], *end = digits + 23;
-    *end = '\0';
-    for (int pid = own_pid; pid; pid /= 10)
-        *--end = (char)('0' + pid % 10);
-    strcat(path, end);
+    char path[32] = "/proc/", digits[24];
+    strcat(path, write_decimal(digits + sizeof digits, own_pid));
     return stat(path, &status) == 0 ? status.st_uid != own_uid : own_uid == 0;
 }
 
@@ -167,8 +198,10 @@ int os_helper_start(void (*entry)(void))
     int fault = os_fault(OS_THREAD);
     if (fault) return -fault;
     int saved = errno;
-    int error = -ENOSYS;
-    if (impossible || !main_tid_word || is_traced() || few_processes_allowed()) goto out;
+    int error = -EAGAIN;
+    if (!impossible && !main_tid_word) goto out; /* before our constructor: later */
+    error = -ENOSYS;
+    if (impossible || is_traced() || few_processes_allowed()) goto out;
     error = -EAGAIN;
     /* A vfork child shares our memory but not our process; and the one before must be off its stack, which the kernel tells. */
     if (*main_tid_word != getpid() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;

@@ -53,7 +53,7 @@ void helper_for_each_pool(void (*visit)(struct pool *))
 static unsigned care_for(struct pool *pool, bool look_at_caches)
 {
     uint32_t now = os_clock_ms();
-    if (look_at_caches) pool_drain_caches(pool, true);
+    if (look_at_caches && !os_helper_narrow) pool_drain_caches(pool, true);
     unsigned wait = decay_tick(&pool->heap, now);
     return wait ? wait : HELPER_POLL_MS;
 }

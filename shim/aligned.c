@@ -11,6 +11,17 @@
 
 #define ALIGNMENT_MAX GIB
 
+/* A block from the thread cache, which is enough for alignments up to a page; else NULL. Here so that a hit costs what it costs in malloc. */
+static inline void *get_cached(size_t alignment, size_t size)
+{
+    if (size < shim_threshold || alignment > PAGE_BYTES || !is_pow2(alignment)) return NULL;
+    size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
+    struct tcache *tcache = tcache_tls.first;
+    if (unlikely(!tcache || n_pages > CLASS_MAX_PAGES)) return NULL;
+    struct extent *extent = pool_get_cached(tcache, n_pages, class_of_pages(n_pages));
+    return likely(extent) ? extent->address : NULL;
+}
+
 static void *get_aligned(size_t alignment, size_t size)
 {
     if (size < shim_threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready()) return NULL;
@@ -25,19 +36,31 @@ static void *get_aligned(size_t alignment, size_t size)
         p_;                                                                                                    \
     })
 
-EXPORT void *memalign(size_t alignment, size_t size)
+static noinline_cold void *memalign_missed(size_t alignment, size_t size)
 {
     void *p = get_aligned(alignment, size);
     return p ? p : NEXT_OR_ROOM(next.memalign(alignment, size));
 }
 
-EXPORT void *aligned_alloc(size_t alignment, size_t size)
+EXPORT void *memalign(size_t alignment, size_t size)
+{
+    void *p = get_cached(alignment, size);
+    return likely(p) ? p : memalign_missed(alignment, size);
+}
+
+static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size)
 {
     void *p = get_aligned(alignment, size);
     return p ? p : NEXT_OR_ROOM(next.aligned_alloc(alignment, size));
 }
 
-EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
+EXPORT void *aligned_alloc(size_t alignment, size_t size)
+{
+    void *p = get_cached(alignment, size);
+    return likely(p) ? p : aligned_alloc_missed(alignment, size);
+}
+
+static noinline_cold int posix_memalign_missed(void **out, size_t alignment, size_t size)
 {
     if (alignment % sizeof(void *) == 0) {
         void *p = get_aligned(alignment, size);
@@ -49,6 +72,14 @@ EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
     int error = next.posix_memalign(out, alignment, size);
     if (unlikely(error == ENOMEM) && shim_make_room()) error = next.posix_memalign(out, alignment, size);
     return error;
+}
+
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
+{
+    void *p = alignment % sizeof(void *) == 0 ? get_cached(alignment, size) : NULL;
+    if (unlikely(!p)) return posix_memalign_missed(out, alignment, size);
+    *out = p;
+    return 0;
 }
 
 EXPORT void *valloc(size_t size)

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 struct pool shim_pool;
-size_t shim_threshold = 32 * KIB;
+/* Not at the beginning of the data, where a page's first cache line is. */
+__attribute__((aligned(4 * CACHE_LINE))) size_t shim_threshold = 32 * KIB;
 
 static struct options options;
 static bool options_read;

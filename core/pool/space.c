@@ -14,6 +14,9 @@
 #define MAP_STEP_BYTES (64 * KIB)
 /* Between the page map and the first block; its last page is the first block's neighbour. */
 #define GAP_BYTES HUGE_BYTES
+/* The page map begins so far into its first page: the entries of the first blocks are then not in the cache set where the first
+ * line of each page of these blocks is, which a program that steps through pages uses up by itself. */
+#define MAP_COLOUR_BYTES (40 * CACHE_LINE)
 
 struct layout {
     size_t extents_bytes, map_bytes, total_bytes;
@@ -25,7 +28,7 @@ static struct layout plan(size_t span_max)
     struct layout layout;
     size_t n_pages = span_max >> PAGE_SHIFT;
     layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
-    layout.map_bytes = align_up(n_pages * sizeof(uint32_t), HUGE_BYTES);
+    layout.map_bytes = align_up(MAP_COLOUR_BYTES + n_pages * sizeof(uint32_t), HUGE_BYTES);
     layout.total_bytes = layout.extents_bytes + layout.map_bytes + GAP_BYTES + span_max;
     return layout;
 }
@@ -33,10 +36,12 @@ static struct layout plan(size_t span_max)
 static void place(struct space *space, uintptr_t bottom, struct layout layout)
 {
     space->extents = (struct extent *)bottom;
-    space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes);
+    space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes + MAP_COLOUR_BYTES);
     space->base = bottom + layout.extents_bytes + layout.map_bytes + GAP_BYTES;
     space->map_bytes = 0;
 }
+
+static char *map_start(const struct space *space) { return (char *)space->page_map - MAP_COLOUR_BYTES; }
 
 static void *page_before(const struct space *space) { return (void *)(space->base - PAGE_BYTES); }
 
@@ -82,7 +87,7 @@ void space_destroy(struct space *space)
         /* Only what was mapped: the rest of the planned range may by now be somebody else's. */
         if (space->n_extents)
             os_unmap(space->extents, align_up(space->n_extents * sizeof(struct extent), PAGE_BYTES));
-        os_unmap((void *)space->page_map, space->map_bytes);
+        os_unmap(map_start(space), space->map_bytes);
         size_t span = atomic_load_explicit(&space->span, memory_order_relaxed);
         os_unmap(page_before(space), PAGE_BYTES + span);
     }
@@ -95,9 +100,9 @@ int space_map(struct space *space, void *address, size_t length)
 
 int space_reach(struct space *space, size_t n_bytes)
 {
-    size_t wanted = align_up(pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
+    size_t wanted = align_up(MAP_COLOUR_BYTES + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
     if (likely(wanted <= space->map_bytes)) return 0;
-    int error = space_map(space, (char *)space->page_map + space->map_bytes, wanted - space->map_bytes);
+    int error = space_map(space, map_start(space) + space->map_bytes, wanted - space->map_bytes);
     if (!error) space->map_bytes = wanted;
     return error;
 }

@@ -344,22 +344,6 @@ refused:
     return NULL;
 }
 
-void heap_free(struct heap *heap, struct extent *extent)
-{
-    if (!lock_acquire(&heap->lock)) {
-        heap_bins_defer(heap, extent);
-        return;
-    }
-    heap_bins_drain_deferred(heap);
-    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-    heap_bins_insert_idle(heap, extent);
-    struct extent *excess = NULL;
-    if (unlikely(heap->dirty_bytes > heap->retain_max_bytes))
-        excess = heap_collect(heap, heap->dirty_bytes - heap->retain_max_bytes);
-    lock_release(&heap->lock);
-    if (unlikely(excess)) heap_purge_list(heap, excess);
-}
-
 bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
 {
     bool lock_lost = false;
@@ -402,13 +386,4 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     }
     if (!lock_lost) lock_release(&heap->lock);
-}
-
-bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages)
-{
-    if (os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT)) return false;
-    __atomic_fetch_add(&heap->counters.n_moved_blocks, 1, __ATOMIC_RELAXED);
-    __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
-    to->flags |= EXTENT_MOVED | EXTENT_GREW;
-    return true;
 }

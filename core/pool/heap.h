@@ -94,6 +94,8 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
 
 /* Return an extent of state LIVE, CACHED or BUSY; its contents are dirty. Never fails. */
 void heap_free(struct heap *heap, struct extent *extent);
+/* The same for a list linked by next, at few holds of the lock. */
+void heap_free_list(struct heap *heap, struct extent *list);
 
 /* Grow a live extent to at least n_pages without moving it. False if its neighbours do not allow it. */
 bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages);

@@ -44,15 +44,6 @@ static void unlink_block(struct pool *pool, struct shard *shard, struct extent *
     SUB_RELAXED(shard->n_blocks, 1);
 }
 
-static void free_list_to_heap(struct pool *pool, struct extent *list)
-{
-    while (list) {
-        struct extent *next = list->next;
-        heap_free(&pool->heap, list);
-        list = next;
-    }
-}
-
 void shard_put_list(struct pool *pool, struct extent *list)
 {
     shard_put_at(pool, &pool->shards[os_cpu_current() & (pool->n_shards - 1)], list);
@@ -61,7 +52,7 @@ void shard_put_list(struct pool *pool, struct extent *list)
 void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
 {
     if (!lock_acquire(&shard->lock)) {
-        free_list_to_heap(pool, list);
+        heap_free_list(&pool->heap, list);
         return;
     }
     uint32_t now = os_clock_ms();
@@ -88,7 +79,7 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
         evicted = victim;
     }
     lock_release(&shard->lock);
-    free_list_to_heap(pool, evicted);
+    heap_free_list(&pool->heap, evicted);
 }
 
 static struct extent *take_from(struct pool *pool, struct shard *shard, unsigned cls, unsigned n_wanted)
@@ -144,5 +135,5 @@ void shard_flush(struct pool *pool, struct shard *shard, uint32_t before_ms, boo
         list = extent;
     }
     lock_release(&shard->lock);
-    free_list_to_heap(pool, list);
+    heap_free_list(&pool->heap, list);
 }

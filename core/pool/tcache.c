@@ -203,18 +203,16 @@ static void abandon(struct tcache *tcache)
 
 void tcache_return_list(struct pool *pool, struct extent *list)
 {
-    struct extent *for_shard = NULL;
+    struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
-        if (list->cls < pool->shard_end_class) {
-            list->next = for_shard;
-            for_shard = list;
-        } else {
-            heap_free(&pool->heap, list);
-        }
+        struct extent **to = list->cls < pool->shard_end_class ? &for_shard : &for_heap;
+        list->next = *to;
+        *to = list;
         list = next;
     }
     if (for_shard) shard_put_list(pool, for_shard);
+    heap_free_list(&pool->heap, for_heap);
 }
 
 /* Registering waits for a grace period of the kernel, milliseconds, when the process has several threads. */

@@ -10,6 +10,8 @@
 #include <string.h>
 
 #define READ READ_RELAXED
+/* For what is declared _Atomic, which clang does not let the other take. */
+#define READ_ATOMIC(field) atomic_load_explicit(&(field), memory_order_relaxed)
 
 bool stats_wanted;
 
@@ -41,10 +43,10 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->pool) == pool) add_tcache(tcache, stats);
-    stats->n_tcache_hits += READ(pool->gone.n_tcache_hits);
-    stats->n_shard_hits += READ(pool->gone.n_shard_hits);
-    stats->n_steals += READ(pool->gone.n_steals);
-    stats->n_gets += stats->n_tcache_hits + READ(pool->gone.n_slow_gets) + READ(pool->n_direct_gets);
+    stats->n_tcache_hits += READ_ATOMIC(pool->gone.n_tcache_hits);
+    stats->n_shard_hits += READ_ATOMIC(pool->gone.n_shard_hits);
+    stats->n_steals += READ_ATOMIC(pool->gone.n_steals);
+    stats->n_gets += stats->n_tcache_hits + READ_ATOMIC(pool->gone.n_slow_gets) + READ_ATOMIC(pool->n_direct_gets);
     for (unsigned i = 0; i < pool->n_shards; i++) {
         stats->bytes_cached += READ(pool->shards[i].bytes);
         stats->n_evictions += READ(pool->shards[i].n_evictions);
@@ -83,7 +85,7 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
             add_class(sizes, cls, tcache_hits(tcache, cls), false);
     }
     for (unsigned cls = 1; cls < N_CLASSES; cls++) {
-        add_class(sizes, cls, READ(pool->gone.n_class_hits[cls]), false);
+        add_class(sizes, cls, READ_ATOMIC(pool->gone.n_class_hits[cls]), false);
         for (unsigned i = 0; i < pool->n_shards; i++)
             add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);
     }

@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from . import elf, html, results, session, table, variants
+from . import elf, html, results, server, session, table, variants
 from .errors import MISMATCH, OK, ToolError, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
@@ -17,7 +17,7 @@ def allocator_list(text):
 
 
 COMMAND = Command(
-    "compare", "[options] -- CMD...",
+    "compare", "[options] -- CMD...\n       zeropool compare [options] --server CMD --client CMD --ready TCP:PORT",
     "Runs CMD under several allocators in interleaved, shuffled rounds and shows time beside memory: medians, ratios to\n"
     "glibc with their 95 % interval, and in words whether there is a difference. Output and exit status of CMD must be\n"
     "the same under all of them. Its standard input is empty unless --input is given; its output is not shown.",
@@ -33,6 +33,14 @@ COMMAND = Command(
      Option("--rss-every", "after the rounds, run once more each to sample memory of the process tree", None, "MS",
             whole_number(1, 60000)),
      Option("--input", "standard input of CMD", None, "FILE", non_empty),
+     Option("--server", "start this under the allocators instead, once per run, and stop it after its client; words are\n"
+            "split as in a shell, but no shell runs", None, "CMD", server.command_line),
+     Option("--client", "what the server then has to serve; runs without the allocator, and its time is the wall time", None, "CMD",
+            server.command_line),
+     Option("--ready", "TCP:PORT: the server is ready when that port of this machine answers; TCP:auto: a free port.\n"
+            "{port} in both commands stands for it", None, "TCP:PORT", server.ready_address),
+     Option("--ready-timeout", "give up when the server is not ready after this long (default 30)", None, "S",
+            decimal_number(0.1, 3600), 30.0),
      Option("--max-time", "without -n: stop after about this many seconds (default 300)", None, "S",
             decimal_number(1, 1e6), 300.0),
      Option("--timeout", "end CMD, and the comparison, when one run takes longer", None, "S", decimal_number(0.1, 1e6)),
@@ -44,7 +52,8 @@ COMMAND = Command(
 it fails under glibc itself; 2 wrong usage; 125 zeropool itself failed; 126, 127 CMD cannot be executed or was not
 found; 130 after Ctrl-C (what was measured until then is shown).
 
-Example: zeropool compare -a glibc,jemalloc,zeropool --html result.html -- python3 job.py""")
+Example: zeropool compare -a glibc,jemalloc,zeropool --html result.html -- python3 job.py
+zeropool compare --ready TCP:auto --server 'redis-server --port {port} --save ""' --client 'redis-benchmark -q -p {port} -t set -d 262144'""")
 
 
 def main(words):
@@ -52,16 +61,32 @@ def main(words):
     if values["help"]:
         print(COMMAND.help(), end="")
         return OK
-    if not argv:
-        COMMAND.fail("no command given")
+    argv = client_or_command(values, argv)
     plan, notes = make_plan(values, argv)
     outcome = session.execute(plan, Progress(quiet=values["quiet"]))
     outcome.notes[:0] = notes
     return report(outcome, values)
 
 
+def client_or_command(values, argv):
+    """What runs to its end in each round."""
+    given = [name for name in ("server", "client", "ready") if values[name] is not None]
+    if not given:
+        if not argv:
+            COMMAND.fail("no command given")
+        return argv
+    if len(given) < 3:
+        COMMAND.fail(f"--server, --client and --ready belong together; {' and '.join('--' + g for g in given)} came alone")
+    if argv:
+        COMMAND.fail("either a command or --server and --client")
+    if values["ready"] == 0 and not any("{port}" in word for word in values["server"]):
+        COMMAND.fail("with --ready TCP:auto, --server needs {port} where it takes its port")
+    return values["client"]
+
+
 def make_plan(values, argv):
     argv = session.check_command(argv)
+    served = session.check_command(values["server"]) if values["server"] else None
     for key in ("json", "markdown", "html"):
         if values[key]:
             results.check_writable(values[key])
@@ -74,9 +99,10 @@ def make_plan(values, argv):
     names = [v.name for v in chosen]
     plan = session.Plan(argv, chosen, names.index("glibc") if "glibc" in names else 0, values["rounds"] or 0,
                         values["warmups"], values["max_time"], values["timeout"], values["input"],
-                        (values["rss_every"] or 0) / 1000, values["ignore_output"], values["seed"])
+                        (values["rss_every"] or 0) / 1000, values["ignore_output"], values["seed"], server=served,
+                        port=values["ready"] or 0, ready_timeout_s=values["ready_timeout"])
     notes += variants.remarks(os.environ)
-    for obstacle in elf.obstacles(argv[0]):
+    for obstacle in elf.obstacles((served or argv)[0]):
         say(f"warning: {obstacle}")
         notes.append(obstacle)
     return plan, notes
@@ -122,12 +148,16 @@ def report(outcome, values):
 
 def headline(result):
     rounds = "1 round" if result["rounds"] == 1 else f"{result['rounds']} interleaved rounds"
-    return f"{shlex.join(result['command'])}: {rounds}, medians, ratios to {result['baseline']}"
+    return f"{results.title(result)}: {rounds}, medians, ratios to {result['baseline']}"
 
 
 def advice(result):
     """The next useful command, from what was found."""
     command = shlex.join(result["command"])
+    if result.get("server"):
+        if result["rounds"] < 6:
+            return "the same without -n   (default rounds, enough for a verdict)"
+        return f"zeropool run --stats -- {shlex.join(result['server']['command'])}   (what the pool does in it)"
     if result["rounds"] < 6:
         return f"zeropool compare -- {command}   (default rounds, enough for a verdict)"
     pools = [v for v in result["variants"] if v["ratio"] and v["name"].startswith("zeropool")]

@@ -4,10 +4,9 @@
 No scripts and nothing loaded from elsewhere, so the page can be mailed, archived and opened in ten years.
 """
 import html
-import shlex
 
 from . import table
-from .results import METRICS
+from .results import METRICS, RATE, title
 
 STYLE = """
 :root { color-scheme: light dark; --fg:#1a1a1a; --bg:#fff; --dim:#777; --line:#ddd; --dot:#3572b0; --mid:#c0392b; }
@@ -24,13 +23,13 @@ svg polyline { fill: none; stroke-width: 1.6; }
 """
 FORMATS = {"wall_s": table.seconds, "user_s": table.seconds, "sys_s": table.seconds,
            "cpu_s": table.seconds, "faults": table.count,
-           "peak_rss_bytes": table.size}
+           "peak_rss_bytes": table.size, "requests_per_s": table.count}
 COLOURS = ("#3572b0", "#c0392b", "#2e8b57", "#b8860b", "#8e44ad", "#008b8b", "#cd5c5c", "#556b2f")
 WIDTH, LEFT, RIGHT, ROW = 860, 130, 24, 26
 
 
 def page(result):
-    command = html.escape(shlex.join(result["command"]))
+    command = html.escape(title(result))
     machine = result["machine"]
     parts = [f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>zeropool compare: {command}</title>"
              f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style></head><body>"
@@ -41,7 +40,9 @@ def page(result):
     parts += [f"<li>{html.escape(line)}</li>" for line in table.sentences(result)]
     parts += [f"<li class='dim'>{html.escape(note)}</li>" for note in result["notes"]]
     parts.append("</ul>")
-    for metric, (_, heading) in METRICS.items():
+    for metric, (_, heading) in (METRICS | RATE).items():
+        if metric not in result["variants"][0]["median"]:
+            continue
         parts.append(f"<h2>{heading}</h2>{strip_plot(result, metric)}")
     parts.append(memory_plot(result))
     parts.append("<p class='dim'>A dot is one run, the bar the median. Made by zeropool "
@@ -50,9 +51,9 @@ def page(result):
 
 
 def table_html(result):
-    head = "".join(f"<th>{html.escape(h)}</th>" for h in table.HEADINGS)
-    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in table.cells(v)) + "</tr>"
-                   for v in result["variants"])
+    headings, rows = table.rows(result)
+    head = "".join(f"<th>{html.escape(h)}</th>" for h in headings)
+    body = "".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in row) + "</tr>" for row in rows)
     return f"<div class='scroll'><table><tr>{head}</tr>{body}</table></div>"
 
 

@@ -108,6 +108,8 @@ def check_comparison(result, path):
             table.cells(variant)
             good = good and all(isinstance(run[m], (int, float)) for run in variant["runs"] for m in results.METRICS)
         table.sentences(result)
+        table.rows(result)
+        results.title(result)
         table.memory_text(result)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError):
         good = False
@@ -147,7 +149,7 @@ def comparisons(given, path, values):
     if values["html"] and len(given) > 1:
         COMMAND.fail("--html wants a single comparison, and this file holds several")
     for result in given:
-        print(f"{result.get('label') or shlex.join(result['command'])}: {result['rounds']} rounds, medians, ratios to "
+        print(f"{result.get('label') or results.title(result)}: {result['rounds']} rounds, medians, ratios to "
               f"{result['baseline']}")
         print(table.text(result))
         if table.memory_text(result):

@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import shlex
 import tempfile
 import time
 
@@ -14,6 +15,7 @@ SCHEMA = "zeropool-compare-1"
 METRICS = {"wall_s": ("wall_s", "wall"), "user_s": ("user_s", "user"), "sys_s": ("sys_s", "sys"),
            "cpu_s": ("cpu_s", "user + sys"), "faults": ("faults", "faults"),
            "peak_rss_bytes": ("peak_rss_bytes", "peak RSS")}
+RATE = {"requests_per_s": ("requests_per_s", "requests per second, as the client counts")}  # of servers, where it does
 NOISY_SPREAD = 0.05
 
 
@@ -27,15 +29,17 @@ def build(session):
                      "sample_s": plan.sample_s, "ignore_output": plan.ignore_output, "seed": plan.seed},
         "interrupted": bool(session.stopped_by), "seconds": round(session.seconds, 3),
         "output": describe_output(session), "variants": [],
+        "server": {"command": list(plan.server), "port": plan.port or "auto"} if plan.server else None,
     }
-    base = columns(session, base_name)
+    measured = metrics(session)
+    base = columns(session, base_name, measured)
     for variant in plan.variants:
-        values = columns(session, variant.name)
+        values = columns(session, variant.name, measured)
         result["variants"].append({
             "name": variant.name, "preload": list(variant.preload), "tunables": variant.tunables,
-            "runs": [{"round": i + 1, **{m: values[m][i] for m in METRICS}} for i in range(session.n_rounds)],
-            "median": {m: stats.median(values[m]) for m in METRICS} if session.n_rounds else None,
-            "spread": {m: round(stats.spread(values[m]), 5) for m in METRICS} if session.n_rounds else None,
+            "runs": [{"round": i + 1, **{m: values[m][i] for m in measured}} for i in range(session.n_rounds)],
+            "median": {m: stats.median(values[m]) for m in measured} if session.n_rounds else None,
+            "spread": {m: round(stats.spread(values[m]), 5) for m in measured} if session.n_rounds else None,
             "ratio": ratios(values, base) if session.n_rounds and variant.name != base_name else None,
             "memory": session.memory.get(variant.name),
         })
@@ -43,18 +47,30 @@ def build(session):
     return result
 
 
-def columns(session, name):
+def metrics(session):
+    """METRICS, with the rate where every run has one."""
+    runs = [run for variant in session.plan.variants for run in session.complete_rounds(variant.name)]
+    return METRICS | RATE if runs and all(run.requests_per_s for run in runs) else METRICS
+
+
+def columns(session, name, measured):
     runs = session.complete_rounds(name)
-    return {metric: [getattr(run, attribute) for run in runs] for metric, (attribute, _) in METRICS.items()}
+    return {metric: [getattr(run, attribute) for run in runs] for metric, (attribute, _) in measured.items()}
 
 
 def ratios(mine, base):
     found = {}
-    for metric in METRICS:
+    for metric in mine:
         ratio = stats.compare(mine[metric], base[metric])
         found[metric] = {"value": finite(ratio.value), "low": finite(ratio.low), "high": finite(ratio.high),
                          "p": round(ratio.p, 6), "n": ratio.n, "significant": ratio.significant}
     return found
+
+
+def title(result):
+    """The command, or client and server, as one would type them."""
+    text = shlex.join(result["command"])
+    return f"{text}, against {shlex.join(result['server']['command'])}" if result.get("server") else text
 
 
 def finite(value):

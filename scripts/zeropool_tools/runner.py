@@ -16,7 +16,7 @@ import select
 import signal
 import tempfile
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from .errors import ToolError
 
@@ -24,7 +24,7 @@ PR_SET_CHILD_SUBREAPER = 36
 SETSID = "/usr/bin/setsid"
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 TERM_GRACE_S = 1.0
-STDERR_TAIL_BYTES = 4096
+TAIL_BYTES = 4096
 
 
 @dataclass
@@ -41,7 +41,8 @@ class Result:
     stderr_tail: str = ""
     left_behind: int = 0  # processes that outlived the command and were ended
     timed_out: bool = False
-    samples: list = field(default_factory=list)
+    stdout: bytes = b""  # its end, where a caller reads figures from it
+    requests_per_s: float = None  # of a server, where its client says so
 
     @property
     def faults(self):
@@ -84,7 +85,7 @@ class Runner:
             digest, size = hash_file(out)
             return Result(wall, usage.ru_utime, usage.ru_stime, usage.ru_minflt, usage.ru_majflt,
                           usage.ru_maxrss * 1024, 128 - code if code < 0 else code, digest, size,
-                          tail(err), left, timed_out)
+                          tail(err), left, timed_out, last_bytes(out))
 
     def start(self, argv, env, actions):
         """(start time, pid)."""
@@ -183,7 +184,11 @@ def hash_file(file):
     return digest.hexdigest(), size
 
 
-def tail(file):
+def last_bytes(file):
     size = file.seek(0, os.SEEK_END)
-    file.seek(max(0, size - STDERR_TAIL_BYTES))
-    return file.read().decode(errors="replace")
+    file.seek(max(0, size - TAIL_BYTES))
+    return file.read()
+
+
+def tail(file):
+    return last_bytes(file).decode(errors="replace")

@@ -15,6 +15,7 @@ from .errors import ToolError
 from .progress import Progress
 from .runner import Result, Runner, status_in_words
 from .sampler import Sampler
+from .server import ServerError, ServerRunner
 
 AUTO_MIN, AUTO_MAX, AUTO_STEP = 15, 40, 5
 FEW_ROUNDS = 3  # even if the time is over, so that a median exists
@@ -34,6 +35,9 @@ class Plan:
     ignore_output: bool = False
     seed: int = stats.SEED
     label: str = ""
+    server: list = None  # argv of a server that runs under the allocator; argv is then its client
+    port: int = 0  # of the server; 0: a free one for each run
+    ready_timeout_s: float = 30.0
 
 
 @dataclass
@@ -76,7 +80,7 @@ def execute(plan, progress=None):
     started = time.monotonic()
     handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {each: signal.signal(each, raise_stop) for each in handled}
-    runner = Runner()
+    runner = ServerRunner(plan.server, plan.port, plan.ready_timeout_s) if plan.server else Runner()
     if not runner.adopts:
         session.notes.append("no subreaper here: peak RSS below 10 MiB is this tool's own")
     try:
@@ -84,6 +88,8 @@ def execute(plan, progress=None):
             Rounds(session, runner, bar, started).all()
     except Stop as stop:
         session.stopped_by = stop.number
+    except ServerError as error:
+        session.failure, session.failure_status = str(error), error.status
     finally:
         runner.end_all()
         for each, handler in before.items():
@@ -101,6 +107,7 @@ class Rounds:
         self.done = 0
         self.target = self.plan.rounds or AUTO_MIN
         self.stray = 0
+        self.what = "client" if self.plan.server else "command"
 
     def all(self):
         for _ in range(self.plan.warmups):
@@ -117,7 +124,10 @@ class Rounds:
         if self.plan.sample_s:
             self.memory_runs()
         if self.stray:
-            self.session.notes.append(f"the command left {self.stray} processes behind; they were ended")
+            self.session.notes.append(f"the {self.what} left {self.stray} processes behind; they were ended")
+        if self.plan.server and self.runner.killed:
+            self.session.notes.append(f"{self.runner.killed} times the server did not end on SIGTERM and was killed; "
+                                      "what children of it cost is then not counted")
 
     def over_time(self):
         if self.plan.rounds or self.session.n_rounds < FEW_ROUNDS:
@@ -156,8 +166,11 @@ class Rounds:
                 tick(pid)
 
         self.show(variant)
-        result = self.runner.run(self.plan.argv, variant.environment(self.environment), self.plan.stdin,
-                                 self.plan.timeout_s, show if tick or self.bar.terminal else None, tick_s)
+        try:
+            result = self.runner.run(self.plan.argv, variant.environment(self.environment), self.plan.stdin,
+                                     self.plan.timeout_s, show if tick or self.bar.terminal else None, tick_s)
+        except ServerError as error:
+            raise ServerError(f"under {variant.name}: {error}") from error
         self.done += 1
         self.stray += result.left_behind
         return result
@@ -176,13 +189,13 @@ class Rounds:
         """False ends the session: the command fails, or differs from what it did before."""
         session = self.session
         if result.timed_out:
-            session.failure = f"under {variant.name} the command took longer than {self.plan.timeout_s:g} s (--timeout)"
+            session.failure = f"under {variant.name} the {self.what} took longer than {self.plan.timeout_s:g} s (--timeout)"
             session.failure_status = 125
             return False
         if session.reference is None:
             session.reference = result
             if result.status and not self.plan.ignore_output:
-                session.failure = (f"the command {status_in_words(result.status)} under {variant.name}"
+                session.failure = (f"the {self.what} {status_in_words(result.status)} under {variant.name}"
                                    " (--ignore-output measures it all the same)" + last_words(result))
                 session.failure_status = result.status
                 return False
@@ -191,10 +204,10 @@ class Rounds:
             return True
         first, base = session.reference, self.plan.variants[self.plan.baseline]
         if result.status != first.status:
-            session.mismatches.append(f"exit status differs: under {variant.name} the command "
+            session.mismatches.append(f"exit status differs: under {variant.name} the {self.what} "
                                       f"{status_in_words(result.status)}, under {base.name} it "
                                       f"{status_in_words(first.status)}" + last_words(result))
-        elif result.stdout_sha256 != first.stdout_sha256:
+        elif result.stdout_sha256 != first.stdout_sha256 and not self.plan.server:  # a client reports times
             session.mismatches.append(self.explain_output(variant, base, result, first))
         return not session.mismatches
 

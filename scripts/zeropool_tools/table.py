@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: MIT
 """Results as an aligned text table, as Markdown, and as sentences."""
-from .results import ratio_of
+from .results import ratio_of, title
 from .stats import in_words
 
 HEADINGS = ("allocator", "wall", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "RSS ratio")
+RATE_HEADING = "requests/s"
 
 
 def seconds(value):
@@ -62,8 +63,19 @@ def align(rows, headings=HEADINGS, left=1):
     return "\n".join(lines)
 
 
+def rows(result):
+    """(headings, rows) of the table; a server's has a column more."""
+    found = [cells(v) for v in result["variants"]]
+    if not all("requests_per_s" in v["median"] for v in result["variants"]):
+        return HEADINGS, found
+    for row, variant in zip(found, result["variants"]):
+        row.insert(2, count(variant["median"]["requests_per_s"]))
+    return (*HEADINGS[:2], RATE_HEADING, *HEADINGS[2:]), found
+
+
 def text(result):
-    return align([cells(v) for v in result["variants"]])
+    headings, found = rows(result)
+    return align(found, headings)
 
 
 def markdown_table(rows, headings=HEADINGS, left=1):
@@ -74,8 +86,9 @@ def markdown_table(rows, headings=HEADINGS, left=1):
 
 
 def markdown(result):
-    command = " ".join(result["command"]).replace("`", "'")
-    parts = [f"### `{command}`", "", markdown_table([cells(v) for v in result["variants"]]), "",
+    command = title(result).replace("`", "'")
+    headings, found = rows(result)
+    parts = [f"### `{command}`", "", markdown_table(found, headings), "",
              f"{result['rounds']} interleaved rounds, medians, ratios to {result['baseline']}; "
              f"{result['machine']['usable_cpus']} CPUs, Linux {result['machine']['kernel']}.", ""]
     parts += [f"- {line}" for line in sentences(result) + result["notes"]]
@@ -90,9 +103,12 @@ def sentences(result):
             continue
         wall, cpu = ratio_of(variant["ratio"]["wall_s"]), ratio_of(variant["ratio"]["cpu_s"])
         memory = variant["ratio"]["peak_rss_bytes"]["value"]
-        sentence = f"{variant['name']} against {result['baseline']}: {in_words(wall)}"
+        served = result.get("server")
+        sentence = f"{variant['name']} against {result['baseline']}: {in_words(wall, 'time of the client' if served else 'time')}"
+        if served:
+            sentence += f"; {in_words(cpu, 'processor time of the server')}" if wall.decidable else ""
         # On a busy machine processor time shows what wall time hides; a second look wants stronger evidence.
-        if wall.decidable and not wall.significant and cpu.significant and cpu.p < 0.01:
+        elif wall.decidable and not wall.significant and cpu.significant and cpu.p < 0.01:
             sentence += f", but {in_words(cpu, 'processor time')}"
         found.append(f"{sentence}; {number(memory)} x the peak memory")
     return found

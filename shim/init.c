@@ -2,6 +2,7 @@
 /* init.c: start-up, and the set-up of the pool at the first large request. */
 #include "shim.h"
 
+#include "hardened.h"
 #include "os/os.h"
 #include "pool/helper.h"
 #include "report.h"
@@ -48,9 +49,21 @@ static void teach_next(void)
     if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
 }
 
+/* Is the hardened mode wanted? Then it is on afterwards. Before the constructor only the switch itself is known. */
+static bool harden(void)
+{
+    if (!options_read) {
+        const char *value = getauxval(AT_SECURE) ? NULL : options_lookup(environ, "ZEROPOOL_HARDENED");
+        options.hardened = value && strcmp(value, "1") == 0;
+    }
+    if (options.hardened) hardened_start(max_size(options.threshold_bytes, 1), min_size(options.max_block_bytes, os_ram_bytes()));
+    return options.hardened;
+}
+
 static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
+    if (harden()) return false;
     size_t ram = os_ram_bytes();
     size_t asked = options.n_shards ? options.n_shards : os_cpu_count();
     unsigned n_shards = round_up_pow2((unsigned)min_size(asked, SHARDS_MAX));
@@ -125,7 +138,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     options_read = true;
     shim_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     report_configure(environment);
-    if (!options.enabled) return;
+    if (!options.enabled || harden()) return;
     os_helper_prepare();
     if (options.background == SWITCH_OFF) helper_allow(false);
     if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();

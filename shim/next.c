@@ -4,7 +4,7 @@
  * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the thread that looks up
  * get memory from a small static arena, bumped atomically and never reused. Other threads just look up too.
  */
-#include "shim.h"
+#include "hardened.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -205,6 +205,7 @@ void next_resolve(void)
         real_free = found.free;
         found.free = free_unless_bootstrap;
     }
+    if (hardened_runs()) hardened_wrap(&found);
     /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)

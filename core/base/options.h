@@ -27,6 +27,8 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
            "the thread that gives memory back while the program makes no calls")                               \
     NUMBER(n_shards, "ZEROPOOL_SHARDS", COUNT, 0, 0, 64, "shards of the shared pool; 0: one per CPU")          \
     NUMBER(tcache_depth, "ZEROPOOL_TCACHE_DEPTH", COUNT, 16, 0, 64, "idle blocks a thread keeps per class")     \
+    NUMBER(hardened, "ZEROPOOL_HARDENED", COUNT, 0, 0, 1,                                                      \
+           "1: each large block between guards, freed ones inaccessible; slow, and nothing is pooled")         \
     CHOICE(live, "ZEROPOOL_LIVE", SWITCH_OFF, "off|on",                                                        \
            "a page from which 'zeropool stat' and 'zeropool top' read the running process")                    \
     CHOICE(huge, "ZEROPOOL_HUGE", SWITCH_AUTO, "off|on|auto",                                                  \

@@ -121,7 +121,7 @@ static void choose_folder(char *const *environment)
 
 static void remove_file(void)
 {
-    if (!path[0] || !same_process || __atomic_load_n(same_process, __ATOMIC_RELAXED) == 0) return;
+    if (!page || !same_process || __atomic_load_n(same_process, __ATOMIC_RELAXED) == 0) return;
     int saved = errno;
     unlink(path);
     errno = saved;

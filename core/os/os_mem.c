@@ -4,6 +4,8 @@
 
 #include <errno.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -13,6 +15,10 @@
 #endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
+#endif
+
+#ifndef MADV_GUARD_REMOVE
+#define MADV_GUARD_REMOVE 103
 #endif
 
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
@@ -101,10 +107,33 @@ int os_lock(void *address, size_t length)
 
 int os_unlock(void *address, size_t length) { return PRESERVING_ERRNO(-1, munlock(address, length)); }
 
+/* mprotect leaves a protection key where it is. Where there are none, the call that takes it away fails. */
+static int make_accessible(void *address, size_t length)
+{
+    int fault = os_fault(OS_MPROTECT);
+    if (fault) return -fault;
+    if (!os_restricted && PRESERVING_ERRNO(-1, pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
+    return PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
+}
+
+/* What some kernels do not have, and then nobody can have asked for. */
+static void forget_hints(void *address, size_t length)
+{
+    advise(address, length, MADV_NORMAL);
+    advise(address, length, MADV_UNMERGEABLE);
+    if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
+}
+
+void os_remove_guards(void *address, size_t length)
+{
+    static bool unknown; /* to this kernel (before 6.13); all writers write the same */
+    if (READ_RELAXED(unknown)) return;
+    if (advise(address, length, MADV_GUARD_REMOVE) == -EINVAL) WRITE_RELAXED(unknown, true);
+}
+
 int os_scrub(void *address, size_t length)
 {
-    int error = os_fault(OS_MPROTECT);
-    if (!error) error = -PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
+    int error = -make_accessible(address, length);
     /* MADV_WIPEONFORK is refused on anything but private anonymous memory, which makes it the detector of
      * overlays; its opposite then clears what the program (or this call) has set. */
     if (!error) error = -advise(address, length, MADV_WIPEONFORK);
@@ -113,7 +142,10 @@ int os_scrub(void *address, size_t length)
     if (!error) error = -advise(address, length, MADV_DODUMP);
     /* A filter may forbid munlock; what stays locked then costs no more than before. */
     if (!error && !os_restricted) error = os_unlock(address, length);
-    if (!error) return 0;
+    if (!error) {
+        forget_hints(address, length);
+        return 0;
+    }
     error = -os_remap_fresh(address, length);
     return error ? -error : 1;
 }

@@ -142,10 +142,10 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         extent = heap_alloc(&pool->heap, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (from_untouched) zero_mark_fresh(extent, zero);
-        if (extent) recycle_mark(pool, extent);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
     if (extent) {
+        recycle_mark(pool, extent);
         extent_set_state(extent, EXTENT_LIVE);
         if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
     }
@@ -244,7 +244,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
     if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
-    bool checked = extent->flags & EXTENT_CHECK;
+    bool checked = recycle_wants(pool, extent);
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent_set_state(extent, EXTENT_CACHED);

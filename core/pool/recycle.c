@@ -4,6 +4,17 @@
 
 #include "os/os.h"
 
+/* The bins of thread caches take and give without asking, but not beyond their limit: with a lower one, no block of a size that is
+ * watched fits. An owner that sets up its cache at this moment reads the new limit from the pool. */
+static void watch_bins(struct pool *pool)
+{
+    size_t limit = RECYCLE_MIN_BYTES - 1;
+    if (READ_RELAXED(pool->tcache_limit_bytes) <= limit) return;
+    WRITE_RELAXED(pool->tcache_limit_bytes, limit);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        if (READ_RELAXED(tcache->pool) == pool) WRITE_RELAXED(tcache->limit_bytes, limit);
+}
+
 void recycle_check(struct pool *pool, struct extent *extent)
 {
     uint32_t n = READ_RELAXED(pool->n_checks);
@@ -12,6 +23,7 @@ void recycle_check(struct pool *pool, struct extent *extent)
     char *before = (char *)extent->address - PAGE_BYTES;
     size_t bytes = extent_bytes(extent);
     bool has_after = space_owns(&pool->heap.space, extent_end(extent));
+    os_remove_guards(extent->address, bytes);
     if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED)) {
         /* A VMA of its own because of what we did to it: nothing can be told, so put it right anyway. */
         os_scrub(extent->address, bytes);
@@ -23,6 +35,7 @@ void recycle_check(struct pool *pool, struct extent *extent)
     bool joined = os_is_one_vma(before, bytes + PAGE_BYTES) ||
                   (has_after && os_is_one_vma(extent->address, bytes + PAGE_BYTES));
     if (!joined) WRITE_RELAXED(pool->watchful, true);
+    if (!joined && extent->cls < TCACHE_BIG_CLASS) watch_bins(pool);
     if (os_restricted) { /* a filter may forbid munlock; mapping anew forgets everything */
         os_remap_fresh(extent->address, bytes);
         return;

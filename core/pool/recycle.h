@@ -4,10 +4,12 @@
  * munmap forgets mlock, mprotect, MADV_DONTFORK, MADV_WIPEONFORK, MADV_DONTDUMP, overlays by MAP_FIXED; a recycled block keeps
  * them. We are not told of those calls, and asking the kernel (one mremap that cannot succeed and says whether the block lies in
  * one VMA with its neighbours, 0.2 us) at every free would cost fifty times the free. So:
- *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from the heap, and all that
+ *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap or shard, and all that
  *     the thread caches' big slots take, are checked; programs that treat their memory so do it from the start;
  *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
- *   - a block that is found changed is put right, and from then on every block of that size is checked at every free.
+ *   - a block that is found changed is put right, and from then on every block of that size is checked at every free. Where
+ *     it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that large any more.
+ * Guards (MADV_GUARD_INSTALL) cannot be found by asking; wherever a block is checked they are removed.
  * What remains: a program that begins to do so after a thousand frees may see one such block recycled unmended. glibc recycles
  * blocks up to 32 MiB without looking from the second free on, so programs cannot rely on more below that size.
  */
@@ -20,13 +22,19 @@
 #define RECYCLE_CHECK_ALL 1000
 #define RECYCLE_CHECK_EVERY 32
 
-/* A block leaves the heap: decide whether its next free is to check it. */
+/* A block leaves the heap or a shard: decide whether its next free is to check it. */
 static inline void recycle_mark(struct pool *pool, struct extent *extent)
 {
     if (extent_bytes(extent) < RECYCLE_MIN_BYTES) return;
     uint32_t n = READ_RELAXED(pool->n_checks);
     if (n < RECYCLE_CHECK_ALL || READ_RELAXED(pool->watchful) || n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
     if (!READ_RELAXED(pool->watchful) && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
+}
+
+/* A block has come back by the slow path: is it to be checked? */
+static inline bool recycle_wants(const struct pool *pool, const struct extent *extent)
+{
+    return extent->flags & EXTENT_CHECK || (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
 }
 
 /* May thread caches take big blocks back without a check? */

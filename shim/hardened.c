@@ -14,6 +14,8 @@ static bool running;
 
 static bool owns(const void *p) { return guarded_owns(&guarded, p); }
 
+bool hardened_owns(const void *p) { return owns(p); }
+
 static void *get(size_t alignment, size_t size)
 {
     return size >= threshold ? guarded_get(&guarded, alignment, size) : NULL;

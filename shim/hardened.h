@@ -19,6 +19,9 @@ void hardened_start(size_t threshold_bytes, size_t max_bytes) HIDDEN;
 
 bool hardened_runs(void) HIDDEN;
 
+/* Is this one of its blocks, or was it? */
+bool hardened_owns(const void *p) HIDDEN;
+
 /* Keep what was found behind us, and put the mode's own functions in front of it. */
 void hardened_wrap(struct next_allocator *found) HIDDEN;
 

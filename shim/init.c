@@ -2,6 +2,7 @@
 /* init.c: start-up, and the set-up of the pool at the first large request. */
 #include "shim.h"
 
+#include "bypass.h"
 #include "hardened.h"
 #include "os/os.h"
 #include "pool/helper.h"
@@ -138,7 +139,14 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     options_read = true;
     shim_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     report_configure(environment);
-    if (!options.enabled || harden()) return;
+    if (!options.enabled) return;
+    if (bypass_program_has_own_malloc()) {
+        /* What reaches us are the few functions that it does not define, and its free knows nothing of the pool. */
+        shim_threshold = SIZE_MAX;
+        return;
+    }
+    bypass_close();
+    if (harden()) return;
     os_helper_prepare();
     if (options.background == SWITCH_OFF) helper_allow(false);
     if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();

@@ -133,8 +133,8 @@ def hints(path, program):
         found.append(Finding(NOTE, "seccomp", "may install a system call filter: the background task starts with the program "
                              "and its forked children have none, they give memory back on their own calls"))
     if DEEPBIND.match(name):
-        found.append(Finding(WARN, "DEEPBIND", "loads extensions with RTLD_DEEPBIND, which then use the C library's malloc past "
-                             "every preload; a block that crosses over is only harmful above the threshold"))
+        found.append(Finding(NOTE, "DEEPBIND", "loads extensions with RTLD_DEEPBIND, whose own allocations go to the C library's malloc past "
+                             "every preload; they may free the pool's blocks all the same"))
     for pattern, words in OWN_HEAPS:
         if pattern.match(name):
             found.append(Finding(WARN, "own heap", words))

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: MIT */
+/* symbols.c: looks names up in the GNU hash table of a mapped object. See symbols.h. */
+#include "symbols.h"
+
+#include <string.h>
+
+bool symbols_of(const struct dl_phdr_info *object, struct symbols *out)
+{
+    *out = (struct symbols){.base = object->dlpi_addr, .segments = object->dlpi_phdr, .n_segments = object->dlpi_phnum};
+    for (int i = 0; i < object->dlpi_phnum; i++) {
+        if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
+        const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
+        for (; entry->d_tag != DT_NULL; entry++) {
+            /* The loader has relocated these addresses, except those of the vDSO, which nobody asks for here. */
+            if (entry->d_tag == DT_SYMTAB) out->table = (ElfW(Sym) *)entry->d_un.d_ptr;
+            if (entry->d_tag == DT_STRTAB) out->names = (const char *)entry->d_un.d_ptr;
+            if (entry->d_tag == DT_GNU_HASH) out->gnu_hash = (const uint32_t *)entry->d_un.d_ptr;
+        }
+    }
+    return out->table && out->names && out->gnu_hash;
+}
+
+static uint32_t hash_of(const char *name)
+{
+    uint32_t hash = 5381;
+    for (const unsigned char *c = (const unsigned char *)name; *c; c++)
+        hash = hash * 33 + *c;
+    return hash;
+}
+
+ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name)
+{
+    /* Layout: number of buckets, first hashed symbol, words of the Bloom filter, its shift; filter; buckets; chains. */
+    const uint32_t *header = symbols->gnu_hash;
+    uint32_t n_buckets = header[0], first = header[1];
+    const uint32_t *buckets = header + 4 + header[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
+    const uint32_t *chains = buckets + n_buckets;
+    if (n_buckets == 0) return NULL;
+    uint32_t hash = hash_of(name), at = buckets[hash % n_buckets];
+    if (at < first) return NULL;
+    for (;; at++) {
+        uint32_t here = chains[at - first];
+        ElfW(Sym) *symbol = &symbols->table[at];
+        if ((here | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && strcmp(symbols->names + symbol->st_name, name) == 0)
+            return symbol;
+        if (here & 1) return NULL; /* the last of its bucket */
+    }
+}
+
+unsigned symbols_segment_flags(const struct symbols *symbols, const void *address)
+{
+    for (int i = 0; i < symbols->n_segments; i++) {
+        const ElfW(Phdr) *segment = &symbols->segments[i];
+        uintptr_t start = symbols->base + segment->p_vaddr;
+        if (segment->p_type == PT_LOAD && (uintptr_t)address - start < segment->p_memsz) return segment->p_flags;
+    }
+    return 0;
+}

@@ -15,9 +15,9 @@ set -eu
 if [ ! -e "$SUITE_SHARED/source.tar" ]; then
     root=$(cd "$SUITE_PROGRAMS/../../.." && pwd)
     if git -C "$root" rev-parse HEAD >/dev/null 2>&1; then
-        git -C "$root" archive HEAD core shim workloads meson.build meson_options.txt >"$SUITE_SHARED/source.tar"
+        git -C "$root" archive HEAD core shim workloads scripts docs LICENSE README.md meson.build meson_options.txt >"$SUITE_SHARED/source.tar"
     else
-        tar -C "$root" -cf "$SUITE_SHARED/source.tar" core shim workloads meson.build meson_options.txt
+        tar -C "$root" -cf "$SUITE_SHARED/source.tar" core shim workloads scripts docs LICENSE README.md meson.build meson_options.txt
     fi
 fi
 mkdir source

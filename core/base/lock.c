@@ -2,8 +2,6 @@
 /* lock.c: the contended half of the bounded lock. */
 #include "base/lock.h"
 
-#include "os/os.h"
-
 bool lock_patiently(struct lock *lock)
 {
     for (int i = 0; i < LOCK_SPINS; i++) {

@@ -11,6 +11,7 @@
 #define ZP_BASE_LOCK_H
 
 #include "base/bits.h"
+#include "os/os.h"
 
 #include <stdatomic.h>
 
@@ -42,6 +43,7 @@ bool lock_patiently(struct lock *lock);
 
 static inline bool lock_acquire(struct lock *lock)
 {
+    if (unlikely(os_fault_lock())) return false; /* never but in builds with -DZP_FAULT */
     if (likely(lock_try(lock))) return true;
     return lock_patiently(lock);
 }

@@ -132,12 +132,16 @@ enum os_call {
 int os_fault(enum os_call call);
 void os_fault_configure(long fail_at, int error, unsigned random_one_in, uint64_t seed);
 long os_fault_count(void);
+/* One attempt in so many to take a lock fails, as if its holder had not let go in time; 0: none. */
+void os_fault_locks(unsigned random_one_in, uint64_t seed);
+bool os_fault_lock(void);
 #else
 static inline int os_fault(enum os_call call)
 {
     (void)call;
     return 0;
 }
+static inline bool os_fault_lock(void) { return false; }
 #endif
 
 #endif

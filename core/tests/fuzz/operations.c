@@ -174,13 +174,17 @@ static void one_operation(const struct operation *op)
     case 12: zp_preallocate(m.pool, size_of((uint16_t)(op->amount & 0x9fff)), op->slot % 5); break;
     case 13: decay_tick(&inside->heap, inside->heap.decay_epoch_ms + op->amount); break;
     case 14:
-        /* A kernel call from now on fails, once or now and then; slot 0 ends it. */
+        /* A kernel call or lock from now on fails, once or now and then; slot 0 ends it. */
         m.faults = true;
-        if (op->slot == 0) os_fault_configure(-1, 0, 0, 0);
+        if (op->slot % 64 == 1) os_fault_locks(op->amount % 16, op->amount);
+        else if (op->slot == 0) os_fault_configure(-1, 0, 0, 0), os_fault_locks(0, 0);
         else os_fault_configure(op->amount % 16, op->slot % 3 ? ENOMEM : op->slot % 2 ? EAGAIN : EPERM,
                                 op->slot % 4 ? 0 : op->slot, op->amount);
         break;
-    default: check_pool(); break;
+    default:
+        os_fault_locks(0, 0); /* the check needs them */
+        check_pool();
+        break;
     }
 }
 
@@ -240,6 +244,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (size < 8) return 0;
     memset(&m, 0, sizeof m);
     os_fault_configure(-1, 0, 0, 0);
+    os_fault_locks(0, 0);
     zp_config config;
     configure(&config, data);
     m.faults = config.pinned; /* the machine's limit on locked memory may refuse */
@@ -250,6 +255,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(operations, data + 4, n * sizeof(struct operation));
     run(operations, n);
     os_fault_configure(-1, 0, 0, 0);
+    os_fault_locks(0, 0);
     check_pool();
     for (unsigned i = 0; i < N_SLOTS; i++)
         if (m.buffers[i].p) op_put(&m.buffers[i]);

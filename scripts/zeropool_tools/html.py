@@ -25,7 +25,7 @@ FORMATS = {"wall_s": table.seconds, "user_s": table.seconds, "sys_s": table.seco
            "cpu_s": table.seconds, "faults": table.count,
            "peak_rss_bytes": table.size, "requests_per_s": table.count}
 COLOURS = ("#3572b0", "#c0392b", "#2e8b57", "#b8860b", "#8e44ad", "#008b8b", "#cd5c5c", "#556b2f")
-WIDTH, LEFT, RIGHT, ROW = 860, 130, 24, 26
+WIDTH, LEFT, RIGHT, ROW = 860, 130, 40, 26
 
 
 def page(result):
@@ -75,11 +75,17 @@ def nice_ticks(high):
     return [i * step for i in range(int(high / step) + 2)]
 
 
+def size_ticks(high):
+    """The same for bytes: round in the unit that they are shown in."""
+    unit = 1 << (10 * min(3, max(0, (int(high).bit_length() - 1) // 10)))
+    return [tick * unit for tick in nice_ticks(high / unit)]
+
+
 def strip_plot(result, metric):
     """One line per variant, from 0: a dot that is twice as far right cost twice as much."""
     variants = result["variants"]
     show = FORMATS[metric]
-    ticks = nice_ticks(max(run[metric] for v in variants for run in v["runs"]))
+    ticks = (size_ticks if metric.endswith("_bytes") else nice_ticks)(max(run[metric] for v in variants for run in v["runs"]))
     height = ROW * len(variants) + 24
 
     def x(value):
@@ -108,7 +114,7 @@ def memory_plot(result):
     if not series:
         return ""
     times = nice_ticks(max(points[-1][0] for _, points in series))
-    sizes = nice_ticks(max(point[1] for _, points in series for point in points))
+    sizes = size_ticks(max(point[1] for _, points in series for point in points))
     height = 260
 
     def x(value):

@@ -122,6 +122,8 @@ def names_known(recordings):
     """How far the names can be trusted."""
     worst = max((item["unknown"] / item["samples"], result["label"], item["name"])
                 for result in recordings for item in result["variants"] if item["samples"])
-    lost = sum(item["lost"] for result in recordings for item in result["variants"])
+    items = [item for result in recordings for item in result["variants"]]
+    lost = sum(item["lost"] for item in items)
+    lost = f"{lost} of {sum(item['samples'] for item in items) + lost}" if lost else "no"
     return (f"## How complete this is\n\nAt most {100 * worst[0]:.1f} % of the samples of a recording belong to no known code "
-            f"({worst[1]} under {worst[2]}); {lost or 'no'} samples were lost.\n")
+            f"({worst[1]} under {worst[2]}); {lost} samples were lost.\n")

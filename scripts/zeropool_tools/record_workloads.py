@@ -19,12 +19,14 @@ PICTURE_SHARE = 0.003  # frames below this are left out of the pictures, which a
 UNKNOWN_LIMIT = 0.05
 # What the four workloads do hardly shows in the pool's own functions. These do nothing else: (program, arguments, what it shows).
 MICRO = (
-    ("pair", ("--seconds=1.5",), "malloc and free of the same size in turns: the thread cache"),
-    ("handoff", ("--pairs=1", "--blocks=60000"), "one thread allocates, another frees: caches, shards, and faults where they run dry"),
-    ("liveset", ("--low=65536", "--high=8388608", "--live=64", "--turnover=12000", "--fill=none"), "random sizes, random order of frees: the extent heap"),
-    ("churn", ("--threads=1500",), "threads that allocate, hand over and end: taking over what a thread leaves"),
+    ("pair", ("--seconds=6",), "malloc and free of the same size in turns: the thread cache"),
+    ("handoff", ("--pairs=1", "--blocks=500000"), "one thread allocates, another frees: caches, shards, and faults where they run dry"),
+    ("liveset", ("--low=65536", "--high=8388608", "--live=64", "--turnover=60000", "--fill=none"), "random sizes, random order of frees: the extent heap"),
+    ("churn", ("--threads=8000",), "threads that allocate, hand over and end: taking over what a thread leaves"),
 )
 ANNOTATED = 2  # functions of each
+CANDIDATES = 10
+LEAST_SAMPLES = 20  # below that, shares of lines are chance
 
 
 def main(values):
@@ -128,11 +130,22 @@ def micro(plan, chosen, build, root, place, name, arguments, what):
     program = os.path.join(build, "workloads", "micro", name)
     result = run(plan, chosen, [program, *arguments], [f"build/workloads/micro/{name}", *arguments], folder)
     item = result["variants"][0]
-    names = [n for n in record_store.hottest(item["stacks"]) if folded.ALLOCATOR.match(n)][:ANNOTATED]
     data = os.path.join(folder, item["folder"], "perf.data")
-    found = [annotated.function(plan.perf, data, os.environ["ZEROPOOL_LIB"], symbol, root) for symbol in names]
-    result.update(label=name, what=what, functions=[f for f in found if f and f.lines])
+    found = []
+    for symbol in hottest(item["stacks"]):
+        hot = annotated.function(plan.perf, data, os.environ["ZEROPOOL_LIB"], symbol, root)
+        if hot and hot.lines and hot.samples >= LEAST_SAMPLES:
+            found.append(hot)
+        if len(found) == ANNOTATED:
+            break
+    result.update(label=name, what=what, functions=found)
     return result
+
+
+def hottest(stacks):
+    """User-land functions, of whatever module; which of them are the pool's, perf knows."""
+    own = sorted(((own, name) for name, (own, _) in folded.by_function(stacks).items() if own and not name.endswith(folded.KERNEL)), reverse=True)
+    return [name for _, name in own[:CANDIDATES] if not name.startswith("[")]
 
 
 def pictures(sessions, folder):

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from . import calibrate, live, stats_report
+from . import calibrate, live, saved, stats_report
 from .errors import OK, ToolError, say
 from .options import Command, Option, decimal_number
 from .table import align
@@ -36,8 +36,10 @@ def main(words):
     fault_ns = values["fault_ns"] if values["fault_ns"] is not None else calibrate.page_fault_ns()
     if values["json"]:
         low, high = stats_report.faults_avoided(total)
+        saving = saved.of(reports, fault_ns)
         total |= {"schema": "zeropool-stats-sum-1", "faults_avoided": [low, high], "fault_ns": round(fault_ns, 1),
-                  "seconds_saved": [round(low * fault_ns / 1e9, 6), round(high * fault_ns / 1e9, 6)], "reports": reports}
+                  "seconds_saved": [round(saving.low_s, 6), round(saving.high_s, 6)],
+                  "seconds_saved_likely": round(saving.likely_s, 6), "reports": reports}
         print(json.dumps(total, indent=1))
         return OK
     show(reports, total, fault_ns, values["each"])
@@ -46,15 +48,15 @@ def main(words):
 
 def show(reports, total, fault_ns, each):
     if len(reports) == 1:
-        print(stats_report.text(reports[0], fault_ns, title(reports[0])))
+        print(stats_report.text(reports[0], fault_ns, title(reports[0]), saved.of(reports, fault_ns)))
         return
     rows = stats_report.process_rows(reports, fault_ns)
     print(align(rows[:ROWS_SHOWN], stats_report.PROCESS_HEADINGS))
     if len(rows) > ROWS_SHOWN:
         print(f"and {len(rows) - ROWS_SHOWN} more")
-    print("\n" + stats_report.text(total, fault_ns, f"all {len(reports)} processes"))
+    print("\n" + stats_report.text(total, fault_ns, f"all {len(reports)} processes", saved.of(reports, fault_ns)))
     for report in reports if each else ():
-        print("\n" + stats_report.text(report, fault_ns, title(report)))
+        print("\n" + stats_report.text(report, fault_ns, title(report), saved.of([report], fault_ns)))
 
 
 def title(report):

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Statistics of one process, or the sum over a process tree, as text: where requests were served, and what that saved.
 
-What was saved is an estimate with two ends. Every page handed out warm is a page fault that an allocator which maps
-each block would have taken, if the program touches it: the upper end. glibc keeps blocks below 32 MiB on its heap once
-it has learned, but maps larger ones for ever, and those of calloc cost it nothing until they are touched: warm pages
-of at least 32 MiB that had not to be zero are the lower end.
+What was saved is an estimate with two ends and a likely value between (see saved.py).
 """
 import json
 
@@ -102,12 +99,13 @@ def size_rows(report):
     return rows
 
 
-def saved_text(report, fault_ns):
+def saved_text(report, fault_ns, saving):
     low, high = faults_avoided(report)
     if not high:
         return "page faults avoided: none"
-    lines = [f"page faults avoided: {count(low)} to {count(high)}, {seconds(low * fault_ns / 1e9)} to "
-             f"{seconds(high * fault_ns / 1e9)} at {fault_ns:.0f} ns each (measured here; 4 KiB pages)"]
+    lines = [f"page faults avoided: {count(low)} to {count(high)} at {fault_ns:.0f} ns each (measured here; 4 KiB pages)",
+             f"time saved against glibc: about {seconds(saving.likely_s)} ({seconds(saving.low_s)} to {seconds(saving.high_s)})"
+             + (f"; {saving.huge * 100:.0f} % of the memory has huge pages, which fault less" if saving.huge >= 0.01 else "")]
     lines.append("  at least: blocks of 32 MiB and more, which glibc maps anew each time, without those of calloc; at most:")
     lines.append("  against an allocator that maps every block; less where a program does not touch it, or has huge pages")
     cleared = sum(number(row, "bytes_cleared") for row in sizes_of(report))
@@ -117,12 +115,12 @@ def saved_text(report, fault_ns):
     return "\n".join(lines)
 
 
-def text(report, fault_ns, title):
+def text(report, fault_ns, title, saving):
     """The whole report of one process or of a sum."""
     lines = [title, ""]
     if number(report, "gets") or sizes_of(report):
         lines += [align(size_rows(report), HEADINGS), ""]
-        lines.append(saved_text(report, fault_ns))
+        lines.append(saved_text(report, fault_ns, saving))
     else:
         lines.append("no request was large enough for the pool")
     lines.append(f"memory: {size(number(report, 'bytes_live'))} live, {size(number(report, 'bytes_cached'))} in caches, "

@@ -58,9 +58,11 @@ static void *realloc_guarded(void *p, size_t size)
         guarded_put(&guarded, p);
         return q;
     }
-    if (size > have) return NULL;
-    errno = saved;
-    guarded_shrink(&guarded, p, size);
+    if (size > have)
+        p = guarded_grow(&guarded, p, size);
+    else
+        guarded_shrink(&guarded, p, size);
+    if (p) errno = saved;
     return p;
 }
 

@@ -46,6 +46,10 @@ int os_populate(void *address, size_t length);
  * reads as zero. -EINVAL/-ENOSYS where the kernel lacks MREMAP_DONTUNMAP (5.7). */
 int os_move_pages(void *from, void *to, size_t length);
 
+/* Move a whole mapping, made longer by fresh zero bytes, to a range of ours where nothing is. The old range is unmapped. Needs no more
+ * room in a limit than what is new. On failure nothing has changed. */
+int os_relocate(void *from, size_t length, void *to, size_t new_length);
+
 int os_lock(void *address, size_t length);
 int os_unlock(void *address, size_t length);
 

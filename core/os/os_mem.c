@@ -98,6 +98,13 @@ int os_move_pages(void *from, void *to, size_t length)
                                                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
 }
 
+int os_relocate(void *from, size_t length, void *to, size_t new_length)
+{
+    int fault = os_fault(OS_MREMAP);
+    if (fault) return -fault;
+    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+}
+
 int os_lock(void *address, size_t length)
 {
     int fault = os_fault(OS_MLOCK);

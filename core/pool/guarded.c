@@ -120,11 +120,24 @@ static int place(struct guarded *guarded, unsigned cls, uint32_t index, struct g
     return 0;
 }
 
+static unsigned class_for(size_t needed)
+{
+    unsigned log2 = log2_floor(needed + PAGE_BYTES - 1) + 1; /* one page at least stays unmapped */
+    return log2 < GUARDED_FIRST_LOG2 ? 0 : log2 - GUARDED_FIRST_LOG2;
+}
+
+/* A slot that was taken and could not be used: as if just freed. What it was before is forgotten. */
+static void give_up(struct guarded_slot *slot, enum guarded_state state)
+{
+    WRITE_RELAXED(slot->address, NULL);
+    WRITE_RELAXED(slot->freed_at, 0);
+    atomic_store_explicit(&slot->state, state, memory_order_release);
+}
+
 static void *get(struct guarded *guarded, size_t alignment, size_t size)
 {
     size_t needed = align_up(size, PAGE_BYTES) + (alignment > PAGE_BYTES ? alignment : 0);
-    unsigned log2 = log2_floor(needed + PAGE_BYTES - 1) + 1; /* one page at least stays unmapped */
-    unsigned first = log2 < GUARDED_FIRST_LOG2 ? 0 : log2 - GUARDED_FIRST_LOG2;
+    unsigned first = class_for(needed);
     int n_collisions = 0;
     for (unsigned cls = first; cls < first + CLASSES_TRIED && cls < GUARDED_CLASSES; cls++)
         while (n_collisions < COLLISIONS_MAX) {
@@ -133,15 +146,8 @@ static void *get(struct guarded *guarded, size_t alignment, size_t size)
             if (!slot) break;
             int error = place(guarded, cls, index, slot, alignment, size, needed);
             if (!error) return slot->address;
-            if (error != -EEXIST) {
-                /* As if it had just been freed: what it was before is forgotten. */
-                WRITE_RELAXED(slot->address, NULL);
-                WRITE_RELAXED(slot->freed_at, 0);
-                atomic_store_explicit(&slot->state, GUARDED_FREED, memory_order_release);
-                return NULL;
-            }
-            WRITE_RELAXED(slot->address, NULL);
-            atomic_store_explicit(&slot->state, GUARDED_LOST, memory_order_release);
+            give_up(slot, error == -EEXIST ? GUARDED_LOST : GUARDED_FREED);
+            if (error != -EEXIST) return NULL;
             n_collisions++;
         }
     return NULL;
@@ -183,18 +189,31 @@ static struct guarded_slot *live_slot(struct guarded *guarded, const void *p)
     return slot;
 }
 
-void guarded_put(struct guarded *guarded, void *p)
+/* The live block's slot, now BUSY. */
+static struct guarded_slot *seize(struct guarded *guarded, const void *p)
 {
     struct guarded_slot *slot = live_slot(guarded, p);
     uint32_t state = GUARDED_LIVE;
     if (unlikely(!atomic_compare_exchange_strong_explicit(&slot->state, &state, GUARDED_BUSY, memory_order_acquire,
                                                           memory_order_relaxed)))
         fatal_pointer("double free", p); /* in this moment, by another thread */
-    size_t size = slot->size;
-    bool unmapped = os_unmap((void *)first_page(p), end_page(p, size) - first_page(p)) == 0;
-    struct guarded_class *class = &guarded->classes[((uintptr_t)p - guarded->base) >> CLASS_SPAN_LOG2];
+    return slot;
+}
+
+/* The pages are gone: let the slot rest. */
+static void retire(struct guarded *guarded, struct guarded_slot *slot, bool unmapped)
+{
+    struct guarded_class *class = &guarded->classes[((uintptr_t)slot->address - guarded->base) >> CLASS_SPAN_LOG2];
     WRITE_RELAXED(slot->freed_at, atomic_fetch_add_explicit(&class->n_freed, 1, memory_order_relaxed));
     atomic_store_explicit(&slot->state, unmapped ? GUARDED_FREED : GUARDED_LOST, memory_order_release);
+}
+
+void guarded_put(struct guarded *guarded, void *p)
+{
+    struct guarded_slot *slot = seize(guarded, p);
+    size_t size = slot->size;
+    bool unmapped = os_unmap((void *)first_page(p), end_page(p, size) - first_page(p)) == 0;
+    retire(guarded, slot, unmapped);
     atomic_fetch_sub_explicit(&guarded->live_bytes, size, memory_order_relaxed);
     if (unmapped) atomic_fetch_sub_explicit(&guarded->n_live, 1, memory_order_relaxed);
 }
@@ -209,4 +228,28 @@ void guarded_shrink(struct guarded *guarded, void *p, size_t size)
     if (end < old_end && os_unmap((void *)end, old_end - end)) return; /* it stays as large as it was */
     WRITE_RELAXED(slot->size, size);
     atomic_fetch_sub_explicit(&guarded->live_bytes, had - size, memory_order_relaxed);
+}
+
+void *guarded_grow(struct guarded *guarded, void *p, size_t size)
+{
+    if (size > guarded->max_bytes) return NULL;
+    size_t in_page = (uintptr_t)p % PAGE_BYTES, needed = align_up(in_page + size, PAGE_BYTES);
+    unsigned cls = class_for(needed);
+    uint32_t index;
+    struct guarded_slot *to = cls < GUARDED_CLASSES ? take_slot(guarded, cls, &index) : NULL;
+    if (!to) return NULL;
+    struct guarded_slot *from = seize(guarded, p);
+    size_t had = from->size;
+    char *start = (char *)slot_address(guarded, cls, index);
+    if (os_relocate((void *)first_page(p), end_page(p, had) - first_page(p), start, needed)) {
+        give_up(to, GUARDED_FREED);
+        atomic_store_explicit(&from->state, GUARDED_LIVE, memory_order_release);
+        return NULL;
+    }
+    retire(guarded, from, true);
+    WRITE_RELAXED(to->address, start + in_page);
+    WRITE_RELAXED(to->size, size);
+    atomic_store_explicit(&to->state, GUARDED_LIVE, memory_order_release);
+    atomic_fetch_add_explicit(&guarded->live_bytes, size - had, memory_order_relaxed);
+    return to->address;
 }

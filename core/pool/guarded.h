@@ -94,4 +94,8 @@ size_t guarded_size(struct guarded *guarded, const void *p);
 /* Make a block smaller where it is: the fallback of a realloc that finds no memory. Its end is then guarded to the page only. */
 void guarded_shrink(struct guarded *guarded, void *p, size_t size);
 
+/* Make a block larger by moving its pages, where there is no room for both the old and the new one. Its end is then guarded to the page
+ * only. NULL if that cannot be done; nothing has changed then. */
+void *guarded_grow(struct guarded *guarded, void *p, size_t size);
+
 #endif

@@ -118,6 +118,25 @@ Test(guarded, shrinks_where_it_is, .init = begin, NEEDS_THE_RANGE)
     cr_assert_eq(guarded.live_bytes, 0);
 }
 
+Test(guarded, grows_by_moving_pages, .init = begin, NEEDS_THE_RANGE)
+{
+    for (size_t size = 100; size < 3 * MIB; size = size * 2 + 77) {
+        char *p = guarded_get(&guarded, 16, size), *old = p;
+        memset(p, 7, size);
+        p = guarded_grow(&guarded, p, 3 * size);
+        cr_assert(p && p != old && (uintptr_t)p % 16 == 0);
+        cr_assert_eq(guarded_size(&guarded, p), 3 * size);
+        cr_assert_eq(p[size - 1], 7);
+        p[3 * size - 1] = 1;
+        cr_assert_not(is_mapped(old));
+        cr_assert_not(is_mapped((char *)align_up((uintptr_t)p + 3 * size, PAGE_BYTES)));
+        cr_assert_null(guarded_grow(&guarded, p, 9 * GIB));
+        guarded_put(&guarded, p);
+    }
+    cr_assert_eq(guarded.n_live, 0);
+    cr_assert_eq(guarded.live_bytes, 0);
+}
+
 Test(guarded, double_free_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE)
 {
     char *p = guarded_get(&guarded, 16, MIB);

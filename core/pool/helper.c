@@ -12,7 +12,9 @@ static _Atomic(struct pool *) visiting;
 static _Atomic int state; /* 0 none, 1 running or being started */
 static bool forbidden;
 static bool forbidden_in_children;
+/* Written by whoever needs it first, all with the same value; also without a thread, since the budget needs it. */
 static size_t cgroup_limit = SIZE_MAX;
+static bool limit_known;
 static _Atomic(void (*)(void)) visitor;
 static unsigned visitor_every_ms;
 static uint32_t last_round_ms;
@@ -24,6 +26,7 @@ static bool for_good;
 
 bool helper_add_pool(struct pool *pool)
 {
+    WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit));
     for (int i = 0; i < HELPER_POOLS_MAX; i++) {
         struct pool *none = NULL;
         if (atomic_compare_exchange_strong(&pools[i], &none, pool)) return true;
@@ -104,7 +107,7 @@ static bool little_is_left(void)
 static void run(void)
 {
     tcache_tls.is_helper = true;
-    size_t limit = cgroup_limit;
+    size_t limit = READ_RELAXED(cgroup_limit);
     uint32_t last_look = os_clock_ms();
     unsigned n_idle = 0;
     while (!os_helper_must_leave() && n_idle < IDLE_ROUNDS_MAX) {
@@ -134,14 +137,26 @@ void helper_fork_child(void)
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
     for_good = false;
+    /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
+    if (!os_restricted) WRITE_RELAXED(limit_known, false);
     if (forbidden_in_children) forbidden = true;
+}
+
+static void set_limit(struct pool *pool) { WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit)); }
+
+static void learn_limit(void)
+{
+    if (READ_RELAXED(limit_known)) return;
+    WRITE_RELAXED(cgroup_limit, os_read_cgroup_limit());
+    WRITE_RELAXED(limit_known, true);
+    helper_for_each_pool(set_limit);
 }
 
 static void helper_start(void)
 {
     int none = 0;
     if (READ_RELAXED(forbidden) || !atomic_compare_exchange_strong(&state, &none, 1)) return;
-    cgroup_limit = os_read_cgroup_limit();
+    learn_limit();
     WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run);
     if (!error) return;
@@ -158,7 +173,9 @@ void helper_start_for_good(void)
 
 void helper_poke(struct pool *pool)
 {
-    if (likely(atomic_load_explicit(&state, memory_order_relaxed)) || READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
+    if (likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < HELPER_START_BYTES) return;
+    if (!os_restricted) learn_limit();
+    if (READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
     helper_start();
 }

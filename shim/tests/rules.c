@@ -155,11 +155,12 @@ static void threads(void)
 }
 
 static volatile int n_signals;
+static int handler_allocates; /* glibc alone crashes of that now and then, so not in the run without the library */
 static void handler(int number)
 {
     (void)number;
     n_signals = n_signals + 1;
-    free(get(100000)); /* not allowed by the standard; must not hang or corrupt all the same while we are inside malloc */
+    if (handler_allocates) free(get(100000)); /* not allowed by the standard; must not hang or corrupt all the same while we are inside malloc */
 }
 
 static void storm(void)
@@ -168,9 +169,11 @@ static void storm(void)
     sigaction(SIGALRM, &action, NULL);
     struct itimerval often = {{0, 200}, {0, 200}}, never = {{0, 0}, {0, 0}};
     int n_bad = 0;
+    const char *preloaded = getenv("LD_PRELOAD");
+    handler_allocates = preloaded && strstr(preloaded, "zeropool");
     /* Only sizes that the pool serves: glibc itself deadlocks when a handler meets it in malloc. */
     setitimer(ITIMER_REAL, &often, NULL);
-    for (int i = 0; i < 20000 || n_signals <= 3; i++) {
+    for (int i = 0; i < 20000 || n_signals <= 3; i++) { /* a fast run may be over before the timer has fired */
         size_t size = 40000 + (size_t)(i % 50) * 10000;
         void *p = get(size);
         n_bad += !good(p, size);

@@ -6,7 +6,9 @@
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 #pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 
@@ -88,6 +90,36 @@ static void no_room_for_a_pool(void)
     free(p);
 }
 
+/* Under a debugger there is no background thread, and all else is as ever. */
+static void traced(void)
+{
+    pid_t child = fork();
+    if (child == 0) {
+        CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
+        exercise(true);
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+}
+
+/* Nothing to read there, /proc least of all. */
+static void without_proc(void)
+{
+    char folder[] = "/tmp/zeropool-startup-XXXXXX";
+    CHECK(mkdtemp(folder));
+    pid_t child = fork();
+    if (child == 0) {
+        if (chroot(folder)) _exit(SKIP);
+        exercise(true);
+        _exit(0);
+    }
+    int status = 0;
+    CHECK(waitpid(child, &status, 0) == child && rmdir(folder) == 0);
+    if (WIFEXITED(status)) exit(WEXITSTATUS(status));
+    CHECK(!"ended by a signal");
+}
+
 int main(int argc, char **argv)
 {
     require_shim();
@@ -96,6 +128,8 @@ int main(int argc, char **argv)
     else if (strcmp(name, "no-pool") == 0) exercise(false);
     else if (strcmp(name, "information") == 0) information();
     else if (strcmp(name, "beyond") == 0) beyond();
+    else if (strcmp(name, "traced") == 0) traced();
+    else if (strcmp(name, "without-proc") == 0) without_proc();
     else if (strcmp(name, "no-room") == 0) no_room_for_a_pool();
     else return 2;
     /* Imported: the library prepares for a sandbox in programs that could enter one. */

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT */
+/* test_cgroups.c: the memory limit of a control group, from files made for it in a mount namespace of the test's own. */
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "os/os.h"
+#include "support.h"
+
+#define MOUNT "/sys/fs/cgroup"
+#define NOT_ALLOWED 77
+
+static bool write_file(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
+    if (fd < 0) return false;
+    bool good = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+    close(fd);
+    return good;
+}
+
+static bool make_world(void)
+{
+    char own[64];
+    snprintf(own, sizeof own, "/proc/%d/cgroup", (int)getpid());
+    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
+           mount("none", MOUNT, "tmpfs", 0, NULL) == 0 && write_file(MOUNT "/self", "") &&
+           mount(MOUNT "/self", own, NULL, MS_BIND, NULL) == 0;
+}
+
+static int wrong(const char *what, size_t got)
+{
+    fprintf(stderr, "%s: %zu\n", what, got);
+    return 1;
+}
+
+/* What a process in these groups sees. */
+static size_t limit_in(const char *groups)
+{
+    return write_file(MOUNT "/self", groups) ? os_read_cgroup_limit() : 0;
+}
+
+static int in_child(void *ignored)
+{
+    if (!make_world()) return NOT_ALLOWED;
+    mkdir(MOUNT "/a", 0755);
+    mkdir(MOUNT "/a/b", 0755);
+    mkdir(MOUNT "/memory", 0755);
+    mkdir(MOUNT "/memory/m", 0755);
+    size_t got;
+    if ((got = limit_in("")) != SIZE_MAX) return wrong("an empty file", got);
+    if ((got = limit_in("0::/a/b\n")) != SIZE_MAX) return wrong("no limit files", got);
+    write_file(MOUNT "/a/b/memory.max", "max\n");
+    if ((got = limit_in("0::/a/b\n")) != SIZE_MAX) return wrong("max", got);
+    write_file(MOUNT "/a/memory.max", "400000000\n");
+    if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a parent's limit binds", got);
+    write_file(MOUNT "/a/b/memory.max", "300000000\n");
+    if ((got = limit_in("0::/a/b\n")) != 300000000) return wrong("the smaller one binds", got);
+    if ((got = limit_in("0::/\n")) != SIZE_MAX) return wrong("the root has none", got);
+    write_file(MOUNT "/a/b/memory.max", "99999999999999999999999\n");
+    if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a number too large is none", got);
+    write_file(MOUNT "/a/b/memory.max", "18446744073709551619\n");
+    if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a number just too large is none", got);
+    write_file(MOUNT "/a/b/memory.max", "");
+    if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("an empty limit is none", got);
+    write_file(MOUNT "/a/b/memory.max", "-1\n");
+    if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("minus one is none", got);
+    write_file(MOUNT "/memory/m/memory.limit_in_bytes", "200000000\n");
+    if ((got = limit_in("4:memory:/m\n3:cpu:/a\n0::/a/b\n")) != 200000000) return wrong("version 1 beside version 2", got);
+    write_file(MOUNT "/memory/m/memory.limit_in_bytes", "9223372036854771712\n");
+    if ((got = limit_in("4:cpu,memory:/m\n")) != SIZE_MAX) return wrong("version 1 without a limit", got);
+    if ((got = limit_in("nonsense\n1:also\n0::/a\n")) != 400000000) return wrong("lines of another form", got);
+    char deep[700] = "0::/";
+    memset(deep + 4, 'x', 600);
+    if ((got = limit_in(deep)) != SIZE_MAX) return wrong("a path longer than any buffer", got);
+    return 0;
+}
+
+Test(cgroups, limits, .timeout = 30)
+{
+    struct child_result result = run_child(in_child, NULL);
+    if (result.exit_status == NOT_ALLOWED) cr_skip_test("mounting is not allowed here");
+    cr_assert_eq(result.exit_status, 0, "signal %d, %s", result.signal, result.text);
+}

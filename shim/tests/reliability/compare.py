@@ -92,7 +92,7 @@ def check_case(options, case):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--lib", default=os.environ.get("ZP_PRELOAD_LIB"))
-    parser.add_argument("--timeout", type=float, default=30)
+    parser.add_argument("--timeout", type=float, default=float(os.environ.get("ZP_TEST_TIMEOUT_S", "30")))
     parser.add_argument("--variants", default="default,all,alone")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("program")

@@ -133,7 +133,7 @@ def split_line(item):
     return f"{flame.amount(item['total'], 'us')} of processor time: {', '.join(parts)}"
 
 
-def shorten(text, limit=110):
+def shorten(text, limit=88):  # leaves room for the buttons beside the title
     return text if len(text) <= limit else text[:limit - 3] + "..."
 
 

@@ -15,6 +15,7 @@ from .errors import OK, ToolError, say
 
 FREQUENCY = 997  # not a divisor of anything that programs do periodically
 ALLOCATORS = ("glibc", "jemalloc", "zeropool")
+STACK = 49152  # stress_test keeps 38 KiB in one frame
 PICTURE_SHARE = 0.003  # frames below this are left out of the pictures, which are stored with the sources
 UNKNOWN_LIMIT = 0.05
 # What the four workloads do hardly shows in the pool's own functions. These do nothing else: (program, arguments, what it shows).
@@ -33,7 +34,7 @@ def main(values):
     if values["allocators"] or values["compare"] or values["input"] or values["event"] != "cpu":
         record.COMMAND.fail("--workloads chooses its allocators, events and input itself")
     root = source_tree()
-    values = {**values, "frequency": values["frequency"] or FREQUENCY}
+    values = {**values, "frequency": values["frequency"] or FREQUENCY, "stack": max(values["stack"], STACK)}
     docs = os.path.join(root, "docs")
     with contextlib.ExitStack() as stack:
         build = debug_build(root, stack)

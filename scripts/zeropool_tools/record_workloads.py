@@ -5,6 +5,7 @@ Everything in the file is computed from the recordings of one session; nothing i
 workloads are built once more with debug information, which changes no instruction, so that hot lines can be shown.
 """
 import contextlib
+import copy
 import os
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ from .errors import OK, ToolError, say
 
 FREQUENCY = 997  # not a divisor of anything that programs do periodically
 ALLOCATORS = ("glibc", "jemalloc", "zeropool")
-STACK = 49152  # stress_test keeps 38 KiB in one frame
+DEEP = {"stress_test": 49152}  # bytes of stack per sample; it keeps 38 KiB in one frame. More for all would lose samples
 PICTURE_SHARE = 0.003  # frames below this are left out of the pictures, which are stored with the sources
 UNKNOWN_LIMIT = 0.05
 # What the four workloads do hardly shows in the pool's own functions. These do nothing else: (program, arguments, what it shows).
@@ -34,7 +35,7 @@ def main(values):
     if values["allocators"] or values["compare"] or values["input"] or values["event"] != "cpu":
         record.COMMAND.fail("--workloads chooses its allocators, events and input itself")
     root = source_tree()
-    values = {**values, "frequency": values["frequency"] or FREQUENCY, "stack": max(values["stack"], STACK)}
+    values = {**values, "frequency": values["frequency"] or FREQUENCY}
     docs = os.path.join(root, "docs")
     with contextlib.ExitStack() as stack:
         build = debug_build(root, stack)
@@ -119,6 +120,8 @@ def run(plan, chosen, argv, shown, folder):
 
 def workload(plan, chosen, build, name, place):
     arguments = ["--seed=1", "--sample=0", "--checksum-only", *suite.PROGRAMS[name]]
+    plan = copy.copy(plan)
+    plan.stack = max(plan.stack, DEEP.get(name, 0))
     result = run(plan, chosen, [os.path.join(build, "workloads", name), *arguments], [f"build/workloads/{name}", *arguments],
                  os.path.join(place, name))
     result["label"] = name

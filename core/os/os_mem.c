@@ -123,19 +123,20 @@ static int make_accessible(void *address, size_t length)
     return PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
-/* What some kernels do not have, and then nobody can have asked for. */
-static void forget_hints(void *address, size_t length)
-{
-    advise(address, length, MADV_NORMAL);
-    advise(address, length, MADV_UNMERGEABLE);
-    if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
-}
-
 void os_remove_guards(void *address, size_t length)
 {
     static bool unknown; /* to this kernel (before 6.13); all writers write the same */
     if (READ_RELAXED(unknown)) return;
     if (advise(address, length, MADV_GUARD_REMOVE) == -EINVAL) WRITE_RELAXED(unknown, true);
+}
+
+/* What some kernels do not have, and then nobody can have asked for. */
+static void forget_hints(void *address, size_t length)
+{
+    advise(address, length, MADV_NORMAL);
+    advise(address, length, MADV_UNMERGEABLE);
+    os_remove_guards(address, length);
+    if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
 }
 
 int os_scrub(void *address, size_t length)

@@ -241,11 +241,6 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_l
 {
     struct extent *extent = heap_bins_take_extensible(heap, n_pages);
     if (!extent) return NULL;
-    if (!enforce_budget(heap, (n_pages - extent->n_pages) << PAGE_SHIFT)) {
-        *lock_lost = true;
-        heap_bins_defer(heap, extent);
-        return NULL;
-    }
     size_t had = extent->n_pages;
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, lock_lost)) {
@@ -260,6 +255,12 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_l
         }
         extent = joined;
         extent->flags &= (uint16_t)~EXTENT_ZERO;
+    }
+    /* Not before: the idle neighbours might be what is given back. All its pages count with the request, being on no list. */
+    if (!enforce_budget(heap, n_pages << PAGE_SHIFT)) {
+        *lock_lost = true;
+        heap_bins_defer(heap, extent);
+        return NULL;
     }
     ADD_RELAXED(heap->counters.n_mixed, 1);
     count_by_size(heap, n_pages, n_pages - had);

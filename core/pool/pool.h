@@ -38,6 +38,7 @@ struct pool {
     bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
     bool watchful;                /* the program has left VMA attributes on a block: check every one */
     uint32_t n_checks;
+    uint32_t n_guard_pages;       /* of checked blocks, walked for guards */
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
     struct {

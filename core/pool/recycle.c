@@ -15,6 +15,19 @@ static void watch_bins(struct pool *pool)
         if (READ_RELAXED(tcache->pool) == pool) WRITE_RELAXED(tcache->limit_bytes, limit);
 }
 
+/* 20 ns a page, a twentieth of filling it. So all of a block only at the beginning, and later the ends, where guards stand. */
+static void remove_guards(struct pool *pool, struct extent *extent)
+{
+    uint32_t n_walked = READ_RELAXED(pool->n_guard_pages);
+    if (n_walked < RECYCLE_GUARD_PAGES) {
+        WRITE_RELAXED(pool->n_guard_pages, n_walked + extent->n_pages); /* a lost update is harmless */
+        os_remove_guards(extent->address, extent_bytes(extent));
+        return;
+    }
+    os_remove_guards(extent->address, PAGE_BYTES);
+    os_remove_guards(extent_end(extent) - PAGE_BYTES, PAGE_BYTES);
+}
+
 void recycle_check(struct pool *pool, struct extent *extent)
 {
     uint32_t n = READ_RELAXED(pool->n_checks);
@@ -23,7 +36,7 @@ void recycle_check(struct pool *pool, struct extent *extent)
     char *before = (char *)extent->address - PAGE_BYTES;
     size_t bytes = extent_bytes(extent);
     bool has_after = space_owns(&pool->heap.space, extent_end(extent));
-    os_remove_guards(extent->address, bytes);
+    remove_guards(pool, extent);
     if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED)) {
         /* A VMA of its own because of what we did to it: nothing can be told, so put it right anyway. */
         os_scrub(extent->address, bytes);

@@ -9,7 +9,8 @@
  *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
  *   - a block that is found changed is put right, and from then on every block of that size is checked at every free. Where
  *     it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that large any more.
- * Guards (MADV_GUARD_INSTALL) cannot be found by asking; wherever a block is checked they are removed.
+ * Guards (MADV_GUARD_INSTALL) cannot be found by asking. In the first RECYCLE_GUARD_PAGES of checked blocks they are removed, later
+ * only those in the first and last page of a checked block, and all of them where something else was found.
  * What remains: a program that begins to do so after a thousand frees may see one such block recycled unmended. glibc recycles
  * blocks up to 32 MiB without looking from the second free on, so programs cannot rely on more below that size.
  */
@@ -21,6 +22,7 @@
 #define RECYCLE_MIN_BYTES (128 * KIB)
 #define RECYCLE_CHECK_ALL 1000
 #define RECYCLE_CHECK_EVERY 32
+#define RECYCLE_GUARD_PAGES (128 * MIB / PAGE_BYTES)
 
 /* A block leaves the heap or a shard: decide whether its next free is to check it. */
 static inline void recycle_mark(struct pool *pool, struct extent *extent)

@@ -207,8 +207,9 @@ static int one_kind(const struct kind *kind)
     static const size_t sizes[] = {200 * KIB, 1000000, 5 * MIB, 40 * MIB};
     bool possible = false;
     for (unsigned round = 0; round < 2; round++)
-        /* Nobody can ask for guards, and blocks up to 256 KiB come from thread caches, which do not act without knowing. */
-        for (size_t s = kind->change == guarded; s < sizeof sizes / sizeof sizes[0]; s++)
+        /* Nobody can ask for guards: blocks up to 256 KiB come from thread caches, which do not act without knowing, and not more than
+         * 128 MiB are walked. */
+        for (size_t s = kind->change == guarded; s < (kind->change == guarded ? 3 : sizeof sizes / sizeof sizes[0]); s++)
             for (unsigned where = 0; where < 4; where++) {
                 for (unsigned i = 0; i < round; i++)
                     free(get(sizes[s]));

@@ -9,6 +9,8 @@ quickstart_packages='gcc libc6-dev meson ninja-build pkgconf systemtap-sdt-dev l
 test_packages='libcriterion-dev shellcheck pyflakes3 binutils git procps spin linux-perf libmimalloc2.0 libtcmalloc-minimal4'
 # Needed for the fuzz target, which is skipped without them; not installed for --quick.
 fuzz_packages='clang libclang-rt-14-dev'
+# Opens the flamegraphs.
+browser_packages='chromium chromium-driver'
 
 # missing_packages NAME...: those of them that are not installed.
 missing_packages() {

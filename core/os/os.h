@@ -39,6 +39,17 @@ int os_purge(void *address, size_t length);
 /* Ask for transparent huge pages in the range. Failure is harmless. */
 int os_advise_huge(void *address, size_t length);
 
+/* Keep huge pages from the range, where they come only where they are asked for. Failure is harmless. */
+int os_forbid_huge(void *address, size_t length);
+
+/* Make the range resident. With by_advice its whole huge-page units are asked for as such for the time of the call, and forbidden again
+ * afterwards. Failure is harmless. */
+int os_fill(void *address, size_t length, bool by_advice);
+
+/* How many of the pages are resident, of at most OS_RESIDENT_MAX pages? Negative errno on failure. */
+#define OS_RESIDENT_MAX 512
+int os_resident_pages(void *address, size_t n_pages);
+
 /* Fault in the range for writing (MADV_POPULATE_WRITE, kernel 5.14). Failure is harmless. */
 int os_populate(void *address, size_t length);
 
@@ -82,6 +93,9 @@ uint32_t os_clock_ms(void);
 uint64_t os_clock_ns(void);
 /* The memory limit of this process's cgroup (v2 or v1), SIZE_MAX if none or unknown. Reads files. */
 size_t os_read_cgroup_limit(void);
+/* How transparent huge pages are to be had on this machine. Reads a file. */
+enum huge_pages { HUGE_UNKNOWN, HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED };
+enum huge_pages os_huge_pages(void);
 /* Bytes for address-space randomisation. */
 uint64_t os_random(void);
 int os_process_id(void);

@@ -67,10 +67,15 @@ int os_map_at(void *address, size_t length)
     return -EEXIST;
 }
 
+/* Set once a heap has been kept from huge pages: what is mapped anew within it must be like the rest, or it is a VMA of its own. */
+static bool huge_forbidden;
+
 int os_remap_fresh(void *address, size_t length)
 {
     void *p;
-    return map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, &p);
+    int error = map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, &p);
+    if (!error && READ_RELAXED(huge_forbidden)) os_forbid_huge(address, length);
+    return error;
 }
 
 int os_unmap(void *address, size_t length)
@@ -87,6 +92,22 @@ int os_purge(void *address, size_t length)
 }
 
 int os_advise_huge(void *address, size_t length) { return advise(address, length, MADV_HUGEPAGE); }
+
+int os_forbid_huge(void *address, size_t length)
+{
+    WRITE_RELAXED(huge_forbidden, true);
+    return advise(address, length, MADV_NOHUGEPAGE);
+}
+
+int os_fill(void *address, size_t length, bool by_advice)
+{
+    char *unit = (char *)align_up((uintptr_t)address, HUGE_BYTES);
+    char *end = (char *)align_down((uintptr_t)address + length, HUGE_BYTES);
+    bool advised = by_advice && unit < end && os_advise_huge(unit, (size_t)(end - unit)) == 0;
+    int error = os_populate(address, length);
+    if (advised) os_forbid_huge(unit, (size_t)(end - unit));
+    return error;
+}
 
 int os_populate(void *address, size_t length) { return advise(address, length, MADV_POPULATE_WRITE); }
 
@@ -183,6 +204,19 @@ int os_resident_probes(void *address, size_t length, int n_probes)
         if (error) return error;
         n_resident += resident & 1;
     }
+    return n_resident;
+}
+
+int os_resident_pages(void *address, size_t n_pages)
+{
+    unsigned char resident[OS_RESIDENT_MAX];
+    n_pages = min_size(n_pages, OS_RESIDENT_MAX);
+    int error = -os_fault(OS_MINCORE);
+    if (!error) error = PRESERVING_ERRNO(-1, mincore(address, n_pages << PAGE_SHIFT, resident));
+    if (error) return error;
+    int n_resident = 0;
+    for (size_t i = 0; i < n_pages; i++)
+        n_resident += resident[i] & 1;
     return n_resident;
 }
 

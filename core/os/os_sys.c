@@ -106,6 +106,14 @@ static long read_file(const char *path, char *buffer, size_t size)
     return n;
 }
 
+enum huge_pages os_huge_pages(void)
+{
+    char text[64];
+    if (read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) <= 0) return HUGE_NEVER;
+    if (strstr(text, "[madvise]")) return HUGE_BY_ADVICE;
+    return strstr(text, "[always]") ? HUGE_UNASKED : HUGE_NEVER;
+}
+
 /* A decimal number, or SIZE_MAX for "max" and for cgroup v1's huge "no limit" values. */
 static size_t read_limit(const char *path)
 {

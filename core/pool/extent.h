@@ -40,6 +40,7 @@ enum extent_flag {
     EXTENT_MOVED = 32,   /* pages were moved here by the kernel: a separate VMA */
     EXTENT_PINNED = 64,  /* locked in RAM */
     EXTENT_HOT = 128,    /* CLOCK-Pro: hot */
+    EXTENT_POPULATED = 512, /* between heap and pool: handed out untouched but resident */
     EXTENT_CHECK = 256,  /* on free: has the program left VMA attributes on it? */
 };
 

@@ -3,6 +3,7 @@
 #include "pool/fork.h"
 
 #include "os/os.h"
+#include "pool/heap_fresh.h"
 #include "pool/helper.h"
 #include "pool/stats.h"
 
@@ -35,6 +36,7 @@ static void repair(struct pool *pool)
     if (!pool->ready) return;
     if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
     abandon_locked_shards(pool);
+    heap_fresh_fork_child(&pool->heap);
     if (stats_wanted) pool_stats_fork_child(pool);
 }
 

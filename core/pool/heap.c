@@ -5,12 +5,11 @@
 #include "os/os.h"
 #include "pool/budget.h"
 #include "pool/heap_bins.h"
+#include "pool/heap_fresh.h"
 
 #include <errno.h>
 #include <string.h>
 
-/* Small blocks take address space in steps of this size, so that a growing program makes few system calls. */
-#define FRONTIER_STEP_PAGES (MIB >> PAGE_SHIFT)
 #define EXTENTS_STEP 1024u
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved)
@@ -55,89 +54,6 @@ static bool ensure_descriptors(struct heap *heap, bool *lock_lost)
     return heap->n_unused >= DESCRIPTORS_NEEDED;
 }
 
-/* Cut the front and the tail off a taken extent, so that the rest is aligned and has n_pages. Both go back to bins of
- * their kind. If descriptors ran out, the extent stays larger than asked for. */
-static void carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
-{
-    if (align_pages > 1) {
-        size_t address = (uintptr_t)extent->address;
-        size_t front = (align_up(address, align_pages << PAGE_SHIFT) - address) >> PAGE_SHIFT;
-        if (front) {
-            struct extent *rest = heap_bins_split(heap, extent, front);
-            if (rest) {
-                /* The caller holds the front: file that and go on with the aligned rest. */
-                struct extent swap = *extent;
-                extent->address = rest->address;
-                WRITE_RELAXED(extent->n_pages, rest->n_pages);
-                extent->cls = rest->cls;
-                rest->address = swap.address;
-                WRITE_RELAXED(rest->n_pages, swap.n_pages);
-                rest->cls = swap.cls;
-                space_enter(&heap->space, extent);
-                space_enter(&heap->space, rest);
-                heap_bins_file(heap, bins, rest);
-            }
-        }
-    }
-    if (extent->n_pages > n_pages) {
-        struct extent *rest = heap_bins_split(heap, extent, n_pages);
-        if (rest) heap_bins_file(heap, bins, rest);
-    }
-}
-
-/* Claim address space at the frontier, map it and make an extent of it; called and returns with the lock held, unless it
- * returns NULL with *lock_lost set. */
-static struct extent *take_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
-{
-    struct extent *extent = heap_bins_new_extent(heap);
-    if (!extent) return NULL;
-    size_t bytes = n_pages << PAGE_SHIFT;
-    uintptr_t start = heap->frontier;
-    if (heap->exhausted || bytes > heap->space.base + heap->space.span_max - start) {
-        heap_bins_drop_extent(heap, extent);
-        return NULL;
-    }
-    int error = space_reach(&heap->space, start + bytes - heap->space.base);
-    if (error) {
-        heap_bins_drop_extent(heap, extent);
-        return NULL;
-    }
-    WRITE_RELAXED(heap->frontier, start + bytes);
-    lock_release(&heap->lock);
-    error = space_map(&heap->space, (void *)start, bytes);
-    extent->address = (void *)start;
-    WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
-    extent->cls = (uint16_t)class_floor(n_pages);
-    extent->flags = EXTENT_ZERO;
-    extent_set_state(extent, EXTENT_BUSY);
-    if (!lock_acquire(&heap->lock)) {
-        *lock_lost = true;
-        if (!error) heap_bins_defer(heap, extent);
-        return NULL;
-    }
-    if (error) {
-        if (heap->frontier == start + bytes) WRITE_RELAXED(heap->frontier, start);
-        if (error == -EEXIST) heap->exhausted = true;
-        heap_bins_drop_extent(heap, extent);
-        return NULL;
-    }
-    heap_bins_publish(heap, extent);
-    return extent;
-}
-
-/* Untouched memory: from a clean bin or beyond the frontier. Lock as in take_frontier. */
-static struct extent *take_clean(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost)
-{
-    size_t need = n_pages + align_pages - 1;
-    struct extent *extent = heap_bins_take(heap, &heap->clean, need);
-    if (!extent) extent = take_frontier(heap, max_size(need, FRONTIER_STEP_PAGES), lock_lost);
-    if (!extent && !*lock_lost && need < FRONTIER_STEP_PAGES) extent = take_frontier(heap, need, lock_lost);
-    if (!extent) return NULL;
-    carve(heap, extent, n_pages, align_pages, &heap->clean);
-    extent->flags |= EXTENT_ZERO;
-    return extent;
-}
-
 /* Before untouched memory is taken: give back what is over the budget. Lock held on entry; false if it was lost. */
 static bool enforce_budget(struct heap *heap, size_t n_bytes)
 {
@@ -173,13 +89,15 @@ static struct bins *bins_of(struct heap *heap, const struct extent *extent)
     return extent_state(extent) == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
 }
 
-/* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. False if descriptors ran out. */
-static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_pages)
+/* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. The first and the last untouched
+ * page are noted. False if descriptors ran out. */
+static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_pages, struct fresh_range *fresh)
 {
     while (extent->n_pages < n_pages) {
         struct extent *neighbour = space_lookup(&heap->space, extent_end(extent));
         size_t take = n_pages - extent->n_pages;
         struct bins *bins = bins_of(heap, neighbour);
+        bool clean = bins == &heap->clean;
         heap_bins_unfile(heap, bins, neighbour);
         if (take < neighbour->n_pages) {
             struct extent *rest = heap_bins_split(heap, neighbour, take);
@@ -189,6 +107,10 @@ static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_page
             }
             heap_bins_file(heap, bins, rest);
         }
+        if (clean) {
+            if (fresh->begin == fresh->end) fresh->begin = neighbour->address;
+            fresh->end = extent_end(neighbour);
+        }
         heap_bins_join(heap, extent, neighbour);
     }
     return true;
@@ -196,21 +118,21 @@ static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_page
 
 /* Grow an extent that is on no list over its right neighbours and the frontier. Drops the lock while mapping; sets *lock_lost
  * if it could not be had again. */
-static bool grow_right(struct heap *heap, struct extent *extent, size_t n_pages, bool *lock_lost)
+static bool grow_right(struct heap *heap, struct extent *extent, size_t n_pages, struct fresh_range *fresh, bool *lock_lost)
 {
     char *end;
     size_t found = reachable_right(heap, extent, n_pages, &end);
     if (found < n_pages && (uintptr_t)end == heap->frontier) {
-        struct extent *more = take_frontier(heap, n_pages - found, lock_lost);
+        struct extent *more = heap_fresh_frontier(heap, n_pages - found, lock_lost);
         if (*lock_lost) return false;
         if (more) heap_bins_file(heap, &heap->clean, more);
         found = reachable_right(heap, extent, n_pages, &end); /* the lock was dropped meanwhile */
     }
-    return found >= n_pages && absorb_right(heap, extent, n_pages);
+    return found >= n_pages && absorb_right(heap, extent, n_pages, fresh);
 }
 
 /* The same to the left, over one clean neighbour. Returns the joined extent, or NULL if that does not suffice. */
-static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t n_pages)
+static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t n_pages, struct fresh_range *fresh)
 {
     struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
     size_t missing = n_pages - extent->n_pages;
@@ -222,6 +144,7 @@ static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t
         if (!near) return NULL;
         left = near;
     }
+    *fresh = (struct fresh_range){.begin = left->address, .end = extent_end(left)};
     heap_bins_join(heap, left, extent);
     return left;
 }
@@ -237,18 +160,18 @@ static void count_by_size(struct heap *heap, size_t n_pages, size_t n_fresh_page
 
 /* No dirty extent is large enough: look for one that is together with its neighbours, so that what it lacks, not the whole
  * request, is taken from untouched memory. Of the largest dirty extents the first that works is taken. */
-static struct extent *take_mixed(struct heap *heap, size_t n_pages, bool *lock_lost)
+static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh_range *fresh, bool *lock_lost)
 {
     struct extent *extent = heap_bins_take_extensible(heap, n_pages);
     if (!extent) return NULL;
     size_t had = extent->n_pages;
     extent->flags &= (uint16_t)~EXTENT_ZERO;
-    if (!grow_right(heap, extent, n_pages, lock_lost)) {
+    if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
         if (*lock_lost) {
             heap_bins_defer(heap, extent);
             return NULL;
         }
-        struct extent *joined = grow_left(heap, extent, n_pages);
+        struct extent *joined = grow_left(heap, extent, n_pages, fresh);
         if (!joined) {
             heap_bins_file(heap, &heap->dirty, extent);
             return NULL;
@@ -292,17 +215,18 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     if (!lock_acquire(&heap->lock)) return NULL;
     heap_bins_drain_deferred(heap);
     struct extent *extent = NULL;
+    struct fresh_range fresh = {NULL, NULL, NULL};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     if (!request->want_zero && !request->headroom_pages) {
         extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
         if (extent) {
-            carve(heap, extent, n_pages, align, &heap->dirty);
+            heap_bins_carve(heap, extent, n_pages, align, &heap->dirty);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             ADD_RELAXED(heap->counters.n_dirty_hits, 1);
             count_by_size(heap, n_pages, 0);
         } else if (align == 1 && !heap->pinned) {
-            extent = take_mixed(heap, n_pages, &lock_lost);
+            extent = take_mixed(heap, n_pages, &fresh, &lock_lost);
             if (lock_lost) goto refused;
         }
     }
@@ -312,14 +236,14 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             goto refused;
         }
         size_t fresh_align = request->fresh_huge ? max_size(align, HUGE_BYTES >> PAGE_SHIFT) : align;
-        extent = take_clean(heap, n_pages + request->headroom_pages, fresh_align, &lock_lost);
-        if (!extent && !lock_lost && fresh_align != align) extent = take_clean(heap, n_pages, align, &lock_lost);
+        extent = heap_fresh_take(heap, n_pages + request->headroom_pages, fresh_align, &lock_lost);
+        if (!extent && !lock_lost && fresh_align != align) extent = heap_fresh_take(heap, n_pages, align, &lock_lost);
         if (!extent && !lock_lost && request->headroom_pages)
-            extent = take_clean(heap, n_pages, align, &lock_lost);
+            extent = heap_fresh_take(heap, n_pages, align, &lock_lost);
         if (!extent && !lock_lost) { /* limits: what is dirty and too small for this may still free address space */
             extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
             if (extent) {
-                carve(heap, extent, n_pages, align, &heap->dirty);
+                heap_bins_carve(heap, extent, n_pages, align, &heap->dirty);
                 extent->flags &= (uint16_t)~EXTENT_ZERO;
             }
         }
@@ -328,6 +252,8 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             ADD_RELAXED(heap->counters.n_fresh, 1);
             count_by_size(heap, n_pages, n_pages);
             ADD_RELAXED(heap->counters.bytes_fresh, n_pages << PAGE_SHIFT);
+            fresh.begin = extent->address;
+            fresh.end = fresh.begin + (n_pages << PAGE_SHIFT);
         }
     }
     /* Only memory that has never been written may be left unused behind a block: it will be filed as clean again. */
@@ -335,8 +261,16 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     budget_note_peak(heap);
+    if (fresh.begin != fresh.end && request->will_be_filled)
+        fresh = heap_fresh_plan(heap, extent, fresh.begin, fresh.end);
+    else
+        fresh.end = fresh.begin;
     lock_release(&heap->lock);
-    if (extent->flags & EXTENT_ZERO) after_fresh(heap, extent, request);
+    bool populated = heap_fresh_fill(heap, &fresh);
+    if (extent->flags & EXTENT_ZERO) {
+        if (populated) extent->flags |= EXTENT_POPULATED;
+        after_fresh(heap, extent, request);
+    }
     return extent;
 
 refused:
@@ -354,7 +288,8 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
         untouched -= right ? min_size(untouched, right->n_pages) : 0;
         lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT);
-        if (!lock_lost) grow_right(heap, extent, n_pages, &lock_lost);
+        struct fresh_range ignored = {NULL, NULL, NULL};
+        if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
     }
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;

@@ -19,6 +19,7 @@
 
 #include "base/lock.h"
 #include "base/size_class.h"
+#include "os/os.h"
 #include "pool/space.h"
 
 #define BIN_WORDS ((N_CLASSES + 63) / 64)
@@ -59,6 +60,11 @@ struct heap {
     _Atomic(struct extent *) deferred;/* returned while the lock could not be had */
     bool exhausted;                   /* something foreign is in the way: never try to map again */
 
+    /* untouched memory (heap_fresh.c) */
+    bool growing;                     /* somebody fills more than was asked for */
+    uint32_t n_mapping;               /* claims at the frontier whose mapping is under way */
+    enum huge_pages huge_pages;       /* how they are to be had; written once, under the lock */
+
     /* budget (budget.c) */
     size_t retain_bytes;              /* idle bytes allowed in any case */
     size_t retain_max_bytes;          /* hard cap on idle bytes, SIZE_MAX if none */
@@ -87,6 +93,7 @@ struct heap_request {
     size_t headroom_pages;/* address space wanted behind the block */
     bool want_zero;       /* prefer clean memory */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
+    bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says whether all of the block was */
 };
 
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */

@@ -186,6 +186,34 @@ struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pag
     return best;
 }
 
+void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
+{
+    if (align_pages > 1) {
+        size_t address = (uintptr_t)extent->address;
+        size_t front = (align_up(address, align_pages << PAGE_SHIFT) - address) >> PAGE_SHIFT;
+        if (front) {
+            struct extent *rest = heap_bins_split(heap, extent, front);
+            if (rest) {
+                /* The caller holds the front: file that and go on with the aligned rest. */
+                struct extent swap = *extent;
+                extent->address = rest->address;
+                WRITE_RELAXED(extent->n_pages, rest->n_pages);
+                extent->cls = rest->cls;
+                rest->address = swap.address;
+                WRITE_RELAXED(rest->n_pages, swap.n_pages);
+                rest->cls = swap.cls;
+                space_enter(&heap->space, extent);
+                space_enter(&heap->space, rest);
+                heap_bins_file(heap, bins, rest);
+            }
+        }
+    }
+    if (extent->n_pages > n_pages) {
+        struct extent *rest = heap_bins_split(heap, extent, n_pages);
+        if (rest) heap_bins_file(heap, bins, rest);
+    }
+}
+
 struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state)
 {
     return idle_neighbour(heap, (char *)extent->address - 1, false, state);

@@ -27,6 +27,10 @@ void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *exten
 /* Take the best fit of at least n_pages off the bins, state BUSY; NULL if there is none. */
 struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages);
 
+/* Cut the front and the tail off a taken extent, so that the rest is aligned and has n_pages. Both go back to bins of their kind.
+ * If descriptors ran out, the extent stays larger than asked for. */
+void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins);
+
 /* The idle extent of this state that ends where an extent begins, or NULL. */
 struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state);
 

@@ -7,6 +7,7 @@
 #include "pool/decay.h"
 #include "pool/fork.h"
 #include "pool/heap_bins.h"
+#include "pool/heap_fresh.h"
 #include "pool/helper.h"
 #include "pool/recycle.h"
 #include "pool/zero.h"
@@ -138,10 +139,12 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
+            .will_be_filled = zero_expects_filled(pool, n_pages, zero),
         };
+        if (request.will_be_filled) heap_fresh_prepare(&pool->heap);
         extent = heap_alloc(&pool->heap, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
-        if (from_untouched) zero_mark_fresh(extent, zero);
+        if (from_untouched) zero_mark_fresh(pool, extent, zero);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
     if (extent) {

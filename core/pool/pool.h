@@ -21,8 +21,12 @@ struct learned {
     _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
     _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
     _Atomic uint16_t n_seen;      /* blocks that came back since the answer is settled */
+    _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
+    _Atomic uint64_t last_fresh;  /* the last of them: page number in the space << LAST_FRESH_SHIFT | pages, 0 if none is worth a look */
 };
 #define N_LEARNED 40
+#define LAST_FRESH_SHIFT 27
+_Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
 struct pool {
     struct heap heap;

@@ -7,7 +7,7 @@
 
 #include <string.h>
 
-/* Smaller fresh blocks are not looked at: sixteen mincore calls would show beside their faults. */
+/* Of smaller fresh blocks only some are looked at: the call would show beside their faults. */
 #define OBSERVE_MIN_BYTES (2 * MIB)
 #define OBSERVE_MIN_ZEROED_BYTES (256 * KIB)
 #define PROBES 16
@@ -20,6 +20,8 @@
 #define RECHECK_EVERY 64
 /* Once the answer has been the same VOTE_MAX times, only every so-manieth block is looked at. */
 #define PROBE_EVERY 16
+/* Of the fresh blocks that might be made resident beforehand, so many-th is not, to see whether they still are filled. */
+#define FRESH_PROBE_EVERY 8
 
 static struct learned *learned_of(struct pool *pool, size_t n_pages)
 {
@@ -76,26 +78,68 @@ bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed)
     return pool->huge == SWITCH_ON && !zeroed ? true : value > 0;
 }
 
-void zero_mark_fresh(struct extent *extent, bool zeroed)
+bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed)
 {
-    /* A block backed by huge pages looks filled whatever is touched, so it teaches nothing. */
-    if (extent->flags & EXTENT_HUGE) return;
-    if (extent_bytes(extent) < (zeroed ? OBSERVE_MIN_ZEROED_BYTES : OBSERVE_MIN_BYTES)) return;
-    extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
+    /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. */
+    if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned) return false;
+    struct learned *learned = learned_of(pool, n_pages);
+    if (atomic_load_explicit(&learned->filled, memory_order_relaxed) <= 0) return false;
+    return atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) % FRESH_PROBE_EVERY != FRESH_PROBE_EVERY - 1;
+}
+
+/* A page or two at the end of a class are never asked for. */
+static bool filled_whole(void *address, size_t n_pages)
+{
+    if (n_pages > OS_RESIDENT_MAX) return os_resident_probes(address, n_pages << PAGE_SHIFT, PROBES) >= FULL_PROBES;
+    return os_resident_pages(address, n_pages) >= (int)(n_pages - n_pages / 16);
+}
+
+/* Was the block handed out last filled meanwhile? If it has been freed since, this looks at whatever is there now: a vote too many. */
+static void look_back(struct pool *pool, struct learned *learned)
+{
+    uint64_t last = atomic_load_explicit(&learned->last_fresh, memory_order_relaxed);
+    int8_t value = atomic_load_explicit(&learned->filled, memory_order_relaxed);
+    if (last == 0 || value > 0 || os_restricted) return;
+    void *address = (void *)(pool->heap.space.base + ((size_t)(last >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
+    if (filled_whole(address, last & (((uint64_t)1 << LAST_FRESH_SHIFT) - 1)))
+        atomic_store_explicit(&learned->filled, (int8_t)(value + 1), memory_order_relaxed);
+}
+
+void zero_mark_fresh(struct pool *pool, struct extent *extent, bool zeroed)
+{
+    struct learned *learned = learned_of(pool, extent->n_pages);
+    bool large = extent_bytes(extent) >= (zeroed ? OBSERVE_MIN_ZEROED_BYTES : OBSERVE_MIN_BYTES);
+    bool teaches = !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
+    extent->flags &= (uint16_t)~EXTENT_POPULATED;
+    if (!zeroed) {
+        uint16_t n_fresh = (uint16_t)(atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) + 1);
+        atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
+        look_back(pool, learned);
+        uint64_t page = space_offset(&pool->heap.space, extent->address) >> PAGE_SHIFT;
+        atomic_store_explicit(&learned->last_fresh, teaches ? page << LAST_FRESH_SHIFT | extent->n_pages : 0, memory_order_relaxed);
+        large = large || n_fresh % FRESH_PROBE_EVERY == 0;
+    }
+    if (teaches && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
 }
 
 void zero_observe(struct pool *pool, struct extent *extent)
 {
     if (os_restricted) return;
     struct learned *learned = learned_of(pool, extent->n_pages);
-    _Atomic int8_t *counter = extent->flags & EXTENT_CALLOC ? &learned->calloc_filled : &learned->filled;
+    bool zeroed = extent->flags & EXTENT_CALLOC;
+    _Atomic int8_t *counter = zeroed ? &learned->calloc_filled : &learned->filled;
     int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    if (value == VOTE_MAX || value == VOTE_SPARSE) {
+    /* Where malloc'ed blocks are filled, most are made resident beforehand and do not come here, so none is passed over. */
+    if (value == VOTE_SPARSE || (value == VOTE_MAX && zeroed)) {
         uint16_t n_seen = atomic_load_explicit(&learned->n_seen, memory_order_relaxed);
         atomic_store_explicit(&learned->n_seen, (uint16_t)(n_seen + 1), memory_order_relaxed);
         if (n_seen % PROBE_EVERY) return;
     }
+    if (!zeroed && extent->n_pages <= OS_RESIDENT_MAX) {
+        vote(counter, filled_whole(extent->address, extent->n_pages));
+        return;
+    }
     int n = os_resident_probes(extent->address, extent_bytes(extent), PROBES);
     if (n < 0) return;
-    vote(counter, n >= (extent->flags & EXTENT_CALLOC ? DENSE_PROBES : FULL_PROBES));
+    vote(counter, n >= (zeroed ? DENSE_PROBES : FULL_PROBES));
 }

@@ -5,8 +5,10 @@
  * purging it (fast if the program touches little of it: pages come back one fault each). Neither is right for all, so
  * blocks handed out untouched are looked at when they are freed: sixteen pages spread over the block are asked for with
  * mincore, and per power of two of size a small saturating counter remembers whether such blocks get filled.
- * The same knowledge decides about huge pages on fresh memory: only where blocks have been filled, and one sparse
- * block takes that right away for several dense ones.
+ * The same knowledge decides about huge pages on fresh memory, and whether it is made resident at once (heap_fresh.h): only where
+ * blocks have been filled, and one sparse block takes that right away for several dense ones. So as not to wait until blocks come
+ * back, the block handed out before is looked at when the next one is; it may not have been written yet, so this look speaks for
+ * filling or says nothing. Memory made resident teaches nothing, so every FRESH_PROBE_EVERYth block is left as it is.
  */
 #ifndef ZP_POOL_ZERO_H
 #define ZP_POOL_ZERO_H
@@ -27,8 +29,12 @@ void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t 
 /* Should fresh memory for such a block be backed by huge pages? */
 bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);
 
-/* A block of untouched memory is handed out: if it is large, look at it when it comes back. */
-void zero_mark_fresh(struct extent *extent, bool zeroed);
+/* Will a block of untouched memory of this size be filled, as far as is known? */
+bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed);
+
+/* A block of untouched memory is handed out. Looks at the one handed out before it, and notes whether to look at this one when it
+ * comes back. */
+void zero_mark_fresh(struct pool *pool, struct extent *extent, bool zeroed);
 
 /* Such a block has come back: learn. */
 void zero_observe(struct pool *pool, struct extent *extent);

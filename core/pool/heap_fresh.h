@@ -1,0 +1,51 @@
+/* SPDX-License-Identifier: MIT */
+/* heap_fresh.h: untouched memory: where it comes from, and how it is made resident at once where that pays.
+ *
+ * A page of untouched memory costs a fault of 0.7 to 2.7 us when it is first written, which is most of what a growing program
+ * spends on memory. Filling it beforehand with MADV_POPULATE_WRITE saves a fifth of that, and by huge pages four fifths. Both are
+ * wrong where the program then does not write, so they are for requests whose like has been seen filled (zero.h), and
+ *   - huge pages are asked for only while the memory is filled: the advice is taken back before anybody else sees the memory, so
+ *     that nothing swells later, when part of it has been given back and the kernel's khugepaged comes by;
+ *   - a heap of at least FRESH_UNIT_MIN_BYTES fills up to the next multiple of 2 MiB. What the request does not need is filed as
+ *     what it is: idle and resident. That is at most 1/32 of the live bytes, and one thread at a time does it.
+ *
+ * VMAs. Memory without advice and memory with the advice taken back are two kinds of VMA. So before the first such growth the
+ * whole space gets what the taking back leaves behind (heap_fresh_prepare), and the number of VMAs stays what it was. Where huge
+ * pages come unasked (mode "always") nothing is advised; where they never come, nothing is filled to the next multiple.
+ *
+ * Locking      heap_fresh_frontier and heap_fresh_take drop the heap lock while they map; heap_fresh_fill runs without it on
+ *              memory that is on no list (EXTENT_BUSY, or the request's own).
+ */
+#ifndef ZP_POOL_HEAP_FRESH_H
+#define ZP_POOL_HEAP_FRESH_H
+
+#include "pool/heap.h"
+
+#define FRESH_UNIT_MIN_BYTES (64 * MIB)
+
+/* Claim address space at the frontier, map it and make a BUSY extent of it. Called and returns with the lock held, unless it returns
+ * NULL with *lock_lost set. */
+struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost);
+
+/* Untouched memory for a request: from a clean bin or beyond the frontier. Lock as in heap_fresh_frontier. */
+struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost);
+
+/* What is to be made resident for a request. */
+struct fresh_range {
+    char *begin, *end;   /* untouched memory within the request's extent; equal if there is none */
+    struct extent *rest; /* BUSY, directly behind it, to be filled with it and filed as dirty; or NULL */
+};
+
+/* With the lock held: decide what is filled beside the untouched part [begin, end) of an extent. */
+struct fresh_range heap_fresh_plan(struct heap *heap, struct extent *extent, char *begin, char *end);
+
+/* Without the lock: fill it. True if the request's part is resident now. */
+bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
+
+/* Without the lock: find out how huge pages are to be had, and make the space uniform. Once per heap, before anything is planned. */
+void heap_fresh_prepare(struct heap *heap);
+
+/* In a forked child: whoever was growing the heap is gone. */
+void heap_fresh_fork_child(struct heap *heap);
+
+#endif

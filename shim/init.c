@@ -19,6 +19,8 @@ struct pool shim_pool;
 /* Not at the beginning of the data, where a page's first cache line is. */
 __attribute__((aligned(4 * CACHE_LINE))) size_t shim_threshold = 32 * KIB;
 
+size_t shim_lower_threshold, shim_first_threshold = 32 * KIB;
+
 static struct options options;
 static bool options_read;
 static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impossible */
@@ -75,6 +77,7 @@ static bool set_up(void)
         .tcache_limit_bytes = presets[options.preset].tcache_bytes,
         .shard_limit_bytes = presets[options.preset].shard_bytes * n_shards,
         .shard_max_block_bytes = 256 * KIB,
+        .caches_grow = options.preset == 0,
         .retain_bytes = options.retain_bytes,
         .retain_max_bytes = SIZE_MAX,
         /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other way. */
@@ -88,6 +91,14 @@ static bool set_up(void)
     teach_next();
     __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
     return true;
+}
+
+void shim_note_use(void)
+{
+    size_t lower = READ_RELAXED(shim_lower_threshold); /* 0 if another thread was first */
+    if (!lower || READ_RELAXED(shim_pool.heap.active_bytes) < SHIM_LOWER_BYTES) return;
+    WRITE_RELAXED(shim_threshold, min_size(READ_RELAXED(shim_threshold), lower));
+    WRITE_RELAXED(shim_lower_threshold, 0);
 }
 
 bool shim_ready(void)
@@ -137,7 +148,9 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     /* A program with raised rights does not listen to whoever started it. */
     if (!getauxval(AT_SECURE)) options_from_environment(&options, environment);
     options_read = true;
-    shim_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
+    shim_threshold = shim_first_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
+    bool asked = !getauxval(AT_SECURE) && options_lookup(environment, "ZEROPOOL_THRESHOLD");
+    if (options.enabled && !asked) shim_lower_threshold = SHIM_LOWER_TO;
     report_configure(environment);
     if (!options.enabled) return;
     if (bypass_program_has_own_malloc()) {

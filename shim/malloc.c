@@ -33,6 +33,7 @@ static noinline_cold void *malloc_missed(size_t size)
 {
     if (shim_ready()) {
         void *p = pool_get_missed(&shim_pool, shim_pages(size));
+        if (unlikely(shim_lower_threshold)) shim_note_use();
         if (p) return p;
     }
     return next_malloc(size);
@@ -109,7 +110,7 @@ static void *realloc_foreign(void *p, size_t size)
     if (from_arena || size >= shim_threshold) {
         size_t have = from_arena ? bootstrap_size(p) : next.malloc_usable_size(p);
         /* A large block that the pool refused once stays with the next allocator, which may grow it in place. */
-        if (from_arena || have < shim_threshold) {
+        if (from_arena || have < shim_first_threshold) {
             void *q = from_arena ? malloc(size) : shim_ready() ? shim_pool_get(size) : NULL;
             if (q) {
                 memcpy(q, p, min_size(have, size));

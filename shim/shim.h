@@ -26,6 +26,15 @@ extern struct pool shim_pool HIDDEN;
 /* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
 extern size_t shim_threshold HIDDEN;
 
+/* Unless the user has set it, the threshold falls to this once the pool holds SHIM_LOWER_BYTES for the program: a program that never
+ * needs much keeps its small blocks where they were, and one that does gets them faster and at less memory. 0: not, or done. */
+#define SHIM_LOWER_TO (16 * KIB)
+#define SHIM_LOWER_BYTES (8 * MIB)
+extern size_t shim_lower_threshold HIDDEN;
+/* What the threshold was at first: smaller blocks of the next allocator have never been offered to the pool. */
+extern size_t shim_first_threshold HIDDEN;
+void shim_note_use(void) HIDDEN;
+
 /* The allocator behind us. The pointers are valid from the first instruction on: they begin as functions that look the real
  * ones up. Written once, by whoever comes first; all writers write the same values. */
 struct next_allocator {

@@ -33,7 +33,7 @@ size_t budget_excess(struct heap *heap, size_t n_bytes)
     if (budget > limit) budget = limit;
     size_t total = live + heap->dirty_bytes;
     size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;
-    size_t small_budget = floor + peak / 32 * 3;
+    size_t small_budget = floor + (n_bytes <= BUDGET_SMALL_BYTES ? peak / BUDGET_SMALL_DIV : peak / 32 * 3);
     if (n_bytes < BUDGET_LARGE_BYTES && total > small_budget)
         excess = max_size(excess, min_size(min_size(total - small_budget, 2 * n_bytes), heap->dirty_bytes));
     if (heap->dirty_bytes > heap->retain_max_bytes)

@@ -18,6 +18,10 @@
 #define BUDGET_WINDOW_MS 1000
 #define BUDGET_LARGE_BYTES MIB
 #define BUDGET_FLOOR_BYTES MIB
+#define BUDGET_SMALL_BYTES (64 * KIB)
+#ifndef BUDGET_SMALL_DIV
+#define BUDGET_SMALL_DIV 64
+#endif
 
 /* With the lock held: note that active_bytes has risen. */
 void budget_note_peak(struct heap *heap);

@@ -37,6 +37,7 @@ static void repair(struct pool *pool)
     if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
     abandon_locked_shards(pool);
     heap_fresh_fork_child(&pool->heap);
+    atomic_store_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     if (stats_wanted) pool_stats_fork_child(pool);
 }
 

@@ -38,6 +38,8 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     pool->n_shards = n_shards;
     for (unsigned i = 0; i < n_shards; i++)
         shard_init(&pool->shards[i], setup->eviction, setup->shard_limit_bytes / n_shards);
+    pool->shard_limit_bytes = setup->shard_limit_bytes / n_shards;
+    pool->caches_grow = setup->caches_grow;
     size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
     pool->tcache_depth = setup->tcache_depth;
@@ -53,6 +55,21 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     fork_setup();
     __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);
     return 0;
+}
+
+size_t pool_tcache_limit(const struct pool *pool)
+{
+    size_t least = READ_RELAXED(pool->tcache_limit_bytes);
+    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
+    uint32_t n = atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed);
+    size_t share = (READ_RELAXED(pool->heap.active_bytes) >> CACHE_SHARE_LOG2) / (n ? n : 1);
+    return max_size(least, min_size(share, TCACHE_GROW_MAX));
+}
+
+size_t pool_shard_limit(const struct pool *pool)
+{
+    size_t least = pool->shard_limit_bytes;
+    return pool->caches_grow ? max_size(least, (READ_RELAXED(pool->heap.active_bytes) >> CACHE_SHARE_LOG2) / pool->n_shards) : least;
 }
 
 void pool_finish(struct pool *pool)
@@ -165,35 +182,41 @@ void *pool_get_missed(struct pool *pool, size_t n_pages)
     return extent ? extent->address : NULL;
 }
 
-/* Make room in the bin of a class and in the cache; what leaves goes to the shards. */
-static struct extent *make_room(struct tcache *tcache, unsigned cls, size_t bytes)
+/* Cut a bin after its first keep blocks, those used last; the rest is put before list. */
+static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uint32_t keep, struct extent *list)
+{
+    if (bin->n <= keep) return list;
+    struct extent **link = &bin->head;
+    for (uint32_t i = 0; i < keep; i++)
+        link = &(*link)->next;
+    struct extent *extent = *link;
+    *link = NULL;
+    while (extent) {
+        struct extent *next = extent->next;
+        SUB_RELAXED(tcache->bytes, extent_bytes(extent));
+        extent->next = list;
+        list = extent;
+        extent = next;
+    }
+    WRITE_RELAXED(bin->n, keep);
+    return list;
+}
+
+/* Make room in the bin of a class and in the cache; what leaves, the blocks idle longest, goes to the shards. */
+static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, size_t bytes)
 {
     struct extent *list = NULL;
     struct tcache_bin *bin = &tcache->bins[cls];
-    if (bin->n >= READ_RELAXED(tcache->depth)) {
-        /* The lower half of the stack has been idle longest. */
-        uint32_t keep = READ_RELAXED(tcache->depth) / 2;
-        struct extent **link = &bin->head;
-        for (uint32_t i = 0; i < keep; i++)
-            link = &(*link)->next;
-        list = *link;
-        *link = NULL;
-        for (struct extent *e = list; e; e = e->next)
-            SUB_RELAXED(tcache->bytes, extent_bytes(e));
-        WRITE_RELAXED(bin->n, keep);
-    }
-    if (READ_RELAXED(tcache->bytes) + bytes > READ_RELAXED(tcache->limit_bytes)) {
-        struct extent *big = READ_RELAXED(tcache->big);
-        WRITE_RELAXED(tcache->big, NULL);
-        struct extent *all = tcache_take_all(tcache);
-        WRITE_RELAXED(tcache->big, big);
-        if (!all) return list;
-        struct extent *last = all;
-        while (last->next)
-            last = last->next;
-        last->next = list;
-        list = all;
-    }
+    uint32_t depth = READ_RELAXED(tcache->depth);
+    if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
+    size_t limit = READ_RELAXED(tcache->limit_bytes);
+    if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
+    limit = pool_tcache_limit(pool);
+    WRITE_RELAXED(tcache->limit_bytes, limit);
+    /* Half of every bin; single blocks only where that is not enough. */
+    for (uint32_t divisor = 2; divisor && READ_RELAXED(tcache->bytes) + bytes > limit; divisor = divisor == 2 ? 1024 : 0)
+        for (unsigned other = 0; other < TCACHE_BIG_CLASS; other++)
+            list = cut_bin(tcache, &tcache->bins[other], (tcache->bins[other].n + 1) / divisor, list);
     return list;
 }
 
@@ -213,7 +236,7 @@ static void put_into_cache(struct pool *pool, struct tcache *tcache, struct exte
     if (extent->cls >= TCACHE_BIG_CLASS) {
         pool_flush_big(pool, tcache);
     } else if (tcache_enter(tcache)) {
-        list = make_room(tcache, extent->cls, extent_bytes(extent));
+        list = make_room(pool, tcache, extent->cls, extent_bytes(extent));
         tcache_leave(tcache);
     }
     extent_set_state(extent, EXTENT_LIVE);

@@ -57,6 +57,7 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
     }
     uint32_t now = os_clock_ms();
     struct extent *evicted = NULL;
+    if (pool->caches_grow) WRITE_RELAXED(shard->limit_bytes, pool_shard_limit(pool));
     while (list) {
         struct extent *extent = list;
         list = list->next;

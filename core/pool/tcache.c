@@ -72,6 +72,7 @@ static void thread_exits(void *ignored)
             struct extent *list = tcache_take_all(tcache);
             if (pool) {
                 fold_counters(tcache, pool);
+                atomic_fetch_sub_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
                 if (fork_pass()) tcache_return_list(pool, list);
             }
             tcache_leave(tcache);
@@ -156,8 +157,9 @@ struct tcache *tcache_get(struct pool *pool)
     WRITE_RELAXED(tcache->pool, pool);
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     WRITE_RELAXED(tcache->trusting, 0);
-    WRITE_RELAXED(tcache->limit_bytes, pool->tcache_limit_bytes);
+    WRITE_RELAXED(tcache->limit_bytes, READ_RELAXED(pool->tcache_limit_bytes));
     tcache->owned = true;
+    atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache_leave(tcache);
     tcache->next_of_thread = tcache_tls.first;
     tcache_tls.first = tcache;

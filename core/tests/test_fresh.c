@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: MIT */
+/* test_fresh.c: untouched memory is made resident beforehand only where that is known to pay, and leaves nothing behind. */
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "base/options.h"
+#include "os/os.h"
+#include "pool/heap_fresh.h"
+#include "pool/zero.h"
+#include "pool_fixture.h"
+#include "support.h"
+
+static struct pool pool;
+
+static void set_up(void)
+{
+    struct pool_setup setup = fixture_setup();
+    setup.huge = SWITCH_AUTO;
+    memset(&pool, 0, sizeof pool);
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+}
+static void tear_down(void)
+{
+    cr_expect_null(pool_check(&pool));
+    pool_finish(&pool);
+}
+TestSuite(fresh, .init = set_up, .fini = tear_down, .timeout = 60);
+
+static size_t resident_pages(const void *p, size_t n_bytes)
+{
+    static unsigned char pages[1 << 16];
+    size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
+    cr_assert_eq(mincore((void *)(uintptr_t)p, n_bytes, pages), 0);
+    for (size_t i = 0; i < n; i++)
+        sum += pages[i] & 1;
+    return sum;
+}
+
+static void *get_filled(size_t n_bytes)
+{
+    void *p = fixture_get(&pool, n_bytes);
+    cr_assert(p);
+    memset(p, 1, n_bytes);
+    return p;
+}
+
+/* VMAs of the space, and how many of them ask for huge pages. */
+static unsigned count_vmas(unsigned *n_advised)
+{
+    FILE *file = fopen("/proc/self/smaps", "r");
+    cr_assert(file);
+    char line[512];
+    unsigned n = 0;
+    bool ours = false;
+    *n_advised = 0;
+    while (fgets(line, sizeof line, file)) {
+        unsigned long from, to;
+        if (sscanf(line, "%lx-%lx ", &from, &to) == 2 && strchr(line, '-') < strchr(line, ' ')) {
+            ours = from < pool.heap.frontier && to > pool.heap.space.base;
+            n += ours;
+        }
+        if (ours && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " hg")) ++*n_advised;
+    }
+    fclose(file);
+    return n;
+}
+
+Test(fresh, nothing_is_made_resident_before_blocks_have_been_seen_filled)
+{
+    for (int i = 0; i < 40; i++) {
+        char *p = fixture_get(&pool, 4 * MIB);
+        cr_assert_eq(resident_pages(p, 4 * MIB), 0, "block %d", i);
+        p[0] = 1;
+    }
+}
+
+Test(fresh, a_filled_block_speaks_for_the_next_but_one)
+{
+    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+    get_filled(4 * MIB);
+    cr_assert_not(zero_expects_filled(&pool, 1024, false), "nothing has looked yet");
+    get_filled(4 * MIB);
+    cr_assert(zero_expects_filled(&pool, 1024, false));
+    char *p = fixture_get(&pool, 4 * MIB);
+    cr_assert_eq(resident_pages(p, 4 * MIB), 1024);
+    cr_assert_eq(first_nonzero(p, 4 * MIB), 4 * MIB);
+    cr_assert_not(zero_expects_filled(&pool, 1024, true), "of zeroed blocks half a block counts as filled");
+    cr_assert_not(zero_expects_filled(&pool, 64, false), "other sizes are others' habits");
+}
+
+Test(fresh, a_block_not_written_yet_is_no_evidence_against)
+{
+    void *blocks[6];
+    for (int i = 0; i < 6; i++)
+        blocks[i] = fixture_get(&pool, 4 * MIB);
+    for (int i = 0; i < 6; i++)
+        memset(blocks[i], 1, 4 * MIB);
+    for (int i = 0; i < 3; i++)
+        get_filled(4 * MIB);
+    cr_assert(zero_expects_filled(&pool, 1024, false));
+}
+
+Test(fresh, a_change_of_habit_is_noticed)
+{
+    for (int i = 0; i < 4; i++)
+        get_filled(4 * MIB);
+    cr_assert(zero_expects_filled(&pool, 1024, false));
+    int n_wasted = 0;
+    for (int i = 0; i < 3 * 8; i++) {
+        char *p = fixture_get(&pool, 4 * MIB);
+        n_wasted += resident_pages(p, 4 * MIB) == 1024;
+        p[0] = 1;
+        fixture_put(&pool, p);
+        pool_trim(&pool, 0);
+    }
+    cr_assert_leq(n_wasted, 8, "%d blocks were filled for nothing", n_wasted);
+    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+}
+
+Test(fresh, small_heaps_take_no_more_than_was_asked_for)
+{
+    size_t before = resident_bytes();
+    for (int i = 0; i < 100; i++)
+        get_filled(100 * KIB);
+    if (!UNDER_ASAN) cr_assert_lt(resident_bytes() - before, 100 * 100 * KIB + MIB);
+    cr_assert_eq(pool.heap.dirty_bytes, 0);
+}
+
+Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident)
+{
+    for (int i = 0; i < 700; i++)
+        get_filled(128 * KIB);
+    enum huge_pages kind = os_huge_pages();
+    cr_assert_eq(pool.heap.huge_pages, kind, "found out");
+    cr_assert_lt(pool.heap.dirty_bytes, HUGE_BYTES);
+    if (kind == HUGE_NEVER) return;
+    /* The last unit: what is not handed out of it is filed as dirty, because it is resident. */
+    size_t n = 0;
+    while (pool.heap.dirty_bytes == 0 && n++ < 64)
+        get_filled(128 * KIB);
+    cr_assert_gt(pool.heap.dirty_bytes, 0);
+    for (struct extent *e = pool.heap.by_age.newer; e != &pool.heap.by_age; e = e->newer)
+        cr_assert_eq(resident_pages(e->address, extent_bytes(e)), e->n_pages);
+    cr_assert_not(pool.heap.growing);
+}
+
+Test(fresh, no_advice_is_left_behind_and_no_vma)
+{
+    if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
+    for (int round = 0; round < 3; round++) {
+        void *blocks[300];
+        for (int i = 0; i < 300; i++)
+            blocks[i] = get_filled((size_t)(i % 7 + 1) * 100 * KIB);
+        for (int i = 0; i < 300; i += 2)
+            fixture_put(&pool, blocks[i]);
+        pool_trim(&pool, 0);
+        for (int i = 1; i < 300; i += 2)
+            fixture_put(&pool, blocks[i]);
+    }
+    unsigned n_advised;
+    unsigned n = count_vmas(&n_advised);
+    cr_assert_eq(n_advised, 0, "khugepaged would make it swell");
+    cr_assert_leq(n, 2, "%u VMAs", n);
+}
+
+Test(fresh, near_a_limit_nothing_is_filled)
+{
+    for (int i = 0; i < 4; i++)
+        get_filled(4 * MIB);
+    WRITE_RELAXED(pool.heap.limit_bytes, 40 * MIB);
+    char *p = fixture_get(&pool, 4 * MIB);
+    cr_assert_eq(resident_pages(p, 4 * MIB), 0);
+}
+
+Test(fresh, switched_off_means_off)
+{
+    for (int i = 0; i < 4; i++)
+        get_filled(4 * MIB);
+    pool.huge = SWITCH_OFF;
+    char *p = fixture_get(&pool, 4 * MIB);
+    cr_assert_eq(resident_pages(p, 4 * MIB), 0);
+}
+
+Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
+{
+    uintptr_t before = pool.heap.frontier;
+    get_filled(64 * KIB);
+    cr_assert_eq(pool.heap.frontier - before, MIB, "a small program takes little");
+    get_filled(400 * MIB);
+    before = pool.heap.frontier;
+    size_t n = 0;
+    while (pool.heap.frontier == before && n++ < 10000)
+        fixture_get(&pool, 300 * KIB);
+    cr_assert_geq(pool.heap.frontier - before, 48 * MIB);
+    cr_assert_leq(pool.heap.frontier - before, 64 * MIB);
+}

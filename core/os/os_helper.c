@@ -68,7 +68,7 @@ void os_helper_prepare(void)
 {
     if (main_tid_word || impossible) return;
     int saved = errno;
-    impossible = syscall(SYS_gettid) != getpid() || under_valgrind() ||
+    impossible = os_thread_id() != os_process_id() || under_valgrind() ||
                  prctl(PR_GET_TID_ADDRESS, &main_tid_word) != 0;
     errno = saved;
 }
@@ -90,13 +90,8 @@ static bool few_processes_allowed(void)
 
 static bool is_traced(void)
 {
-    char text[2048];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return true;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return true;
-    text[n] = '\0';
+    char text[512]; /* it is among the first lines */
+    if (os_read_file("/proc/self/status", text, sizeof text) <= 0) return true;
     const char *tracer = strstr(text, "TracerPid:\t");
     return !tracer || tracer[11] != '0';
 }
@@ -136,12 +131,7 @@ static int main_exit_status(void)
     char path[64], text[1024];
     char digits[24], *number = write_decimal(digits + sizeof digits, own_pid);
     strcpy(stpcpy(stpcpy(path, "/proc/self/task/"), number), "/stat");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = '\0';
+    if (os_read_file(path, text, sizeof text) <= 0) return 0;
     const char *last = strrchr(text, ' ');
     int code = 0;
     for (last = last ? last + 1 : ""; *last >= '0' && *last <= '9'; last++)
@@ -168,7 +158,7 @@ bool os_helper_must_leave(void)
     struct stat status;
     char path[32] = "/proc/", digits[24];
     strcat(path, write_decimal(digits + sizeof digits, own_pid));
-    return stat(path, &status) == 0 ? status.st_uid != own_uid : own_uid == 0;
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0) == 0 ? status.st_uid != own_uid : own_uid == 0;
 }
 
 void os_helper_sleep(unsigned timeout_ms)
@@ -204,9 +194,9 @@ int os_helper_start(void (*entry)(void))
     if (impossible || is_traced() || few_processes_allowed()) goto out;
     error = -EAGAIN;
     /* A vfork child shares our memory but not our process; and the one before must be off its stack, which the kernel tells. */
-    if (*main_tid_word != getpid() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
-    own_pid = getpid();
-    own_uid = geteuid();
+    if (*main_tid_word != os_process_id() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
+    own_pid = os_process_id();
+    own_uid = (uid_t)syscall(SYS_geteuid);
     error = memory ? 0 : map_stack();
     if (error) goto out;
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);

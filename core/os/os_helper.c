@@ -36,7 +36,8 @@
 #include "pool/tcache.h"
 
 #define STACK_BYTES (64 * KIB)
-#define TCB_BYTES 4096
+/* Above the thread pointer. glibc's descriptor of a thread ends with what programs see of restartable sequences. */
+#define TCB_BYTES (3 * KIB)
 #define PROCESSES_NEEDED 256
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED true
@@ -78,7 +79,7 @@ static size_t tls_needed(void)
 {
     uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
     size_t to_errno = pointer - (uintptr_t)&errno, to_ours = pointer - (uintptr_t)&tcache_tls;
-    return align_up(max_size(to_errno, to_ours) + PAGE_BYTES, PAGE_BYTES);
+    return align_up(max_size(to_errno, to_ours), CACHE_LINE);
 }
 
 /* Each thread counts; where the limit is tight, the program needs them all. */
@@ -174,12 +175,14 @@ void os_helper_sleep(unsigned timeout_ms)
 
 static int map_stack(void)
 {
+    /* Stack, thread-local storage and control block end together at the end of the mapping: two pages are touched. */
     tls_bytes = tls_needed();
+    size_t used = STACK_BYTES + tls_bytes + TCB_BYTES, length = PAGE_BYTES + align_up(used, PAGE_BYTES);
     void *mapped = NULL;
-    int error = os_map(PAGE_BYTES + STACK_BYTES + tls_bytes + TCB_BYTES, &mapped);
+    int error = os_map(length, &mapped);
     if (error) return error;
     mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
-    memory = (char *)mapped + PAGE_BYTES;
+    memory = (char *)mapped + length - used;
     return 0;
 }
 

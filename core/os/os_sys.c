@@ -37,7 +37,8 @@ unsigned os_cpu_count(void)
     errno = saved;
     int n = 0;
     for (long i = 0; i < n_bytes / (long)sizeof(__cpu_mask); i++)
-        n += __builtin_popcountl(set.__bits[i]);
+        for (__cpu_mask bits = set.__bits[i]; bits; bits &= bits - 1)
+            n++;
     return n > 0 ? (unsigned)n : 8;
 }
 

@@ -7,7 +7,6 @@
 #include "pool/heap_bins.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* Small blocks take address space in steps of this size, so that a growing program makes few system calls. */
 #define FRONTIER_STEP_PAGES (MIB >> PAGE_SHIFT)
@@ -15,7 +14,6 @@
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved)
 {
-    memset(heap, 0, sizeof *heap);
     heap->lock.rank = LOCK_RANK_HEAP;
     heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);

@@ -24,7 +24,10 @@ bool os_restricted;
 size_t os_ram_bytes(void)
 {
     struct sysinfo info;
-    if (sysinfo(&info)) return 4 * GIB;
+    int saved = errno;
+    long failed = syscall(SYS_sysinfo, &info);
+    errno = saved;
+    if (failed) return 4 * GIB;
     return (size_t)info.totalram * info.mem_unit;
 }
 

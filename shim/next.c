@@ -13,7 +13,7 @@
 
 #define BOOTSTRAP_BYTES (64 * KIB)
 
-static char arena[BOOTSTRAP_BYTES] __attribute__((aligned(64)));
+static char arena[BOOTSTRAP_BYTES] RARELY_USED __attribute__((aligned(64)));
 static _Atomic size_t arena_used;
 /* Set while this thread is inside dlsym; in the one word of thread-local storage besides the cache pointer. */
 #define RESOLVING 2u

@@ -15,10 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char path[4096];
+static char path[4096] RARELY_USED;
+static bool to_path;                  /* ZEROPOOL_STATS=FILE */
 static int inherited = -1;            /* ZEROPOOL_STATS=fd:N */
 static struct stat inherited_status;  /* what it was at start: the program may use the number for something else */
-static char text[REPORT_BYTES];
+static char text[REPORT_BYTES] RARELY_USED;
 
 char report_command[32] = "?";
 uint64_t report_started_ns;
@@ -48,6 +49,7 @@ void report_configure(char *const *environment)
         warn_parts("ZEROPOOL_STATS: the file name is too long; no statistics are written", NULL, NULL, NULL);
     } else {
         strcpy(path, value);
+        to_path = true;
         stats_wanted = true;
     }
     errno = saved;
@@ -82,7 +84,7 @@ static void write_line(int fd, const char *where, size_t length)
 
 __attribute__((destructor)) static void report(void)
 {
-    if (!path[0] && inherited < 0) return;
+    if (!to_path && inherited < 0) return;
     int saved = errno;
     size_t length = describe();
     errno = 0;

@@ -21,8 +21,8 @@
 #define FILE_BYTES (32 * KIB)
 _Static_assert(sizeof(struct live_page) + REPORT_BYTES <= FILE_BYTES, "the text fits behind the header");
 
-static char folder[200];
-static char path[264];
+static char folder[200] RARELY_USED;
+static char path[264] RARELY_USED;
 static struct live_page *page;
 static uint32_t *same_process; /* reads 0 in a forked child */
 static int parent_pid, pid;

@@ -21,6 +21,8 @@
 
 #define HIDDEN __attribute__((visibility("hidden")))
 #define EXPORT __attribute__((visibility("default")))
+/* Large data that most programs never use, out of the pages of the rest: the linker puts this section last. */
+#define RARELY_USED __attribute__((section(".lbss")))
 
 extern struct pool shim_pool HIDDEN;
 /* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */

@@ -88,9 +88,8 @@ size_t os_ram_bytes(void);
 unsigned os_cpu_count(void);
 /* The CPU this thread runs on right now; from the rseq area without a system call where glibc registered one. */
 unsigned os_cpu_current(void);
-/* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
-uint32_t os_clock_ms(void);
-uint64_t os_clock_ns(void);
+/* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length; -1 if it cannot be read. */
+long os_read_file(const char *path, char *buffer, size_t size);
 /* The memory limit of this process's cgroup (v2 or v1), SIZE_MAX if none or unknown. Reads files. */
 size_t os_read_cgroup_limit(void);
 /* How transparent huge pages are to be had on this machine. Reads a file. */
@@ -101,6 +100,12 @@ uint64_t os_random(void);
 int os_process_id(void);
 int os_thread_id(void);
 void os_yield(void);
+
+/* --- time (os_clock.c) --------------------------------------------------------------------------------------- */
+
+/* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
+uint32_t os_clock_ms(void);
+uint64_t os_clock_ns(void);
 
 /* --- barrier (os_barrier.c) -------------------------------------------------------------------------------- */
 

@@ -36,7 +36,8 @@
 #include "pool/tcache.h"
 
 #define STACK_BYTES (64 * KIB)
-#define TCB_BYTES 4096
+/* Above the thread pointer. glibc's descriptor of a thread ends with what programs see of restartable sequences. */
+#define TCB_BYTES (3 * KIB)
 #define PROCESSES_NEEDED 256
 #if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
 #define SANITIZED true
@@ -68,7 +69,7 @@ void os_helper_prepare(void)
 {
     if (main_tid_word || impossible) return;
     int saved = errno;
-    impossible = syscall(SYS_gettid) != getpid() || under_valgrind() ||
+    impossible = os_thread_id() != os_process_id() || under_valgrind() ||
                  prctl(PR_GET_TID_ADDRESS, &main_tid_word) != 0;
     errno = saved;
 }
@@ -78,7 +79,7 @@ static size_t tls_needed(void)
 {
     uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
     size_t to_errno = pointer - (uintptr_t)&errno, to_ours = pointer - (uintptr_t)&tcache_tls;
-    return align_up(max_size(to_errno, to_ours) + PAGE_BYTES, PAGE_BYTES);
+    return align_up(max_size(to_errno, to_ours), CACHE_LINE);
 }
 
 /* Each thread counts; where the limit is tight, the program needs them all. */
@@ -90,13 +91,8 @@ static bool few_processes_allowed(void)
 
 static bool is_traced(void)
 {
-    char text[2048];
-    int fd = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return true;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return true;
-    text[n] = '\0';
+    char text[512]; /* it is among the first lines */
+    if (os_read_file("/proc/self/status", text, sizeof text) <= 0) return true;
     const char *tracer = strstr(text, "TracerPid:\t");
     return !tracer || tracer[11] != '0';
 }
@@ -136,12 +132,7 @@ static int main_exit_status(void)
     char path[64], text[1024];
     char digits[24], *number = write_decimal(digits + sizeof digits, own_pid);
     strcpy(stpcpy(stpcpy(path, "/proc/self/task/"), number), "/stat");
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return 0;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    if (n <= 0) return 0;
-    text[n] = '\0';
+    if (os_read_file(path, text, sizeof text) <= 0) return 0;
     const char *last = strrchr(text, ' ');
     int code = 0;
     for (last = last ? last + 1 : ""; *last >= '0' && *last <= '9'; last++)
@@ -168,7 +159,7 @@ bool os_helper_must_leave(void)
     struct stat status;
     char path[32] = "/proc/", digits[24];
     strcat(path, write_decimal(digits + sizeof digits, own_pid));
-    return stat(path, &status) == 0 ? status.st_uid != own_uid : own_uid == 0;
+    return syscall(SYS_newfstatat, AT_FDCWD, path, &status, 0) == 0 ? status.st_uid != own_uid : own_uid == 0;
 }
 
 void os_helper_sleep(unsigned timeout_ms)
@@ -184,12 +175,14 @@ void os_helper_sleep(unsigned timeout_ms)
 
 static int map_stack(void)
 {
+    /* Stack, thread-local storage and control block end together at the end of the mapping: two pages are touched. */
     tls_bytes = tls_needed();
+    size_t used = STACK_BYTES + tls_bytes + TCB_BYTES, length = PAGE_BYTES + align_up(used, PAGE_BYTES);
     void *mapped = NULL;
-    int error = os_map(PAGE_BYTES + STACK_BYTES + tls_bytes + TCB_BYTES, &mapped);
+    int error = os_map(length, &mapped);
     if (error) return error;
     mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
-    memory = (char *)mapped + PAGE_BYTES;
+    memory = (char *)mapped + length - used;
     return 0;
 }
 
@@ -204,9 +197,9 @@ int os_helper_start(void (*entry)(void))
     if (impossible || is_traced() || few_processes_allowed()) goto out;
     error = -EAGAIN;
     /* A vfork child shares our memory but not our process; and the one before must be off its stack, which the kernel tells. */
-    if (*main_tid_word != getpid() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
-    own_pid = getpid();
-    own_uid = geteuid();
+    if (*main_tid_word != os_process_id() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
+    own_pid = os_process_id();
+    own_uid = (uid_t)syscall(SYS_geteuid);
     error = memory ? 0 : map_stack();
     if (error) goto out;
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
-/* os_sys.c: what machine is this, which CPU, what time. See os.h for the contract. */
+/* os_sys.c: what machine is this, which CPU, which limits. See os.h for the contract.
+ *
+ * Most is asked by syscall(): the C library's functions lie far apart, and the kernel maps 64 KiB of a library around each page of it that is
+ * touched, which shows in the resident size of a small program. They would be cancellation points, too.
+ */
 #include "os/os.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
-#include <stdio.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <sys/sysinfo.h>
-#include <time.h>
 #include <unistd.h>
 #if __has_include(<sys/rseq.h>)
 #include <sys/rseq.h>
@@ -22,7 +24,10 @@ bool os_restricted;
 size_t os_ram_bytes(void)
 {
     struct sysinfo info;
-    if (sysinfo(&info)) return 4 * GIB;
+    int saved = errno;
+    long failed = syscall(SYS_sysinfo, &info);
+    errno = saved;
+    if (failed) return 4 * GIB;
     return (size_t)info.totalram * info.mem_unit;
 }
 
@@ -31,8 +36,12 @@ unsigned os_cpu_count(void)
     /* The affinity mask, not sysconf: sysconf reads files in /sys, and the mask is what we may run on. */
     cpu_set_t set;
     int saved = errno;
-    int n = sched_getaffinity(0, sizeof set, &set) == 0 ? CPU_COUNT(&set) : 0;
+    long n_bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, &set);
     errno = saved;
+    int n = 0;
+    for (long i = 0; i < n_bytes / (long)sizeof(__cpu_mask); i++)
+        for (__cpu_mask bits = set.__bits[i]; bits; bits &= bits - 1)
+            n++;
     return n > 0 ? (unsigned)n : 8;
 }
 
@@ -48,23 +57,10 @@ unsigned os_cpu_current(void)
 #endif
     if (os_restricted) return 0;
     int saved = errno;
-    int cpu = sched_getcpu();
+    unsigned cpu = 0;
+    syscall(SYS_getcpu, &cpu, NULL, NULL);
     errno = saved;
-    return cpu < 0 ? 0 : (unsigned)cpu;
-}
-
-uint32_t os_clock_ms(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
-    return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
-}
-
-uint64_t os_clock_ns(void)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+    return cpu;
 }
 
 uint64_t os_random(void)
@@ -80,26 +76,25 @@ uint64_t os_random(void)
     return x ^ (x >> 31);
 }
 
-int os_process_id(void) { return (int)getpid(); }
+int os_process_id(void) { return (int)syscall(SYS_getpid); }
 
 int os_thread_id(void) { return (int)syscall(SYS_gettid); }
 
 void os_yield(void)
 {
     int saved = errno;
-    sched_yield();
+    syscall(SYS_sched_yield);
     errno = saved;
 }
 
-/* Reads a small file whole; -1 if it cannot be read. The result is NUL-terminated. */
-static long read_file(const char *path, char *buffer, size_t size)
+long os_read_file(const char *path, char *buffer, size_t size)
 {
     int saved = errno;
     long n = -1;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
     if (fd >= 0) {
-        n = read(fd, buffer, size - 1);
-        close(fd);
+        n = syscall(SYS_read, fd, buffer, size - 1);
+        syscall(SYS_close, fd);
     }
     errno = saved;
     if (n >= 0) buffer[n] = '\0';
@@ -109,7 +104,7 @@ static long read_file(const char *path, char *buffer, size_t size)
 enum huge_pages os_huge_pages(void)
 {
     char text[64];
-    if (read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) <= 0) return HUGE_NEVER;
+    if (os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) <= 0) return HUGE_NEVER;
     if (strstr(text, "[madvise]")) return HUGE_BY_ADVICE;
     return strstr(text, "[always]") ? HUGE_UNASKED : HUGE_NEVER;
 }
@@ -118,7 +113,7 @@ enum huge_pages os_huge_pages(void)
 static size_t read_limit(const char *path)
 {
     char text[64];
-    if (read_file(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return SIZE_MAX;
+    if (os_read_file(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return SIZE_MAX;
     size_t value = 0;
     for (const char *c = text; *c >= '0' && *c <= '9'; c++)
         if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (size_t)(*c - '0'), &value))
@@ -132,7 +127,7 @@ static size_t smallest_limit(const char *mount, char *group, const char *file)
     size_t smallest = SIZE_MAX;
     for (;;) {
         char path[600];
-        snprintf(path, sizeof path, "%s%s/%s", mount, group, file);
+        stpcpy(stpcpy(stpcpy(stpcpy(path, mount), group), "/"), file);
         smallest = min_size(smallest, read_limit(path));
         char *slash = strrchr(group, '/');
         if (!slash || group[0] == '\0') break;
@@ -144,10 +139,10 @@ static size_t smallest_limit(const char *mount, char *group, const char *file)
 size_t os_read_cgroup_limit(void)
 {
     char text[4096];
-    if (read_file("/proc/self/cgroup", text, sizeof text) <= 0) return SIZE_MAX;
+    if (os_read_file("/proc/self/cgroup", text, sizeof text) <= 0) return SIZE_MAX;
     size_t limit = SIZE_MAX;
-    char *rest = NULL;
-    for (char *line = strtok_r(text, "\n", &rest); line; line = strtok_r(NULL, "\n", &rest)) {
+    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
         /* "0::/group" is version 2, "4:memory:/group" version 1. */
         char *controllers = strchr(line, ':');
         char *group = controllers ? strchr(controllers + 1, ':') : NULL;

@@ -21,12 +21,12 @@ static void abandon_locked_shards(struct pool *pool)
     for (unsigned i = 0; i < pool->n_shards; i++) {
         struct shard *shard = &pool->shards[i];
         if (!atomic_load_explicit(&shard->lock.held, memory_order_relaxed)) continue;
-        for (unsigned cls = 0; cls < N_CLASSES; cls++) {
+        for (unsigned cls = 0; cls < shard->end_class; cls++) {
             shard->bins[cls] = NULL;
             atomic_fetch_and_explicit(&pool->class_shards[cls], ~((uint64_t)1 << i), memory_order_relaxed);
         }
         shard->bytes = shard->n_blocks = 0;
-        policy_init(&shard->policy, shard->policy.kind);
+        policy_init(&shard->policy, shard->policy.kind, shard->policy.marks);
         lock_release(&shard->lock);
     }
 }

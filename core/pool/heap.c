@@ -8,13 +8,11 @@
 #include "pool/heap_fresh.h"
 
 #include <errno.h>
-#include <string.h>
 
 #define EXTENTS_STEP 1024u
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved)
 {
-    memset(heap, 0, sizeof *heap);
     heap->lock.rank = LOCK_RANK_HEAP;
     heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);

@@ -28,8 +28,8 @@
 #define DECAY_STEPS 16
 
 struct bins {
-    struct extent *head[N_CLASSES];
     uint64_t nonempty[BIN_WORDS];
+    struct extent *head[N_CLASSES];
 };
 
 /* Powers of two of block sizes, in pages. */
@@ -83,7 +83,7 @@ struct heap {
     struct bins dirty, clean;
 };
 
-/* Prepare a heap over a space. 0 or negative errno. */
+/* Prepare a zeroed heap over a space; most of it is not touched before it is needed. 0 or negative errno. */
 int heap_init(struct heap *heap, size_t span_max, bool reserved);
 
 /* What an allocation wants. */

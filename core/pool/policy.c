@@ -4,10 +4,14 @@
 
 #include <string.h>
 
-void policy_init(struct policy *policy, enum eviction kind)
+void policy_init(struct policy *policy, enum eviction kind, struct policy_marks *marks)
 {
     memset(policy, 0, sizeof *policy);
     policy->kind = kind;
+    if (kind == EVICT_CLOCKPRO) {
+        memset(marks, 0, sizeof *marks);
+        policy->marks = marks;
+    }
     age_list_init(&policy->hot);
     age_list_init(&policy->cold);
 }
@@ -58,13 +62,13 @@ void policy_insert(struct policy *policy, struct extent *extent, size_t limit_by
         link_cold(policy, extent);
         return;
     }
-    bool promised = policy->n_hot_promised[extent->cls] > 0;
+    bool promised = policy->marks->n_hot_promised[extent->cls] > 0;
     bool reused_in_test = (extent->policy & (POLICY_REUSED | POLICY_TEST)) == (POLICY_REUSED | POLICY_TEST);
     if (extent->flags & EXTENT_HOT) {
         extent->policy = (extent->policy & POLICY_REUSED) ? POLICY_REFERENCED : 0;
         link_hot(policy, extent);
     } else if (reused_in_test || promised) {
-        if (!reused_in_test) policy->n_hot_promised[extent->cls]--;
+        if (!reused_in_test) policy->marks->n_hot_promised[extent->cls]--;
         extent->policy = 0;
         link_hot(policy, extent);
     } else {
@@ -85,14 +89,14 @@ void policy_remove(struct policy *policy, struct extent *extent, bool reused)
 
 void policy_miss(struct policy *policy, unsigned cls, size_t limit_bytes)
 {
-    if (policy->kind == EVICT_LIFO || policy->n_marks[cls] == 0) return;
+    if (policy->kind == EVICT_LIFO || policy->marks->n_marks[cls] == 0) return;
     for (unsigned i = 0; i < POLICY_HISTORY; i++) {
-        if (policy->history[i] != cls) continue;
-        policy->history[i] = 0;
+        if (policy->marks->history[i] != cls) continue;
+        policy->marks->history[i] = 0;
         break;
     }
-    policy->n_marks[cls]--;
-    if (policy->n_hot_promised[cls] < 255) policy->n_hot_promised[cls]++;
+    policy->marks->n_marks[cls]--;
+    if (policy->marks->n_hot_promised[cls] < 255) policy->marks->n_hot_promised[cls]++;
     size_t bytes = class_pages(cls) << PAGE_SHIFT;
     policy->cold_target_bytes = min_size(policy->cold_target_bytes + bytes, limit_bytes);
 }
@@ -106,15 +110,15 @@ struct extent *policy_victim(struct policy *policy, size_t limit_bytes)
 
 static void mark(struct policy *policy, unsigned cls)
 {
-    unsigned expired = policy->history[policy->history_at];
+    unsigned expired = policy->marks->history[policy->marks->history_at];
     if (expired) {
-        policy->n_marks[expired]--;
+        policy->marks->n_marks[expired]--;
         size_t bytes = class_pages(expired) << PAGE_SHIFT;
         policy->cold_target_bytes -= min_size(policy->cold_target_bytes, bytes);
     }
-    policy->history[policy->history_at] = (uint16_t)cls;
-    policy->history_at = (policy->history_at + 1) % POLICY_HISTORY;
-    policy->n_marks[cls]++;
+    policy->marks->history[policy->marks->history_at] = (uint16_t)cls;
+    policy->marks->history_at = (policy->marks->history_at + 1) % POLICY_HISTORY;
+    policy->marks->n_marks[cls]++;
 }
 
 void policy_evict(struct policy *policy, struct extent *extent, size_t limit_bytes)

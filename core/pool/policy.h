@@ -28,18 +28,24 @@ enum policy_bits {
 
 #define POLICY_HISTORY 256
 
-struct policy {
-    enum eviction kind;
-    struct extent hot, cold;        /* sentinels of the lists by age */
-    size_t hot_bytes, cold_bytes;
-    size_t cold_target_bytes;       /* CLOCK-Pro's adaptive share for cold blocks */
+/* What CLOCK-Pro remembers of blocks that are gone. */
+struct policy_marks {
     uint16_t history[POLICY_HISTORY];/* ring of classes evicted in test, 0 = empty */
     unsigned history_at;
     uint16_t n_marks[N_CLASSES];
     uint8_t n_hot_promised[N_CLASSES]; /* misses that hit a mark: the next new block of the class is hot */
 };
 
-void policy_init(struct policy *policy, enum eviction kind);
+struct policy {
+    enum eviction kind;
+    struct policy_marks *marks;     /* CLOCK-Pro only */
+    struct extent hot, cold;        /* sentinels of the lists by age */
+    size_t hot_bytes, cold_bytes;
+    size_t cold_target_bytes;       /* CLOCK-Pro's adaptive share for cold blocks */
+};
+
+/* marks: memory for EVICT_CLOCKPRO; the other policy needs none. */
+void policy_init(struct policy *policy, enum eviction kind, struct policy_marks *marks);
 
 /* A block enters the shard. */
 void policy_insert(struct policy *policy, struct extent *extent, size_t limit_bytes);

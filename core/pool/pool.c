@@ -28,20 +28,21 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     unsigned n_shards = setup->n_shards ? setup->n_shards : os_cpu_count();
     if (n_shards > SHARDS_MAX) n_shards = SHARDS_MAX;
     n_shards = round_up_pow2(n_shards);
-    void *memory = NULL;
-    error = os_map(align_up(n_shards * sizeof(struct shard), PAGE_BYTES), &memory);
+    size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
+    pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
+    struct shard_setup shards = {
+        .n_shards = n_shards,
+        .end_class = pool->shard_end_class,
+        .eviction = setup->eviction,
+        .limit_bytes = setup->shard_limit_bytes / n_shards,
+    };
+    error = shards_make(pool, &shards);
     if (error) {
         space_destroy(&pool->heap.space);
         return error;
     }
-    pool->shards = memory;
-    pool->n_shards = n_shards;
-    for (unsigned i = 0; i < n_shards; i++)
-        shard_init(&pool->shards[i], setup->eviction, setup->shard_limit_bytes / n_shards);
     pool->shard_limit_bytes = setup->shard_limit_bytes / n_shards;
     pool->caches_grow = setup->caches_grow;
-    size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
-    pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
     pool->tcache_depth = setup->tcache_depth;
     pool->tcache_limit_bytes = setup->tcache_limit_bytes;
     pool->min_size_bytes = setup->min_size_bytes;
@@ -76,7 +77,7 @@ void pool_finish(struct pool *pool)
 {
     pool->ready = false;
     tcache_forget_pool(pool);
-    os_unmap(pool->shards, align_up(pool->n_shards * sizeof(struct shard), PAGE_BYTES));
+    shards_unmake(pool);
     space_destroy(&pool->heap.space);
 }
 

@@ -28,9 +28,11 @@ struct learned {
 #define LAST_FRESH_SHIFT 27
 _Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
+/* What every program uses comes first and lies together: a small one touches two pages of this. */
 struct pool {
-    struct heap heap;
     struct shard *shards;
+    _Atomic uint64_t *class_shards; /* by class below shard_end_class: a bit for each shard that holds blocks of it */
+    size_t shards_bytes;
     unsigned n_shards;            /* power of two */
     unsigned shard_end_class;     /* classes below this pass through the shards */
     unsigned tcache_depth;
@@ -48,15 +50,15 @@ struct pool {
     uint32_t n_guard_pages;       /* of checked blocks, walked for guards */
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
-    struct {
-        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
-    } gone;                       /* counts of thread caches whose threads have exited */
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
     struct learned learned[N_LEARNED];
     struct {
         uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
     } zeroed[HEAP_SIZES];
-    _Atomic uint64_t class_shards[N_CLASSES];
+    struct heap heap;
+    struct {
+        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
+    } gone;                       /* counts of thread caches whose threads have exited */
 };
 
 /* How a pool is set up. */
@@ -162,7 +164,7 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pag
         extent = READ_RELAXED(tcache->big);
         if (likely(extent && pool_big_fits(extent, n_pages))) {
             WRITE_RELAXED(tcache->big, NULL);
-            ADD_RELAXED(tcache->n_hits[cls], 1);
+            ADD_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS], 1);
             extent_set_state(extent, EXTENT_LIVE);
         } else {
             extent = NULL;

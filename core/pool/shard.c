@@ -5,12 +5,36 @@
 #include "os/os.h"
 #include "pool/pool.h"
 
-void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes)
+int shards_make(struct pool *pool, const struct shard_setup *setup)
 {
-    shard->lock.rank = LOCK_RANK_SHARD;
-    shard->limit_bytes = limit_bytes;
-    policy_init(&shard->policy, eviction);
+    /* In whole cache lines, since each shard is some other processor's. */
+    size_t bins_bytes = align_up(setup->end_class * sizeof(struct extent *), CACHE_LINE);
+    size_t hits_bytes = align_up(setup->end_class * sizeof(uint64_t), CACHE_LINE);
+    size_t marks_bytes = setup->eviction == EVICT_CLOCKPRO ? align_up(sizeof(struct policy_marks), CACHE_LINE) : 0;
+    size_t tables_bytes = bins_bytes + hits_bytes + marks_bytes;
+    size_t holders_bytes = setup->end_class * sizeof(uint64_t);
+    size_t n_bytes = align_up(setup->n_shards * (sizeof(struct shard) + tables_bytes) + holders_bytes, PAGE_BYTES);
+    void *memory = NULL;
+    int error = os_map(n_bytes, &memory);
+    if (error) return error;
+    pool->shards = memory;
+    pool->shards_bytes = n_bytes;
+    pool->n_shards = setup->n_shards;
+    char *tables = (char *)(pool->shards + setup->n_shards);
+    for (unsigned i = 0; i < setup->n_shards; i++, tables += tables_bytes) {
+        struct shard *shard = &pool->shards[i];
+        shard->lock.rank = LOCK_RANK_SHARD;
+        shard->limit_bytes = setup->limit_bytes;
+        shard->end_class = setup->end_class;
+        shard->bins = (struct extent **)tables;
+        shard->n_hits = (uint64_t *)(tables + bins_bytes);
+        policy_init(&shard->policy, setup->eviction, (struct policy_marks *)(tables + bins_bytes + hits_bytes));
+    }
+    pool->class_shards = (_Atomic uint64_t *)tables;
+    return 0;
 }
+
+void shards_unmake(struct pool *pool) { os_unmap(pool->shards, pool->shards_bytes); }
 
 static unsigned index_of(const struct pool *pool, const struct shard *shard)
 {
@@ -61,7 +85,8 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
     while (list) {
         struct extent *extent = list;
         list = list->next;
-        if (extent_bytes(extent) > shard->limit_bytes) { /* would push out everything else, and then itself */
+        /* Would push out everything else, and then itself; or nobody would look for it here. */
+        if (extent_bytes(extent) > shard->limit_bytes || extent->cls >= shard->end_class) {
             extent->next = evicted;
             evicted = extent;
             continue;

@@ -9,6 +9,9 @@
  *   put              own shard       yes (lock): the caller returns the block to the heap
  *   take             one shard       yes (lock, empty)
  *   evicted blocks go to the heap after the shard's lock is released
+ *
+ * Lists and counters by class lie behind the array of all shards, only for the classes that pass through shards: those of a machine of
+ * few processors share one page with the shards.
  */
 #ifndef ZP_POOL_SHARD_H
 #define ZP_POOL_SHARD_H
@@ -25,12 +28,21 @@ struct shard {
     size_t bytes, n_blocks;
     size_t limit_bytes;
     uint64_t n_evictions;
+    unsigned end_class;         /* bins and n_hits have so many entries; blocks of this class and above are not kept */
+    struct extent **bins;
+    uint64_t *n_hits;           /* takes that found something */
     struct policy policy;
-    struct extent *bins[N_CLASSES];
-    uint64_t n_hits[N_CLASSES]; /* takes that found something */
 } __attribute__((aligned(CACHE_LINE)));
 
-void shard_init(struct shard *shard, enum eviction eviction, size_t limit_bytes);
+struct shard_setup {
+    unsigned n_shards, end_class;
+    enum eviction eviction;
+    size_t limit_bytes; /* of each */
+};
+
+/* Map and set up a pool's shards. 0 or negative errno. */
+int shards_make(struct pool *pool, const struct shard_setup *setup);
+void shards_unmake(struct pool *pool);
 
 /* Put a list of n CACHED extents (linked by next) into the calling CPU's shard. */
 void shard_put_list(struct pool *pool, struct extent *list);

@@ -86,7 +86,7 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
     }
     for (unsigned cls = 1; cls < N_CLASSES; cls++) {
         add_class(sizes, cls, READ_ATOMIC(pool->gone.n_class_hits[cls]), false);
-        for (unsigned i = 0; i < pool->n_shards; i++)
+        for (unsigned i = 0; i < pool->n_shards && cls < pool->shard_end_class; i++)
             add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);
     }
     for (unsigned i = 0; i < HEAP_SIZES; i++) {
@@ -119,7 +119,7 @@ void pool_stats_fork_child(struct pool *pool)
     pool->n_direct_gets = pool->n_direct_puts = 0;
     memset(pool->zeroed, 0, sizeof pool->zeroed);
     for (unsigned i = 0; i < pool->n_shards; i++) {
-        memset(pool->shards[i].n_hits, 0, sizeof pool->shards[i].n_hits);
+        memset(pool->shards[i].n_hits, 0, pool->shard_end_class * sizeof pool->shards[i].n_hits[0]);
         pool->shards[i].n_evictions = 0;
     }
     /* What is, rather than what has happened, stays. */
@@ -143,7 +143,7 @@ static const char *check_shard(struct shard *shard)
     if (!lock_acquire(&shard->lock)) return "shard lock is held";
     const char *broken = NULL;
     size_t bytes = 0, n = 0;
-    for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
+    for (unsigned cls = 0; cls < shard->end_class && !broken; cls++)
         for (struct extent *e = shard->bins[cls]; e && !broken; e = e->next) {
             if (extent_state(e) != EXTENT_CACHED || e->cls != cls) broken = "wrong extent in a shard bin";
             bytes += extent_bytes(e);

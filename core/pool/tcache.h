@@ -55,7 +55,7 @@ struct tcache {
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
     struct tcache_bin bins[TCACHE_BIG_CLASS];
-    uint64_t n_hits[N_CLASSES]; /* of the classes from TCACHE_BIG_CLASS on; the others count in their bin */
+    uint64_t n_big_hits[N_CLASSES - TCACHE_BIG_CLASS]; /* of the classes from there on; the others count in their bin */
 } __attribute__((aligned(CACHE_LINE)));
 
 /* All thread-local storage of the library. */
@@ -118,13 +118,13 @@ void tcache_return_list(struct pool *pool, struct extent *list);
 /* How often this cache has served a class; readable by anyone without synchronization. */
 static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
 {
-    const uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
+    const uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_big_hits[cls - TCACHE_BIG_CLASS];
     return __atomic_load_n(counter, __ATOMIC_RELAXED);
 }
 
 static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 {
-    uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_hits[cls];
+    uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_big_hits[cls - TCACHE_BIG_CLASS];
     WRITE_RELAXED(*counter, 0);
 }
 

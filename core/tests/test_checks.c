@@ -131,7 +131,7 @@ Test(checks, shards)
     finds("policy bytes miscounted");
     shard->policy.cold_bytes -= PAGE_BYTES;
     struct extent *extent = NULL;
-    for (unsigned cls = 0; cls < N_CLASSES && !extent; cls++)
+    for (unsigned cls = 0; cls < shard->end_class && !extent; cls++)
         extent = shard->bins[cls];
     extent_set_state(extent, EXTENT_BUSY);
     finds("wrong extent in a shard bin");

@@ -8,6 +8,7 @@
 #define LIMIT (64 * PAGE_BYTES)
 
 static struct policy policy;
+static struct policy_marks marks;
 static struct extent extents[64];
 
 static struct extent *make(unsigned i, uint32_t n_pages, uint32_t used_at)
@@ -26,7 +27,7 @@ static bool is_hot(const struct extent *e) { return e->flags & EXTENT_HOT; }
 Test(policy, empty)
 {
     for (int kind = EVICT_LIFO; kind <= EVICT_CLOCKPRO; kind++) {
-        policy_init(&policy, (enum eviction)kind);
+        policy_init(&policy, (enum eviction)kind, &marks);
         cr_assert_null(policy_victim(&policy, LIMIT));
         cr_assert_null(policy_oldest(&policy));
         policy_miss(&policy, 5, LIMIT);
@@ -35,7 +36,7 @@ Test(policy, empty)
 
 Test(policy, lifo_gives_up_what_is_idle_longest)
 {
-    policy_init(&policy, EVICT_LIFO);
+    policy_init(&policy, EVICT_LIFO, &marks);
     for (unsigned i = 0; i < 8; i++)
         policy_insert(&policy, make(i, 4, i), LIMIT);
     cr_assert_eq(policy.cold_bytes, 32 * PAGE_BYTES);
@@ -54,7 +55,7 @@ Test(policy, lifo_gives_up_what_is_idle_longest)
 
 Test(policy, clockpro_makes_a_block_reused_in_its_test_period_hot)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0), *b = make(1, 4, 1);
     policy_insert(&policy, a, LIMIT);
     policy_insert(&policy, b, LIMIT);
@@ -69,7 +70,7 @@ Test(policy, clockpro_makes_a_block_reused_in_its_test_period_hot)
 
 Test(policy, clockpro_does_not_promote_what_left_for_another_reason)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0);
     policy_insert(&policy, a, LIMIT);
     policy_remove(&policy, a, false); /* flushed to the heap */
@@ -79,17 +80,17 @@ Test(policy, clockpro_does_not_promote_what_left_for_another_reason)
 
 Test(policy, clockpro_remembers_classes_it_evicted_too_early)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0), *other = make(1, 8, 0);
     policy_insert(&policy, a, LIMIT);
     policy_evict(&policy, policy_victim(&policy, LIMIT), LIMIT);
-    cr_assert_eq(policy.n_marks[4], 1);
+    cr_assert_eq(marks.n_marks[4], 1);
     size_t target = policy.cold_target_bytes;
     policy_miss(&policy, 8, LIMIT);
     cr_assert_eq(policy.cold_target_bytes, target, "a class without a mark teaches nothing");
     policy_miss(&policy, 4, LIMIT);
     cr_assert_eq(policy.cold_target_bytes, target + 4 * PAGE_BYTES, "the cold share grows by the block");
-    cr_assert_eq(policy.n_marks[4], 0);
+    cr_assert_eq(marks.n_marks[4], 0);
     policy_insert(&policy, other, LIMIT);
     cr_assert_not(is_hot(other));
     policy_insert(&policy, a, LIMIT);
@@ -101,13 +102,13 @@ Test(policy, clockpro_remembers_classes_it_evicted_too_early)
 
 Test(policy, clockpro_cold_target_never_exceeds_the_limit_and_shrinks_when_marks_expire)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     for (unsigned i = 0; i < 100; i++) {
         policy_insert(&policy, make(0, 4, 0), LIMIT);
         policy_evict(&policy, &extents[0], LIMIT);
         policy_miss(&policy, 4, LIMIT);
         extents[0].flags = 0;
-        memset(policy.n_hot_promised, 0, sizeof policy.n_hot_promised);
+        memset(marks.n_hot_promised, 0, sizeof marks.n_hot_promised);
         cr_assert_leq(policy.cold_target_bytes, LIMIT);
     }
     cr_assert_eq(policy.cold_target_bytes, LIMIT);
@@ -117,12 +118,12 @@ Test(policy, clockpro_cold_target_never_exceeds_the_limit_and_shrinks_when_marks
         policy_evict(&policy, &extents[1], LIMIT);
     }
     cr_assert_eq(policy.cold_target_bytes, 0, "unused marks take the cold share back");
-    cr_assert_eq(policy.n_marks[2], POLICY_HISTORY, "the history is bounded");
+    cr_assert_eq(marks.n_marks[2], POLICY_HISTORY, "the history is bounded");
 }
 
 Test(policy, clockpro_hot_hand_gives_a_second_chance)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 32, 0), *b = make(1, 32, 0), *c = make(2, 32, 0);
     struct extent *all[] = {a, b, c};
     for (int i = 0; i < 2; i++) { /* a and b become hot and fill the limit */
@@ -148,7 +149,7 @@ Test(policy, clockpro_resists_a_scan_where_lifo_does_not)
     /* A working set of 8 blocks in use all the time, and a scan of 200 blocks used once. Which loses fewer? */
     size_t evicted_from_set[2] = {0, 0};
     for (int kind = EVICT_LIFO; kind <= EVICT_CLOCKPRO; kind++) {
-        policy_init(&policy, (enum eviction)kind);
+        policy_init(&policy, (enum eviction)kind, &marks);
         bool resident[8] = {false};
         size_t bytes = 0;
         for (unsigned round = 0; round < 200; round++) {
@@ -186,7 +187,7 @@ Test(policy, clockpro_resists_a_scan_where_lifo_does_not)
 
 Test(policy, oldest_looks_at_hot_and_cold_and_survives_the_wrap_of_the_clock)
 {
-    policy_init(&policy, EVICT_CLOCKPRO);
+    policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *hot = make(0, 4, UINT32_MAX - 5), *cold = make(1, 4, 3);
     policy_insert(&policy, hot, LIMIT);
     policy_remove(&policy, hot, true);

@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 
 static size_t resident_bytes(void)
 {
@@ -128,15 +129,84 @@ static int few_mappings(void)
     return 0;
 }
 
+/* --- what the library adds to a small program --- */
+
+#define ADDED_RUNS 15
+#define ADDED_MAX_KIB 250
+
+/* Exact; what statm says lags behind by up to some hundred KiB. */
+static int rollup_kib(void)
+{
+    char line[256];
+    int kib = 0;
+    FILE *file = fopen("/proc/self/smaps_rollup", "r");
+    while (file && !kib && fgets(line, sizeof line, file))
+        sscanf(line, "Rss: %d kB", &kib);
+    if (file) fclose(file);
+    return kib;
+}
+
+/* The small program: much is allocated, little touched. */
+static int sparse_program(void)
+{
+    int kib = 0;
+    for (int round = 0; round < 3; round++) {
+        volatile char *p = get(GIB);
+        CHECK(p);
+        for (size_t at = 0; at < GIB; at += 2 * MIB)
+            p[at] = 1;
+        kib = rollup_kib();
+        free((void *)p);
+    }
+    return write(STDOUT_FILENO, &kib, sizeof kib) != sizeof kib;
+}
+
+static int run_sparse_program(bool with_library)
+{
+    int ends[2], kib = 0, status;
+    CHECK(pipe(ends) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+        dup2(ends[1], STDOUT_FILENO);
+        if (!with_library) unsetenv("LD_PRELOAD");
+        execl("/proc/self/exe", "residency", "sparse-program", NULL);
+        _exit(1);
+    }
+    close(ends[1]);
+    CHECK(read(ends[0], &kib, sizeof kib) == sizeof kib);
+    close(ends[0]);
+    CHECK(waitpid(child, &status, 0) == child && status == 0);
+    return kib;
+}
+
+static int compare_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+
+/* Medians, since it depends on where the libraries are placed what the kernel maps around each page of them. */
+static int added_to_a_small_program(void)
+{
+    int kib[2][ADDED_RUNS];
+    for (int run = 0; run < ADDED_RUNS; run++)
+        for (int with = 0; with < 2; with++)
+            kib[with][run] = run_sparse_program(with);
+    for (int with = 0; with < 2; with++)
+        qsort(kib[with], ADDED_RUNS, sizeof kib[with][0], compare_ints);
+    int without = kib[0][ADDED_RUNS / 2], with = kib[1][ADDED_RUNS / 2];
+    fprintf(stderr, "%d KiB without the library, %d KiB with it\n", without, with);
+    CHECK(with <= without + ADDED_MAX_KIB);
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "sparse-program") == 0) return sparse_program();
     static const struct {
         const char *name;
         int (*run)(void);
     } cases[] = {{"grace", grace}, {"warm", warm_memory_does_not_fault},
                  {"growth", realloc_growth_stays_cheap}, {"below-a-raised-threshold", below_a_raised_threshold},
                  {"sparse-calloc", sparse_calloc_costs_nothing},
-                 {"few-mappings", few_mappings}};
+                 {"few-mappings", few_mappings}, {"added", added_to_a_small_program}};
     require_shim();
     for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
         if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();

@@ -203,7 +203,7 @@ static void children(void)
             }
             _exit(n_bad);
         }
-        int status;
+        int status = -1; /* where fork is refused, too */
         waitpid(child, &status, 0);
         if (status) printf("child ends with %d\n", status);
     }

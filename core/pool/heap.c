@@ -210,8 +210,13 @@ static void after_fresh(struct heap *heap, struct extent *extent, const struct h
 struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
 {
     size_t n_pages = request->n_pages, align = request->align_pages;
-    if (!lock_acquire(&heap->lock)) return NULL;
+    if (request->give) heap_prefetch(heap, request->give);
+    if (!lock_acquire(&heap->lock)) {
+        if (request->give) heap_bins_defer(heap, request->give);
+        return NULL;
+    }
     heap_bins_drain_deferred(heap);
+    if (request->give) heap_bins_return(heap, request->give);
     struct extent *extent = NULL;
     struct fresh_range fresh = {NULL, NULL, NULL};
     bool lock_lost = false;

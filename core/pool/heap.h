@@ -93,6 +93,7 @@ struct heap_request {
     size_t headroom_pages;/* address space wanted behind the block */
     bool want_zero;       /* prefer clean memory */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
+    struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
     bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says whether all of the block was */
 };
 

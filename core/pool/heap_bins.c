@@ -285,6 +285,12 @@ void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
     heap_bins_file(heap, &heap->dirty, extent);
 }
 
+void heap_bins_return(struct heap *heap, struct extent *extent)
+{
+    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    heap_bins_insert_idle(heap, extent);
+}
+
 void heap_bins_defer(struct heap *heap, struct extent *extent)
 {
     struct extent *head = atomic_load_explicit(&heap->deferred, memory_order_relaxed);

@@ -43,6 +43,18 @@ struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages);
 /* File a block that the program or a cache has returned: used part dirty, unused address headroom clean. */
 void heap_bins_insert_idle(struct heap *heap, struct extent *extent);
 
+/* The same for one that has counted as handed out. */
+void heap_bins_return(struct heap *heap, struct extent *extent);
+
+/* Without the lock: fetch what a return will look at, the neighbours' descriptors, so that others do not wait for the memory. What is
+ * read may be out of date by the time the lock is held; nothing is concluded from it. */
+static inline void heap_prefetch(const struct heap *heap, const struct extent *extent)
+{
+    const struct space *space = &heap->space;
+    if (space_owns(space, (char *)extent->address - 1)) __builtin_prefetch(space_lookup(space, (char *)extent->address - 1));
+    if (space_owns(space, extent_end(extent))) __builtin_prefetch(space_lookup(space, extent_end(extent)));
+}
+
 /* Lock-free: leave an extent for the next holder of the lock. EXTENT_ZERO in its flags says that it is clean. */
 void heap_bins_defer(struct heap *heap, struct extent *extent);
 void heap_bins_drain_deferred(struct heap *heap);

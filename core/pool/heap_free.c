@@ -11,8 +11,7 @@ static struct extent *insert_some(struct heap *heap, struct extent *list)
 {
     for (int i = 0; list && i < FREE_BATCH; i++) {
         struct extent *next = list->next;
-        SUB_RELAXED(heap->active_bytes, extent_active_bytes(list));
-        heap_bins_insert_idle(heap, list);
+        heap_bins_return(heap, list);
         list = next;
     }
     return list;
@@ -29,6 +28,7 @@ static void defer_all(struct heap *heap, struct extent *list)
 
 void heap_free_list(struct heap *heap, struct extent *list)
 {
+    if (list) heap_prefetch(heap, list);
     while (list) {
         if (!lock_acquire(&heap->lock)) {
             defer_all(heap, list);

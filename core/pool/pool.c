@@ -112,13 +112,19 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
     return keep_rest(pool, tcache, list);
 }
 
-/* A big block was wanted and the slot holds another size: let it merge with its neighbours before searching. */
-void pool_flush_big(struct pool *pool, struct tcache *tcache)
+/* The block in the slot, or NULL. */
+static struct extent *take_big(struct tcache *tcache)
 {
-    if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return;
+    if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return NULL;
     struct extent *extent = READ_RELAXED(tcache->big);
     WRITE_RELAXED(tcache->big, NULL);
     tcache_leave(tcache);
+    return extent;
+}
+
+void pool_flush_big(struct pool *pool, struct tcache *tcache)
+{
+    struct extent *extent = take_big(tcache);
     if (extent) heap_free(&pool->heap, extent);
 }
 
@@ -149,13 +155,14 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
     if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
-        /* A big block in the slot may hold the memory this request would otherwise take untouched. */
+        /* A big block was wanted and the slot holds another size, or the slot holds what this request would otherwise take of untouched
+         * memory: let it merge with its neighbours before searching. */
         bool short_of_warm = READ_RELAXED(pool->heap.dirty_bytes) < n_pages << PAGE_SHIFT;
-        if (tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm)) pool_flush_big(pool, tcache);
         maybe_reclaim(pool, n_pages);
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
+            .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
         };

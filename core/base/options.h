@@ -14,7 +14,7 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
 #define OPTIONS_TABLE(NUMBER, CHOICE)                                                                          \
     CHOICE(enabled, "ZEROPOOL_ENABLED", SWITCH_ON, "off|on", "off: every call goes to the next allocator")     \
     NUMBER(threshold_bytes, "ZEROPOOL_THRESHOLD", SIZE, 32 * KIB, 1, 64 * GIB,                                 \
-           "requests of at least this size are served from the pool")                                          \
+           "requests of at least this size are served from the pool; not set: 16K once 8 MiB are in use")                                         \
     NUMBER(max_block_bytes, "ZEROPOOL_MAX_BLOCK", SIZE, 64 * GIB, 4 * KIB, 128 * GIB,                           \
            "larger requests go to the next allocator (never above the machine's memory)")                      \
     NUMBER(retain_bytes, "ZEROPOOL_RETAIN", SIZE, 0, 0, 64 * GIB,                                              \

@@ -61,7 +61,7 @@ struct heap {
     bool exhausted;                   /* something foreign is in the way: never try to map again */
 
     /* untouched memory (heap_fresh.c) */
-    bool growing;                     /* somebody fills more than was asked for */
+    uint32_t n_growing;               /* threads that fill more than was asked for */
     uint32_t n_mapping;               /* claims at the frontier whose mapping is under way */
     enum huge_pages huge_pages;       /* how they are to be had; written once, under the lock */
 

@@ -104,11 +104,11 @@ struct fresh_range heap_fresh_plan(struct heap *heap, struct extent *extent, cha
     struct fresh_range range = {begin, end, NULL};
     if (heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, (size_t)(end - begin) + HUGE_BYTES)) range.end = begin;
     bool whole_units = heap->huge_pages == HUGE_BY_ADVICE || heap->huge_pages == HUGE_UNASKED;
-    if (range.end == begin || !whole_units || heap->growing || end != extent_end(extent) ||
-        heap->active_bytes < FRESH_UNIT_MIN_BYTES)
+    if (range.end == begin || !whole_units || end != extent_end(extent) ||
+        heap->active_bytes < FRESH_UNIT_MIN_BYTES * (heap->n_growing + 1))
         return range;
     range.rest = claim_rest(heap, extent);
-    heap->growing = range.rest != NULL;
+    heap->n_growing += range.rest != NULL;
     return range;
 }
 
@@ -121,13 +121,13 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     if (!rest) return !error;
     if (!error) rest->flags &= (uint16_t)~EXTENT_ZERO;
     rest->used_pages = rest->n_pages;
-    bool locked = lock_acquire(&heap->lock);
-    if (locked)
-        heap_bins_insert_idle(heap, rest);
-    else
+    if (!lock_acquire(&heap->lock)) {
         heap_bins_defer(heap, rest);
-    WRITE_RELAXED(heap->growing, false);
-    if (locked) lock_release(&heap->lock);
+        return !error; /* n_growing stays too high: then less is filled beforehand */
+    }
+    heap_bins_insert_idle(heap, rest);
+    heap->n_growing--;
+    lock_release(&heap->lock);
     return !error;
 }
 
@@ -146,6 +146,6 @@ void heap_fresh_prepare(struct heap *heap)
 
 void heap_fresh_fork_child(struct heap *heap)
 {
-    heap->growing = false;
+    heap->n_growing = 0;
     heap->n_mapping = 0;
 }

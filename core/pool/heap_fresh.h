@@ -7,7 +7,8 @@
  *   - huge pages are asked for only while the memory is filled: the advice is taken back before anybody else sees the memory, so
  *     that nothing swells later, when part of it has been given back and the kernel's khugepaged comes by;
  *   - a heap of at least FRESH_UNIT_MIN_BYTES fills up to the next multiple of 2 MiB. What the request does not need is filed as
- *     what it is: idle and resident. That is at most 1/32 of the live bytes, and one thread at a time does it.
+ *     what it is: idle and resident. That is at most 1/32 of the live bytes: one thread at a time does it for each
+ *     FRESH_UNIT_MIN_BYTES in use.
  *
  * VMAs. Memory without advice and memory with the advice taken back are two kinds of VMA. So before the first such growth the
  * whole space gets what the taking back leaves behind (heap_fresh_prepare), and the number of VMAs stays what it was. Where huge

@@ -19,7 +19,7 @@ void budget_note_peak(struct heap *heap)
     if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
-size_t budget_excess(struct heap *heap, size_t n_bytes)
+size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
 {
     if (heap->dirty_bytes == 0) return 0;
     roll_window(heap, os_clock_ms());
@@ -33,9 +33,9 @@ size_t budget_excess(struct heap *heap, size_t n_bytes)
     if (budget > limit) budget = limit;
     size_t total = live + heap->dirty_bytes;
     size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;
-    size_t small_budget = floor + (n_bytes <= BUDGET_SMALL_BYTES ? peak / BUDGET_SMALL_DIV : peak / 32 * 3);
+    size_t small_budget = floor + peak / 32 * 3;
     if (n_bytes < BUDGET_LARGE_BYTES && total > small_budget)
-        excess = max_size(excess, min_size(min_size(total - small_budget, 2 * n_bytes), heap->dirty_bytes));
+        excess = max_size(excess, min_size(min_size(total - small_budget, 2 * resident_bytes), heap->dirty_bytes));
     if (heap->dirty_bytes > heap->retain_max_bytes)
         excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
     return excess;

@@ -18,15 +18,12 @@
 #define BUDGET_WINDOW_MS 1000
 #define BUDGET_LARGE_BYTES MIB
 #define BUDGET_FLOOR_BYTES MIB
-#define BUDGET_SMALL_BYTES (64 * KIB)
-#ifndef BUDGET_SMALL_DIV
-#define BUDGET_SMALL_DIV 64
-#endif
 
 /* With the lock held: note that active_bytes has risen. */
 void budget_note_peak(struct heap *heap);
 
-/* With the lock held: the idle bytes that must go before n_bytes of untouched memory are taken. */
-size_t budget_excess(struct heap *heap, size_t n_bytes);
+/* With the lock held: the idle bytes that must go before n_bytes of untouched memory are taken, for which resident_bytes become
+ * resident (heap_fresh.h). */
+size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes);
 
 #endif

@@ -53,9 +53,9 @@ static bool ensure_descriptors(struct heap *heap, bool *lock_lost)
 }
 
 /* Before untouched memory is taken: give back what is over the budget. Lock held on entry; false if it was lost. */
-static bool enforce_budget(struct heap *heap, size_t n_bytes)
+static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_bytes)
 {
-    size_t excess = budget_excess(heap, n_bytes);
+    size_t excess = budget_excess(heap, n_bytes, resident_bytes);
     if (!excess) return true;
     struct extent *list = heap_collect(heap, excess);
     lock_release(&heap->lock);
@@ -178,7 +178,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
         extent->flags &= (uint16_t)~EXTENT_ZERO;
     }
     /* Not before: the idle neighbours might be what is given back. All its pages count with the request, being on no list. */
-    if (!enforce_budget(heap, n_pages << PAGE_SHIFT)) {
+    if (!enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT)) {
         *lock_lost = true;
         heap_bins_defer(heap, extent);
         return NULL;
@@ -234,7 +234,8 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         }
     }
     if (!extent) {
-        if (!enforce_budget(heap, n_pages << PAGE_SHIFT)) {
+        size_t bytes = n_pages << PAGE_SHIFT;
+        if (!enforce_budget(heap, bytes, heap_fresh_fills_units(heap, request) ? max_size(bytes, HUGE_BYTES) : bytes)) {
             lock_lost = true;
             goto refused;
         }
@@ -264,10 +265,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     budget_note_peak(heap);
-    if (fresh.begin != fresh.end && request->will_be_filled)
-        fresh = heap_fresh_plan(heap, extent, fresh.begin, fresh.end);
-    else
-        fresh.end = fresh.begin;
+    fresh = heap_fresh_plan(heap, request, extent, fresh);
     lock_release(&heap->lock);
     bool populated = heap_fresh_fill(heap, &fresh);
     if (extent->flags & EXTENT_ZERO) {
@@ -290,7 +288,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         size_t untouched = n_pages - extent->n_pages;
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
         untouched -= right ? min_size(untouched, right->n_pages) : 0;
-        lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT);
+        lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
         struct fresh_range ignored = {NULL, NULL, NULL};
         if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
     }

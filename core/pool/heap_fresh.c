@@ -99,14 +99,22 @@ static struct extent *claim_rest(struct heap *heap, const struct extent *extent)
     return right;
 }
 
-struct fresh_range heap_fresh_plan(struct heap *heap, struct extent *extent, char *begin, char *end)
+bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request)
 {
-    struct fresh_range range = {begin, end, NULL};
-    if (heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, (size_t)(end - begin) + HUGE_BYTES)) range.end = begin;
     bool whole_units = heap->huge_pages == HUGE_BY_ADVICE || heap->huge_pages == HUGE_UNASKED;
-    if (range.end == begin || !whole_units || end != extent_end(extent) ||
-        heap->active_bytes < FRESH_UNIT_MIN_BYTES * (heap->n_growing + 1))
+    return request->will_be_filled && whole_units && !heap->pinned &&
+           heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (heap->n_growing + 1);
+}
+
+struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
+                                   struct fresh_range untouched)
+{
+    struct fresh_range range = {untouched.begin, untouched.begin, NULL};
+    size_t bytes = (size_t)(untouched.end - untouched.begin);
+    if (!request->will_be_filled || bytes == 0 || heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, bytes + HUGE_BYTES))
         return range;
+    range.end = untouched.end;
+    if (range.end != extent_end(extent) || !heap_fresh_fills_units(heap, request)) return range;
     range.rest = claim_rest(heap, extent);
     heap->n_growing += range.rest != NULL;
     return range;

@@ -31,14 +31,18 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
 /* Untouched memory for a request: from a clean bin or beyond the frontier. Lock as in heap_fresh_frontier. */
 struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost);
 
+/* With the lock held: might more than the request be made resident? */
+bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request);
+
 /* What is to be made resident for a request. */
 struct fresh_range {
     char *begin, *end;   /* untouched memory within the request's extent; equal if there is none */
     struct extent *rest; /* BUSY, directly behind it, to be filled with it and filed as dirty; or NULL */
 };
 
-/* With the lock held: decide what is filled beside the untouched part [begin, end) of an extent. */
-struct fresh_range heap_fresh_plan(struct heap *heap, struct extent *extent, char *begin, char *end);
+/* With the lock held: decide what is filled of the untouched part of the request's extent, and beside it. */
+struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
+                                   struct fresh_range untouched);
 
 /* Without the lock: fill it. True if the request's part is resident now. */
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);

@@ -83,7 +83,7 @@ void pool_finish(struct pool *pool);
 /* What one thread cache and one shard may hold now. Blocks in them serve nobody else and do not merge, so where nothing else was asked for
  * the limits follow what the program uses: all thread caches together CACHE_SHARE of it, all shards together as much, but each what
  * it was given at the start. Plain reads; the result is a hint. */
-#define CACHE_SHARE_LOG2 7
+#define CACHE_SHARE_LOG2 6
 #define TCACHE_GROW_MAX (4 * MIB)
 size_t pool_tcache_limit(const struct pool *pool);
 size_t pool_shard_limit(const struct pool *pool);

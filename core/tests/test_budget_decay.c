@@ -39,16 +39,16 @@ static void make_dirty(size_t n_bytes) { heap_free(&heap, take(n_bytes)); }
 Test(budget, nothing_idle_nothing_in_excess)
 {
     take(64 * MIB);
-    cr_assert_eq(budget_excess(&heap, 64 * MIB), 0);
+    cr_assert_eq(budget_excess(&heap, 64 * MIB, 64 * MIB), 0);
 }
 
 Test(budget, a_large_request_may_bring_the_sum_to_five_quarters_of_the_peak)
 {
     heap_free(&heap, take(64 * MIB));
     /* live 0, idle 64, and the peak was 64: room for a quarter more. */
-    cr_assert_eq(budget_excess(&heap, MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 16 * MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 32 * MIB), 64 * MIB + 32 * MIB - (80 * MIB + BUDGET_FLOOR_BYTES));
+    cr_assert_eq(budget_excess(&heap, MIB, MIB), 0);
+    cr_assert_eq(budget_excess(&heap, 16 * MIB, 16 * MIB), 0);
+    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (80 * MIB + BUDGET_FLOOR_BYTES));
 }
 
 Test(budget, small_requests_hold_the_sum_at_a_twelfth_by_giving_back_twice_what_they_take)
@@ -57,13 +57,13 @@ Test(budget, small_requests_hold_the_sum_at_a_twelfth_by_giving_back_twice_what_
     struct extent *live = take(58 * MIB), *rest = take(6 * MIB);
     heap_free(&heap, rest);
     /* live 58 + idle 6 is under 67/64 of the peak. */
-    cr_assert_eq(budget_excess(&heap, 64 * KIB), 0);
+    cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 0);
     rest = take(6 * MIB);
     struct extent *more = take(8 * MIB);
     heap_free(&heap, more);
     heap_free(&heap, rest);
     heap.peak_window[0] = 64 * MIB; /* what the peak was before the last two steps, which set the scene */
-    cr_assert_eq(budget_excess(&heap, 64 * KIB), 128 * KIB, "live 58 + idle 14 of a peak of 64");
+    cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 128 * KIB, "live 58 + idle 14 of a peak of 64");
     (void)live;
 }
 
@@ -71,14 +71,14 @@ Test(budget, a_peak_is_remembered_one_to_two_windows_and_then_forgotten)
 {
     heap_free(&heap, take(64 * MIB));
     heap.window_start_ms -= BUDGET_WINDOW_MS;
-    cr_assert_eq(budget_excess(&heap, MIB), 0, "after one window the previous peak still counts");
+    cr_assert_eq(budget_excess(&heap, MIB, MIB), 0, "after one window the previous peak still counts");
     heap.window_start_ms -= BUDGET_WINDOW_MS;
-    size_t excess = budget_excess(&heap, MIB);
+    size_t excess = budget_excess(&heap, MIB, MIB);
     cr_assert_gt(excess, 60 * MIB, "after two it does not");
     cr_assert_leq(excess, heap.dirty_bytes);
     heap_free(&heap, take(64 * MIB));
     heap.window_start_ms -= 100 * BUDGET_WINDOW_MS;
-    cr_assert_gt(budget_excess(&heap, MIB), 60 * MIB, "nor after a long pause");
+    cr_assert_gt(budget_excess(&heap, MIB, MIB), 60 * MIB, "nor after a long pause");
 }
 
 Test(budget, allocation_enforces_it)
@@ -104,7 +104,7 @@ Test(budget, retained_bytes_are_kept_on_top)
     heap_free(&heap, take(64 * MIB));
     heap.window_start_ms -= 10 * BUDGET_WINDOW_MS;
     heap.retain_bytes = 100 * MIB;
-    cr_assert_eq(budget_excess(&heap, MIB), 0);
+    cr_assert_eq(budget_excess(&heap, MIB, MIB), 0);
 }
 
 Test(budget, the_hard_cap_holds_at_once)
@@ -120,9 +120,9 @@ Test(budget, a_cgroup_limit_binds)
     heap_free(&heap, e);
     heap.limit_bytes = 80 * MIB;
     /* 7/8 of the limit is 70: live 32 + idle 64 is too much. */
-    cr_assert_eq(budget_excess(&heap, 32 * MIB), 96 * MIB - 70 * MIB);
+    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 96 * MIB - 70 * MIB);
     heap.limit_bytes = 0;
-    cr_assert_eq(budget_excess(&heap, MIB), heap.dirty_bytes, "never more than there is");
+    cr_assert_eq(budget_excess(&heap, MIB, MIB), heap.dirty_bytes, "never more than there is");
 }
 
 /* --- decay --- */

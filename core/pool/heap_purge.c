@@ -100,6 +100,36 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
     return purged;
 }
 
+/* An extent of so many pages has whole pages of the map to itself. */
+#define MAP_MIN_PAGES (2 * PAGE_BYTES / sizeof(uint32_t))
+
+/* Pieces that were purged one by one and have merged since leave those pages of the map resident on which their ends were. */
+static void purge_map_of_clean(struct heap *heap)
+{
+    struct extent *list = NULL, *extent;
+    if (!lock_acquire(&heap->lock)) return;
+    for (unsigned cls = class_of_pages(MAP_MIN_PAGES); cls < N_CLASSES; cls++)
+        while ((extent = heap->clean.head[cls])) {
+            heap_bins_unfile(heap, &heap->clean, extent);
+            extent->next = list;
+            list = extent;
+        }
+    lock_release(&heap->lock);
+    for (extent = list; extent; extent = extent->next)
+        purge_map(&heap->space, extent);
+    bool locked = list && lock_acquire(&heap->lock);
+    while (list) {
+        extent = list;
+        list = list->next;
+        extent->flags |= EXTENT_ZERO;
+        if (locked)
+            heap_bins_insert_idle(heap, extent);
+        else
+            heap_bins_defer(heap, extent);
+    }
+    if (locked) lock_release(&heap->lock);
+}
+
 size_t heap_trim(struct heap *heap, size_t keep_bytes)
 {
     if (!lock_acquire(&heap->lock)) return 0;
@@ -107,7 +137,9 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes)
     struct extent *list = NULL;
     if (heap->dirty_bytes > keep_bytes) list = heap_collect(heap, heap->dirty_bytes - keep_bytes);
     lock_release(&heap->lock);
-    return heap_purge_list(heap, list);
+    size_t purged = heap_purge_list(heap, list);
+    purge_map_of_clean(heap);
+    return purged;
 }
 
 /* Smaller pieces are not worth a VMA each. */

@@ -223,6 +223,33 @@ Test(heap, purged_memory_reads_as_zero_and_leaves_the_process)
     heap_free(&heap, fence);
 }
 
+static int resident_map_pages(size_t n_bytes)
+{
+    char *start = (char *)align_down((size_t)heap.space.page_map, PAGE_BYTES);
+    int n = (int)(PAGES(n_bytes) * sizeof(uint32_t) / PAGE_BYTES);
+    return os_resident_probes(start, (size_t)n * PAGE_BYTES, n);
+}
+
+Test(heap, trimming_leaves_no_pages_of_the_map_between_pieces_purged_one_by_one)
+{
+    struct extent *pieces[16];
+    for (int i = 0; i < 16; i++)
+        pieces[i] = take_dirty(PAGES(8 * MIB));
+    for (int i = 0; i < 16; i++) {
+        heap_free(&heap, pieces[i]);
+        cr_assert(lock_acquire(&heap.lock));
+        struct extent *list = heap_collect(&heap, 8 * MIB);
+        lock_release(&heap.lock);
+        cr_assert_eq(heap_purge_list(&heap, list), 8 * MIB);
+    }
+    cr_assert_gt(resident_map_pages(128 * MIB), 8);
+    cr_assert_eq(heap_trim(&heap, 0), 0);
+    cr_assert_leq(resident_map_pages(128 * MIB), 2, "where the merged piece begins and ends");
+    struct extent *e = take(PAGES(100 * MIB));
+    cr_assert(e && e->flags & EXTENT_ZERO);
+    heap_free(&heap, e);
+}
+
 Test(heap, trim_keeps_what_it_was_told_and_takes_the_coldest)
 {
     struct extent *cold = take_dirty(1024), *f1 = take_dirty(1), *warm = take_dirty(1024), *f2 = take_dirty(1);

@@ -188,7 +188,7 @@ static int map_stack(void)
     void *mapped = NULL;
     int error = os_map(PAGE_BYTES + STACK_BYTES + tls_bytes + TCB_BYTES, &mapped);
     if (error) return error;
-    mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
+    os_calls.mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
     memory = (char *)mapped + PAGE_BYTES;
     return 0;
 }

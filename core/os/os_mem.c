@@ -36,7 +36,7 @@ static int advise(void *address, size_t length, int advice)
 {
     int fault = os_fault(OS_MADVISE);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, madvise(address, length, advice));
+    return PRESERVING_ERRNO(-1, os_calls.madvise(address, length, advice));
 }
 
 static int map(void *address, size_t length, int protection, int flags, void **out)
@@ -44,7 +44,7 @@ static int map(void *address, size_t length, int protection, int flags, void **o
     int fault = os_fault(OS_MMAP);
     if (fault) return -fault;
     int saved = errno;
-    void *p = mmap(address, length, protection, flags, -1, 0);
+    void *p = os_calls.mmap(address, length, protection, flags, -1, 0);
     int error = errno;
     errno = saved;
     if (p == MAP_FAILED) return -error;
@@ -77,7 +77,7 @@ int os_unmap(void *address, size_t length)
 {
     int fault = os_fault(OS_MUNMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, munmap(address, length));
+    return PRESERVING_ERRNO(-1, os_calls.munmap(address, length));
 }
 
 int os_purge(void *address, size_t length)
@@ -94,7 +94,7 @@ int os_move_pages(void *from, void *to, size_t length)
 {
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, length,
+    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, length,
                                                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
 }
 
@@ -102,14 +102,14 @@ int os_relocate(void *from, size_t length, void *to, size_t new_length)
 {
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 }
 
 int os_lock(void *address, size_t length)
 {
     int fault = os_fault(OS_MLOCK);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, mlock(address, length));
+    return PRESERVING_ERRNO(-1, os_calls.mlock(address, length));
 }
 
 int os_unlock(void *address, size_t length) { return PRESERVING_ERRNO(-1, munlock(address, length)); }
@@ -119,8 +119,8 @@ static int make_accessible(void *address, size_t length)
 {
     int fault = os_fault(OS_MPROTECT);
     if (fault) return -fault;
-    if (!os_restricted && PRESERVING_ERRNO(-1, pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
-    return PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
+    if (!os_restricted && PRESERVING_ERRNO(-1, os_calls.pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
+    return PRESERVING_ERRNO(-1, os_calls.mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
 void os_remove_guards(void *address, size_t length)
@@ -165,7 +165,7 @@ bool os_is_one_vma(void *address, size_t length)
      * size must stay below TASK_SIZE, which kernels from 6.16 on check before anything else. */
     const size_t impossible = ((size_t)1 << 47) - 2 * PAGE_BYTES;
     if (os_fault(OS_MREMAP)) return false;
-    int error = PRESERVING_ERRNO(MAP_FAILED, mremap(address, length, impossible, 0));
+    int error = PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(address, length, impossible, 0));
     return error != -EFAULT;
 }
 

@@ -36,8 +36,20 @@ static inline void recycle_mark(struct pool *pool, struct extent *extent)
 /* A block has come back by the slow path: is it to be checked? */
 static inline bool recycle_wants(const struct pool *pool, const struct extent *extent)
 {
-    return extent->flags & EXTENT_CHECK || (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
+    return extent->flags & (EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED) ||
+           (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
 }
+
+/* The program changes this range. `flag` says how:
+ *   EXTENT_HUGE      advice about huge pages, which cannot be taken back by name and goes when the pages go
+ *   EXTENT_CHANGED   attributes that can: protection, locks, fork and dump advice, access hints, merging, memory policy
+ *   EXTENT_REPLACED  what only a new mapping forgets: other mappings, holes, guards
+ * Live blocks in the range are marked. Where something else is found than live blocks, or nothing within NOTE_STEPS pages, the pool
+ * becomes watchful. Takes no lock, makes no system call; any thread, any handler may call it. */
+void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t flag);
+
+/* A live block of this pool gives back what lies beyond n_pages: if it was changed, make that part plain memory. */
+void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages);
 
 /* May thread caches take big blocks back without a check? */
 static inline bool recycle_trusts(const struct pool *pool)
@@ -45,7 +57,7 @@ static inline bool recycle_trusts(const struct pool *pool)
     return READ_RELAXED(pool->n_checks) >= RECYCLE_CHECK_ALL && !READ_RELAXED(pool->watchful) && !pool->limited;
 }
 
-/* A block with EXTENT_CHECK comes back: make it plain memory again. */
+/* A block that recycle_wants comes back: make it plain memory again. */
 void recycle_check(struct pool *pool, struct extent *extent);
 
 #endif

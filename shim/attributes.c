@@ -31,9 +31,9 @@
 #define ADVICE_GUARD_INSTALL 102
 #define ADVICE_GUARD_REMOVE 103
 
-static noinline_cold void note(const void *start, size_t length, uint16_t flag)
+static noinline_cold void note(const void *start, size_t length, uint16_t flags)
 {
-    if (__atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE)) recycle_note(&shim_pool, start, length, flag);
+    if (__atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE)) recycle_note(&shim_pool, start, length, flags);
 }
 
 /* Does the range reach into the pool? Before there is one it is empty. */
@@ -45,12 +45,12 @@ static inline bool touches_pool(const void *start, size_t length)
     return (uintptr_t)start >= base || length > base - (uintptr_t)start;
 }
 
-static inline void changes(const void *start, size_t length, uint16_t flag)
+static inline void changes(const void *start, size_t length, uint16_t flags)
 {
-    if (unlikely(touches_pool(start, length))) note(start, length, flag);
+    if (unlikely(touches_pool(start, length))) note(start, length, flags);
 }
 
-/* What an advice leaves behind: a flag of recycle_note, or 0. What is not known here may do anything. */
+/* What an advice leaves behind: flags of recycle_note, or 0. What is not known here may do anything, and goes with the pages at last. */
 static uint16_t trace_of(int advice)
 {
     switch (advice) {
@@ -73,7 +73,13 @@ static uint16_t trace_of(int advice)
     case MADV_HUGEPAGE:
     case MADV_NOHUGEPAGE: return EXTENT_HUGE;
     case ADVICE_GUARD_INSTALL: return EXTENT_REPLACED;
-    default: return EXTENT_CHANGED;
+    case MADV_RANDOM:
+    case MADV_SEQUENTIAL:
+    case MADV_DONTFORK:
+    case MADV_WIPEONFORK:
+    case MADV_DONTDUMP:
+    case MADV_MERGEABLE: return EXTENT_CHANGED;
+    default: return EXTENT_CHANGED | EXTENT_HUGE;
     }
 }
 

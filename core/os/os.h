@@ -72,12 +72,9 @@ int os_unlock(void *address, size_t length);
 
 /* Put back the attributes that programs change on memory they own: protection and its keys, locking, fork and dump advice, access
  * hints, merging, memory policy.
- * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. */
+ * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. Guards
+ * (MADV_GUARD_INSTALL) stay: they are no VMAs, and only os_remap_fresh forgets them. */
 int os_scrub(void *address, size_t length);
-
-/* Make pages accessible again that were guarded with MADV_GUARD_INSTALL. Such guards are no VMAs, survive MADV_DONTNEED and cannot be
- * asked for. Failure is harmless. */
-void os_remove_guards(void *address, size_t length);
 
 /* True if the range lies within one VMA. May be false without cause (old kernels, injected faults). */
 bool os_is_one_vma(void *address, size_t length);

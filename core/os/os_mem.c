@@ -17,10 +17,6 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-#ifndef MADV_GUARD_REMOVE
-#define MADV_GUARD_REMOVE 103
-#endif
-
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 /* Runs a call that reports failure through errno, and hands errno on as a value instead. */
@@ -123,19 +119,11 @@ static int make_accessible(void *address, size_t length)
     return PRESERVING_ERRNO(-1, os_calls.mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
-void os_remove_guards(void *address, size_t length)
-{
-    static bool unknown; /* to this kernel (before 6.13); all writers write the same */
-    if (READ_RELAXED(unknown)) return;
-    if (advise(address, length, MADV_GUARD_REMOVE) == -EINVAL) WRITE_RELAXED(unknown, true);
-}
-
 /* What some kernels do not have, and then nobody can have asked for. */
 static void forget_hints(void *address, size_t length)
 {
     advise(address, length, MADV_NORMAL);
     advise(address, length, MADV_UNMERGEABLE);
-    os_remove_guards(address, length);
     if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
 }
 

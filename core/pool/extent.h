@@ -44,6 +44,7 @@ enum extent_flag {
     EXTENT_CHECK = 256,  /* on free: has the program left VMA attributes on it? */
     EXTENT_CHANGED = 512,   /* the program has changed attributes of its pages: undo that before anybody else gets them */
     EXTENT_REPLACED = 1024, /* the program has put other mappings or guards in their place: map them anew */
+    EXTENT_EARLY = 2048,    /* on free: EXTENT_CHECK, if few have been checked so far */
 };
 
 struct extent {

@@ -39,7 +39,6 @@ struct pool {
     bool watchful;                /* the program changes blocks without our being told: check every one */
     struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
-    uint32_t n_guard_pages;       /* of checked blocks, walked for guards */
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
     struct {
@@ -106,7 +105,7 @@ void pool_flush_big(struct pool *pool, struct tcache *tcache);
 
 /* Flags that send a returned block through the slow path, where they are cleared. */
 #define EXTENT_SPECIAL                                                                                         \
-    (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED)
+    (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY)
 
 /* The live extent of an owned pointer; aborts with a clear message if there is none. */
 static inline struct extent *pool_live_extent(struct pool *pool, const void *p)

@@ -70,7 +70,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             /* Attributes move with the pages. */
-            if (moved) larger->flags |= extent->flags & (EXTENT_HUGE | EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED);
+            if (moved) larger->flags |= extent->flags & (EXTENT_HUGE | EXTENT_CHECK | EXTENT_EARLY | EXTENT_CHANGED | EXTENT_REPLACED);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             /* Its pages are gone, but not what the program may have mapped over them. */
             if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0)

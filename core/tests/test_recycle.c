@@ -86,6 +86,7 @@ Test(recycle, gives_up_after_a_bound)
     struct pool_setup setup = fixture_setup();
     setup.span_max = 8 * GIB;
     setup.max_block_bytes = 4 * GIB;
+    pool_finish(&pool);
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     char *p = fixture_get(&pool, 3 * GIB);
@@ -152,6 +153,66 @@ Test(recycle, follows_a_block_that_moves)
     q = fixture_get(&pool, 32 * MIB);
     memset(q, 2, 32 * MIB);
     fixture_put(&pool, wall);
+}
+
+/* Without a note: the first blocks that come back are looked at, however many are out by then. */
+Test(recycle, asks_for_the_first_blocks_only)
+{
+    enum { N = RECYCLE_CHECK_ALL + 20 };
+    char *p[N];
+    for (int early = 0; early < 2; early++) {
+        struct pool_setup setup = fixture_setup();
+        pool_finish(&pool);
+        memset(&pool, 0, sizeof pool);
+        cr_assert_eq(fixture_init(&pool, &setup), 0);
+        for (int i = 0; i < N; i++)
+            memset(p[i] = fixture_get(&pool, MIB), 1, MIB);
+        int changed = early ? RECYCLE_CHECK_ALL - 1 : RECYCLE_CHECK_ALL;
+        cr_assert_eq(mprotect(p[changed], MIB, PROT_READ), 0);
+        for (int i = 0; i < N - 1; i++)
+            fixture_put(&pool, p[i]);
+        cr_assert_eq(pool.n_checks, RECYCLE_CHECK_ALL);
+        cr_assert_eq(pool.watchful, early);
+    }
+}
+
+Test(recycle, asks_for_a_sample_later)
+{
+    char *held[4]; /* a program that treats one of four so, and goes round in the same way for ever */
+    int n = 0;
+    for (; !pool.watchful && n < 4 * RECYCLE_CHECK_EVERY; n++) {
+        for (int i = 0; i < 4; i++)
+            memset(held[i] = fixture_get(&pool, MIB), 1, MIB);
+        cr_assert_eq(mprotect(held[1], MIB, PROT_READ | PROT_EXEC), 0);
+        cr_assert_eq(mprotect(held[1], MIB, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
+        for (int i = 0; i < 4; i++)
+            fixture_put(&pool, held[i]);
+    }
+    cr_assert(pool.watchful, "not within %d blocks", 4 * n);
+}
+
+/* Neighbours that stay apart, as where threads have touched them before they could merge, say nothing about the program. */
+Test(recycle, takes_no_amiss_what_does_not_merge)
+{
+    pool.n_checks = 0;
+    char *p[3];
+    for (int i = 0; i < 3; i++)
+        p[i] = fixture_get(&pool, 4 * MIB);
+    /* Mapped one by one and touched before the next: each has its own history for the kernel. */
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(munmap(p[i], 4 * MIB), 0);
+    for (int i = 2; i >= 0; i -= 2) {
+        cr_assert_eq(os_map_at(p[i], 4 * MIB), 0);
+        memset(p[i], 1, 4 * MIB);
+    }
+    cr_assert_eq(os_map_at(p[1] + PAGE_BYTES, 4 * MIB - 2 * PAGE_BYTES), 0);
+    memset(p[1] + PAGE_BYTES, 1, 4 * MIB - 2 * PAGE_BYTES);
+    cr_assert_eq(os_map_at(p[1], PAGE_BYTES), 0);
+    cr_assert_eq(os_map_at(p[1] + 4 * MIB - PAGE_BYTES, PAGE_BYTES), 0);
+    cr_assert_not(os_is_one_vma(p[1] - PAGE_BYTES, 4 * MIB + PAGE_BYTES));
+    cr_assert_not(os_is_one_vma(p[1], 4 * MIB + PAGE_BYTES));
+    fixture_put(&pool, p[1]);
+    cr_assert_not(pool.watchful);
 }
 
 /* Into idle memory a block is copied. */

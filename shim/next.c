@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* next.c: finds the allocator that would have served the program without us, and serves what is called meanwhile.
+/* next.c: finds the allocator that would have served the program without us, and serves what is called meanwhile. The memory calls
+ * behind us (system.c) are looked up with it.
  *
  * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the thread that looks up
  * get memory from a small static arena, bumped atomically and never reused. Other threads just look up too.
  */
 #include "hardened.h"
+#include "system.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -206,6 +208,7 @@ void next_resolve(void)
         found.free = free_unless_bootstrap;
     }
     if (hardened_runs()) hardened_wrap(&found);
+    system_resolve();
     /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)
@@ -213,4 +216,11 @@ void next_resolve(void)
     __atomic_store_n(&small_malloc, shim_pool.ready ? malloc_or_make_room : found.malloc, __ATOMIC_RELEASE);
     tcache_tls.entered &= ~RESOLVING;
     errno = saved;
+}
+
+bool next_known(void)
+{
+    if (resolving()) return false;
+    next_resolve();
+    return true;
 }

@@ -59,6 +59,8 @@ struct next_allocator {
 };
 extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
+/* The same; false if this thread is in the middle of it, and must do without. */
+bool next_known(void) HIDDEN;
 
 /* What malloc calls for small requests: the next allocator itself as long as the pool holds nothing, and a function that makes room
  * and tries again when it fails once it does. */

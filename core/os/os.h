@@ -11,6 +11,23 @@
 
 #include "base/bits.h"
 
+#include <sys/types.h>
+
+/* The functions by which this folder changes mappings. In the pool library they are the C library's (os_calls.c). The preload library
+ * has a table of its own: there these names are its own interposed functions, which tell the pool what the program does to its
+ * blocks and must not hear of what the pool does; the calls go on to whoever stands behind, among them libraries that hook
+ * munmap and madvise to learn which memory is gone. */
+struct os_calls {
+    void *(*mmap)(void *, size_t, int, int, int, off_t);
+    int (*munmap)(void *, size_t);
+    void *(*mremap)(void *, size_t, size_t, int, ...);
+    int (*madvise)(void *, size_t, int);
+    int (*mprotect)(void *, size_t, int);
+    int (*pkey_mprotect)(void *, size_t, int, int);
+    int (*mlock)(const void *, size_t);
+};
+extern struct os_calls os_calls __attribute__((visibility("hidden")));
+
 /* Set in programs that may live under a seccomp filter: the program's own threads then make no other calls than mmap, munmap,
  * mprotect, madvise and mremap after start-up. The background thread, older than any filter, is not bound by it. */
 extern bool os_restricted __attribute__((visibility("hidden")));
@@ -66,12 +83,9 @@ int os_unlock(void *address, size_t length);
 
 /* Put back the attributes that programs change on memory they own: protection and its keys, locking, fork and dump advice, access
  * hints, merging, memory policy.
- * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. */
+ * Returns 1 if the range was not plain anonymous memory any more and has been replaced with fresh zero memory. Guards
+ * (MADV_GUARD_INSTALL) stay: they are no VMAs, and only os_remap_fresh forgets them. */
 int os_scrub(void *address, size_t length);
-
-/* Make pages accessible again that were guarded with MADV_GUARD_INSTALL. Such guards are no VMAs, survive MADV_DONTNEED and cannot be
- * asked for. Failure is harmless. */
-void os_remove_guards(void *address, size_t length);
 
 /* True if the range lies within one VMA. May be false without cause (old kernels, injected faults). */
 bool os_is_one_vma(void *address, size_t length);

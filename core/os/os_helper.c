@@ -181,7 +181,7 @@ static int map_stack(void)
     void *mapped = NULL;
     int error = os_map(length, &mapped);
     if (error) return error;
-    mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
+    os_calls.mprotect(mapped, PAGE_BYTES, PROT_NONE); /* the guard below the stack */
     memory = (char *)mapped + length - used;
     return 0;
 }

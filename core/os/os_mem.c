@@ -17,10 +17,6 @@
 #define MREMAP_DONTUNMAP 4
 #endif
 
-#ifndef MADV_GUARD_REMOVE
-#define MADV_GUARD_REMOVE 103
-#endif
-
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 /* Runs a call that reports failure through errno, and hands errno on as a value instead. */
@@ -36,7 +32,7 @@ static int advise(void *address, size_t length, int advice)
 {
     int fault = os_fault(OS_MADVISE);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, madvise(address, length, advice));
+    return PRESERVING_ERRNO(-1, os_calls.madvise(address, length, advice));
 }
 
 static int map(void *address, size_t length, int protection, int flags, void **out)
@@ -44,7 +40,7 @@ static int map(void *address, size_t length, int protection, int flags, void **o
     int fault = os_fault(OS_MMAP);
     if (fault) return -fault;
     int saved = errno;
-    void *p = mmap(address, length, protection, flags, -1, 0);
+    void *p = os_calls.mmap(address, length, protection, flags, -1, 0);
     int error = errno;
     errno = saved;
     if (p == MAP_FAILED) return -error;
@@ -82,7 +78,7 @@ int os_unmap(void *address, size_t length)
 {
     int fault = os_fault(OS_MUNMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, munmap(address, length));
+    return PRESERVING_ERRNO(-1, os_calls.munmap(address, length));
 }
 
 int os_purge(void *address, size_t length)
@@ -115,7 +111,7 @@ int os_move_pages(void *from, void *to, size_t length)
 {
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, length,
+    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, length,
                                                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
 }
 
@@ -123,14 +119,14 @@ int os_relocate(void *from, size_t length, void *to, size_t new_length)
 {
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(MAP_FAILED, mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 }
 
 int os_lock(void *address, size_t length)
 {
     int fault = os_fault(OS_MLOCK);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(-1, mlock(address, length));
+    return PRESERVING_ERRNO(-1, os_calls.mlock(address, length));
 }
 
 int os_unlock(void *address, size_t length) { return PRESERVING_ERRNO(-1, munlock(address, length)); }
@@ -140,15 +136,8 @@ static int make_accessible(void *address, size_t length)
 {
     int fault = os_fault(OS_MPROTECT);
     if (fault) return -fault;
-    if (!os_restricted && PRESERVING_ERRNO(-1, pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
-    return PRESERVING_ERRNO(-1, mprotect(address, length, PROT_READ | PROT_WRITE));
-}
-
-void os_remove_guards(void *address, size_t length)
-{
-    static bool unknown; /* to this kernel (before 6.13); all writers write the same */
-    if (READ_RELAXED(unknown)) return;
-    if (advise(address, length, MADV_GUARD_REMOVE) == -EINVAL) WRITE_RELAXED(unknown, true);
+    if (!os_restricted && PRESERVING_ERRNO(-1, os_calls.pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
+    return PRESERVING_ERRNO(-1, os_calls.mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
 /* What some kernels do not have, and then nobody can have asked for. */
@@ -156,7 +145,6 @@ static void forget_hints(void *address, size_t length)
 {
     advise(address, length, MADV_NORMAL);
     advise(address, length, MADV_UNMERGEABLE);
-    os_remove_guards(address, length);
     if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
 }
 
@@ -186,7 +174,7 @@ bool os_is_one_vma(void *address, size_t length)
      * size must stay below TASK_SIZE, which kernels from 6.16 on check before anything else. */
     const size_t impossible = ((size_t)1 << 47) - 2 * PAGE_BYTES;
     if (os_fault(OS_MREMAP)) return false;
-    int error = PRESERVING_ERRNO(MAP_FAILED, mremap(address, length, impossible, 0));
+    int error = PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(address, length, impossible, 0));
     return error != -EFAULT;
 }
 

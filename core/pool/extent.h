@@ -11,7 +11,8 @@
  *   - descriptor 0 is never used: its address is NULL, so it matches no pointer and lookups need no test for it.
  *
  * Who may touch what
- *   state LIVE            the thread that frees the block; the page map entry of its first page is stable meanwhile
+ *   state LIVE            the thread that frees the block; the page map entries of its pages are stable meanwhile. Of its flags
+ *                         recycle_note sets some, atomically, for whatever thread of the program changes the block
  *   state CACHED          the owner of the list it is on (a thread cache's owner, or the shard's lock)
  *   all other states      the heap lock
  * The fields older/newer belong to the heap lock while the extent is DIRTY and to the shard lock while it is on a shard.
@@ -42,6 +43,9 @@ enum extent_flag {
     EXTENT_HOT = 128,    /* CLOCK-Pro: hot */
     EXTENT_POPULATED = 512, /* between heap and pool: handed out untouched but resident */
     EXTENT_CHECK = 256,  /* on free: has the program left VMA attributes on it? */
+    EXTENT_CHANGED = 512,   /* the program has changed attributes of its pages: undo that before anybody else gets them */
+    EXTENT_REPLACED = 1024, /* the program has put other mappings or guards in their place: map them anew */
+    EXTENT_EARLY = 2048,    /* on free: EXTENT_CHECK, if few have been checked so far */
 };
 
 struct extent {

@@ -290,7 +290,8 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    if (tcache && !checked && !READ_RELAXED(tcache->trusting) && extent->cls >= TCACHE_BIG_CLASS) recycle_check(pool, extent);
+    bool for_slot = tcache && !pool->limited && extent->cls >= TCACHE_BIG_CLASS;
+    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
     if (tcache)
         ADD_RELAXED(tcache->n_slow_puts, 1);
     else

@@ -45,9 +45,9 @@ struct pool {
     unsigned huge;                /* enum switch_value */
     bool ready;
     bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
-    bool watchful;                /* the program has left VMA attributes on a block: check every one */
+    bool watchful;                /* the program changes blocks without our being told: check every one */
+    struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
-    uint32_t n_guard_pages;       /* of checked blocks, walked for guards */
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
     _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
@@ -122,7 +122,8 @@ void pool_flush_big(struct pool *pool, struct tcache *tcache);
 /* --- fast paths --- */
 
 /* Flags that send a returned block through the slow path, where they are cleared. */
-#define EXTENT_SPECIAL (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK)
+#define EXTENT_SPECIAL                                                                                         \
+    (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY)
 
 /* The live extent of an owned pointer; aborts with a clear message if there is none. */
 static inline struct extent *pool_live_extent(struct pool *pool, const void *p)

@@ -1,18 +1,22 @@
 /* SPDX-License-Identifier: MIT */
 /* recycle.h: memory that is used again must not carry over what its last owner did to it.
  *
- * munmap forgets mlock, mprotect, MADV_DONTFORK, MADV_WIPEONFORK, MADV_DONTDUMP, overlays by MAP_FIXED; a recycled block keeps
- * them. We are not told of those calls, and asking the kernel (one mremap that cannot succeed and says whether the block lies in
- * one VMA with its neighbours, 0.2 us) at every free would cost fifty times the free. So:
- *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap or shard, and all that
- *     the thread caches' big slots take, are checked; programs that treat their memory so do it from the start;
- *   - after that without a finding, every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
- *   - a block that is found changed is put right, and from then on every block of that size is checked at every free. Where
- *     it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that large any more.
- * Guards (MADV_GUARD_INSTALL) cannot be found by asking. In the first RECYCLE_GUARD_PAGES of checked blocks they are removed, later
- * only those in the first and last page of a checked block, and all of them where something else was found.
- * What remains: a program that begins to do so after a thousand frees may see one such block recycled unmended. glibc recycles
- * blocks up to 32 MiB without looking from the second free on, so programs cannot rely on more below that size.
+ * munmap forgets mlock, mprotect, MADV_DONTFORK, MADV_WIPEONFORK, MADV_DONTDUMP, guards, overlays by MAP_FIXED; a recycled block keeps
+ * them.
+ *   Told       The preload library interposes the calls that do such things and notes them here. A block that was noted is put
+ *              right when it is freed, when realloc gives a part of it back and when realloc leaves it, whatever its size.
+ *   Asked      System calls that a program makes past the C library are not noted, nor is anything in pools made through the API.
+ *              The kernel can be asked: one mremap that cannot succeed says whether the block lies in one VMA with its neighbours.
+ *              It takes the lock of the process's address space, 0.2 us alone and far more where threads meet at it, so it is
+ *              a sample only:
+ *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap or shard, and until then
+ *     all that the thread caches' big slots take: programs that treat their memory so do it from the start;
+ *   - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
+ *   - a block that is found changed is put right, and if that shows that the program did it, every block of that size is checked
+ *     at every free from then on. Where it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that
+ *     large any more.
+ * What remains: a program that begins to do so by raw system calls after that may see one such block recycled unmended. Guards
+ * (MADV_GUARD_INSTALL) made so are not found at all, since the kernel does not tell of them.
  */
 #ifndef ZP_POOL_RECYCLE_H
 #define ZP_POOL_RECYCLE_H
@@ -20,32 +24,53 @@
 #include "pool/pool.h"
 
 #define RECYCLE_MIN_BYTES (128 * KIB)
-#define RECYCLE_CHECK_ALL 1000
-#define RECYCLE_CHECK_EVERY 32
-#define RECYCLE_GUARD_PAGES (128 * MIB / PAGE_BYTES)
+#define RECYCLE_CHECK_ALL 64
+#define RECYCLE_CHECK_EVERY 509 /* prime: programs repeat themselves in all kinds of rounds */
 
-/* A block leaves the heap or a shard: decide whether its next free is to check it. */
+static inline bool recycle_begins(const struct pool *pool) { return READ_RELAXED(pool->n_checks) < RECYCLE_CHECK_ALL; }
+
+/* A block leaves the heap or a shard: decide whether its next free is to check it. Before the first frees it is not known which will be
+ * the first. */
 static inline void recycle_mark(struct pool *pool, struct extent *extent)
 {
     if (extent_bytes(extent) < RECYCLE_MIN_BYTES) return;
-    uint32_t n = READ_RELAXED(pool->n_checks);
-    if (n < RECYCLE_CHECK_ALL || READ_RELAXED(pool->watchful) || n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
-    if (!READ_RELAXED(pool->watchful) && n >= RECYCLE_CHECK_ALL) __atomic_store_n(&pool->n_checks, n + 1, __ATOMIC_RELAXED);
+    if (READ_RELAXED(pool->watchful)) {
+        extent->flags |= EXTENT_CHECK;
+    } else if (recycle_begins(pool)) {
+        extent->flags |= EXTENT_EARLY;
+    } else {
+        uint32_t n = READ_RELAXED(pool->n_checks) + 1;
+        __atomic_store_n(&pool->n_checks, n, __ATOMIC_RELAXED);
+        if (n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
+    }
 }
 
 /* A block has come back by the slow path: is it to be checked? */
 static inline bool recycle_wants(const struct pool *pool, const struct extent *extent)
 {
-    return extent->flags & EXTENT_CHECK || (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
+    if (extent->flags & (EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED)) return true;
+    return (extent->flags & EXTENT_EARLY && recycle_begins(pool)) ||
+           (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
 }
+
+/* The program changes this range. `flags` say how:
+ *   EXTENT_HUGE      advice about huge pages, which cannot be taken back by name and goes when the pages go
+ *   EXTENT_CHANGED   attributes that can: protection, locks, fork and dump advice, access hints, merging, memory policy
+ *   EXTENT_REPLACED  what only a new mapping forgets: other mappings, holes, guards
+ * Live blocks in the range are marked. Where something else is found than live blocks, or nothing within NOTE_STEPS pages, the pool
+ * becomes watchful. Takes no lock, makes no system call; any thread, any handler may call it. */
+void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t flags);
+
+/* A live block of this pool gives back what lies beyond n_pages: if it was changed, make that part plain memory. */
+void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages);
 
 /* May thread caches take big blocks back without a check? */
 static inline bool recycle_trusts(const struct pool *pool)
 {
-    return READ_RELAXED(pool->n_checks) >= RECYCLE_CHECK_ALL && !READ_RELAXED(pool->watchful) && !pool->limited;
+    return !recycle_begins(pool) && !READ_RELAXED(pool->watchful) && !pool->limited;
 }
 
-/* A block with EXTENT_CHECK comes back: make it plain memory again. */
+/* A block that recycle_wants comes back: make it plain memory again. */
 void recycle_check(struct pool *pool, struct extent *extent);
 
 #endif

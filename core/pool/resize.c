@@ -5,6 +5,7 @@
 #include "base/probe.h"
 #include "os/os.h"
 #include "pool/fork.h"
+#include "pool/recycle.h"
 
 #include <string.h>
 
@@ -30,6 +31,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
         if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES &&
             !tcache_tls.entered && fork_pass() && !pool->retired) {
             tcache_tls.entered = 1;
+            recycle_mend_tail(pool, extent, wanted);
             heap_shrink(&pool->heap, extent, wanted);
             tcache_tls.entered = 0;
         }
@@ -67,9 +69,14 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
             if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
+            /* Attributes move with the pages. */
+            if (moved) larger->flags |= extent->flags & (EXTENT_HUGE | EXTENT_CHECK | EXTENT_EARLY | EXTENT_CHANGED | EXTENT_REPLACED);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             /* Its pages are gone, but not what the program may have mapped over them. */
-            if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) extent->flags |= EXTENT_ZERO;
+            if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0)
+                extent->flags |= EXTENT_ZERO;
+            else if (recycle_wants(pool, extent))
+                recycle_check(pool, extent);
             extent_set_state(extent, EXTENT_CACHED);
             heap_free(&pool->heap, extent);
         }

@@ -36,6 +36,15 @@ static void vote(_Atomic int8_t *counter, bool dense)
     atomic_store_explicit(counter, value, memory_order_relaxed);
 }
 
+/* Touched sparsely: advice of an earlier owner must not fill it with huge pages. */
+static int empty(struct extent *extent)
+{
+    if (!(extent->flags & EXTENT_HUGE)) return os_purge(extent->address, extent_bytes(extent));
+    int error = os_remap_fresh(extent->address, extent_bytes(extent));
+    if (!error) extent->flags &= (uint16_t)~EXTENT_HUGE;
+    return error;
+}
+
 void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes)
 {
     if (extent->flags & EXTENT_ZERO) return;
@@ -47,7 +56,7 @@ void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes)
             atomic_store_explicit(&learned->n_cleared, (uint16_t)(n + 1), memory_order_relaxed);
             dense = (n + 1) % RECHECK_EVERY != 0;
         }
-        if (!dense && os_purge(extent->address, extent_bytes(extent)) == 0) {
+        if (!dense && empty(extent) == 0) {
             extent->flags |= EXTENT_OBSERVE | EXTENT_CALLOC;
             ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_emptied, n_bytes);
             return;

@@ -32,7 +32,8 @@ int main(int argc, char **argv)
         return 0;
     }
     static const char *const calls[] = {"malloc", "free", "calloc", "realloc", "memalign", "aligned_alloc", "posix_memalign", "valloc",
-                                        "pvalloc", "usable", "trim", "mallinfo2", "mallinfo", "stats", "info", "mallopt"};
+                                        "pvalloc", "usable", "trim", "mallinfo2", "mallinfo", "stats", "info", "mallopt",
+                                        "mmap", "mprotect", "madvise", "posix_madvise", "mlock", "munmap", "large"};
     int n_bad = 0;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         n_bad += run(argv[0], "EARLY_CALL", calls[i]);

@@ -7,6 +7,19 @@
 #include <errno.h>
 #include <malloc.h>
 #include <stdio.h>
+#include <sys/mman.h>
+
+static char page[4096] __attribute__((aligned(4096)));
+
+static void map_and_change(void)
+{
+    char *p = mmap(NULL, 8192, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(p != MAP_FAILED);
+    p[0] = 1;
+    p = mremap(p, 8192, 64 * KIB, MREMAP_MAYMOVE);
+    CHECK(p != MAP_FAILED && p[0] == 1);
+    CHECK(munmap(p, 64 * KIB) == 0);
+}
 
 /* Which call comes first, by EARLY_CALL. */
 static void first_call(const char *which)
@@ -29,6 +42,13 @@ static void first_call(const char *which)
     else if (strcmp(which, "stats") == 0) malloc_stats();
     else if (strcmp(which, "info") == 0) (void)malloc_info(1, stderr);
     else if (strcmp(which, "mallopt") == 0) (void)mallopt(M_MMAP_THRESHOLD, 1 << 20);
+    else if (strcmp(which, "mmap") == 0) map_and_change();
+    else if (strcmp(which, "mprotect") == 0) CHECK(mprotect(page, 4096, PROT_READ) == 0 && mprotect(page, 4096, PROT_READ | PROT_WRITE) == 0);
+    else if (strcmp(which, "madvise") == 0) CHECK(madvise(page, 4096, MADV_NORMAL) == 0 && madvise(page, 4096, 4000) == -1 && errno == EINVAL);
+    else if (strcmp(which, "posix_madvise") == 0) CHECK(posix_madvise(page, 4096, POSIX_MADV_RANDOM) == 0 && posix_madvise(page, 4096, POSIX_MADV_NORMAL) == 0);
+    else if (strcmp(which, "mlock") == 0) CHECK(mlock(page, 4096) == 0 && munlock(page, 4096) == 0);
+    else if (strcmp(which, "munmap") == 0) CHECK(munmap(page + 1, 4096) == -1 && errno == EINVAL);
+    else if (strcmp(which, "large") == 0) p = get(MIB); /* the pool's own calls, before any other */
     else CHECK(!"known call");
     KEEP(p);
     CHECK(info.arena + 1 != 0);
@@ -58,6 +78,7 @@ void *dlsym(void *handle, const char *name)
         CHECK(more && malloc_usable_size(q) < 100000);
         free(more);
         free(NULL);
+        map_and_change();
         errno = 0;
         CHECK(!get(1 << 20) && !calloc(one_too_many, 16) && !realloc(NULL, 1 << 20)); /* beyond what is kept for this */
         if (strcmp(wanted, "much") == 0) {

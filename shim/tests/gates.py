@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The preload library exports the malloc family and nothing else, and its thread-local storage is small and static.
+"""The preload library exports the malloc family, the calls that change mappings and nothing else, and its thread-local storage is
+small and static.
 
 usage: gates.py LIBRARY SHIM_MAP
 """
@@ -13,6 +14,10 @@ FAMILY = set("""malloc calloc realloc reallocarray free aligned_alloc posix_mema
 free_sized free_aligned_sized cfree malloc_trim mallinfo mallinfo2 malloc_stats malloc_info mallopt
 __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign""".split())
 
+# The calls by which a program can change what the pool's blocks are made of.
+MAPPINGS = set("""mmap mmap64 munmap mremap remap_file_pages shmat mprotect pkey_mprotect madvise posix_madvise mlock mlock2
+mbind""".split())
+
 
 def read(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -24,8 +29,8 @@ def main(library, version_map):
     exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
-    wrong += [f"a name of the malloc family is missing: {name}" for name in sorted(FAMILY - exported)]
-    wrong += [f"not of the malloc family: {name}" for name in sorted(exported - FAMILY)]
+    wrong += [f"missing: {name}" for name in sorted((FAMILY | MAPPINGS) - exported)]
+    wrong += [f"neither of the malloc family nor a call that changes mappings: {name}" for name in sorted(exported - FAMILY - MAPPINGS)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.
     wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]

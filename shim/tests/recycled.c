@@ -1,21 +1,56 @@
 /* SPDX-License-Identifier: MIT */
 /* recycled.c: a block must not show its owner what an earlier owner of that memory did to its pages. What munmap would have forgotten:
  * locks, fork and dump advice, protection, protection keys, mappings laid over it, memory policy, merging, guards.
- * A kind of change that this kernel or CPU does not know is skipped.   usage: recycled CASE|calloc [BYTES] */
+ * A kind of change that this kernel or CPU does not know is skipped.
+ * usage: recycled KIND          from the first block on
+ *        recycled late KIND     for the first time after 100,000 frees, to blocks that thread caches give out
+ *        recycled raw KIND      from the first block on, by system calls that the library cannot see
+ *        recycled threads|realloc|given-before|results|calloc [BYTES] */
 #include "check.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
+#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
 #ifndef MADV_GUARD_INSTALL
 #define MADV_GUARD_INSTALL 102
 #endif
+
+/* Calls past the library. */
+static bool raw;
+
+static int call_madvise(char *p, size_t n, int advice)
+{
+    return raw ? (int)syscall(SYS_madvise, p, n, advice) : madvise(p, n, advice);
+}
+
+static int call_mprotect(char *p, size_t n, int protection)
+{
+    return raw ? (int)syscall(SYS_mprotect, p, n, protection) : mprotect(p, n, protection);
+}
+
+static int call_mlock(char *p, size_t n) { return raw ? (int)syscall(SYS_mlock, p, n) : mlock(p, n); }
+
+static int call_munmap(char *p, size_t n) { return raw ? (int)syscall(SYS_munmap, p, n) : munmap(p, n); }
+
+static void *call_mmap(char *p, size_t n, int flags, int fd)
+{
+    int protection = PROT_READ | PROT_WRITE;
+    return raw ? (void *)syscall(SYS_mmap, p, n, protection, flags, fd, 0) : mmap(p, n, protection, flags, fd, 0);
+}
+
+static void *call_mremap(char *from, size_t n, char *to)
+{
+    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
+    return raw ? (void *)syscall(SYS_mremap, from, n, n, flags, to) : mremap(from, n, n, flags, to);
+}
 
 static int file_to_map(size_t n)
 {
@@ -29,39 +64,73 @@ static int file_to_map(size_t n)
 static bool overlay(char *p, size_t n, int flags)
 {
     int fd = flags & MAP_ANONYMOUS ? -1 : file_to_map(n);
-    bool done = mmap(p, n, PROT_READ | PROT_WRITE, flags | MAP_FIXED, fd, 0) == p;
+    bool done = call_mmap(p, n, flags | MAP_FIXED, fd) == p;
     if (fd >= 0) close(fd);
     return done;
 }
 
 /* --- the kinds: each true if the change could be made; n is whole pages --- */
 
-static bool locked(char *p, size_t n) { return mlock(p, n < MIB ? n : MIB) == 0; }
-static bool dontfork(char *p, size_t n) { return madvise(p, n, MADV_DONTFORK) == 0; }
-static bool wipeonfork(char *p, size_t n) { return madvise(p, n, MADV_WIPEONFORK) == 0; }
-static bool dontdump(char *p, size_t n) { return madvise(p, n, MADV_DONTDUMP) == 0; }
-static bool readonly(char *p, size_t n) { return mprotect(p, n, PROT_READ) == 0; }
-static bool inaccessible(char *p, size_t n) { return mprotect(p, n, PROT_NONE) == 0; }
-static bool executable(char *p, size_t n) { return mprotect(p, n, PROT_READ | PROT_WRITE | PROT_EXEC) == 0; }
+static bool locked(char *p, size_t n) { return call_mlock(p, n < MIB ? n : MIB) == 0; }
+static bool dontfork(char *p, size_t n) { return call_madvise(p, n, MADV_DONTFORK) == 0; }
+static bool wipeonfork(char *p, size_t n) { return call_madvise(p, n, MADV_WIPEONFORK) == 0; }
+static bool dontdump(char *p, size_t n) { return call_madvise(p, n, MADV_DONTDUMP) == 0; }
+static bool readonly(char *p, size_t n) { return call_mprotect(p, n, PROT_READ) == 0; }
+static bool inaccessible(char *p, size_t n) { return call_mprotect(p, n, PROT_NONE) == 0; }
+static bool executable(char *p, size_t n) { return call_mprotect(p, n, PROT_READ | PROT_WRITE | PROT_EXEC) == 0; }
 static bool file_private(char *p, size_t n) { return overlay(p, n, MAP_PRIVATE); }
 static bool file_shared(char *p, size_t n) { return overlay(p, n, MAP_SHARED); }
 static bool memory_shared(char *p, size_t n) { return overlay(p, n, MAP_SHARED | MAP_ANONYMOUS); }
-static bool unmapped(char *p, size_t n) { return munmap(p, n) == 0; }
-static bool random_reads(char *p, size_t n) { return madvise(p, n, MADV_RANDOM) == 0; }
-static bool merged(char *p, size_t n) { return madvise(p, n, MADV_MERGEABLE) == 0; }
-static bool guarded(char *p, size_t n) { return madvise(p, n, MADV_GUARD_INSTALL) == 0; }
+static bool unmapped(char *p, size_t n) { return call_munmap(p, n) == 0; }
+static bool random_reads(char *p, size_t n) { return call_madvise(p, n, MADV_RANDOM) == 0; }
+static bool merged(char *p, size_t n) { return call_madvise(p, n, MADV_MERGEABLE) == 0; }
+static bool guarded(char *p, size_t n) { return call_madvise(p, n, MADV_GUARD_INSTALL) == 0; }
+
+static bool locked_later(char *p, size_t n) { return !raw && mlock2(p, n < MIB ? n : MIB, MLOCK_ONFAULT) == 0; }
+static bool posix_random(char *p, size_t n) { return !raw && posix_madvise(p, n, POSIX_MADV_RANDOM) == 0; }
 
 static bool bound(char *p, size_t n)
 {
+    long (*mbind)(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned);
     unsigned long node = 1;
-    return syscall(SYS_mbind, p, n, MPOL_BIND, &node, 64, 0) == 0;
+    if (raw) return syscall(SYS_mbind, p, n, MPOL_BIND, &node, 64, 0) == 0;
+    *(void **)&mbind = dlsym(RTLD_DEFAULT, "mbind");
+    return mbind(p, n, MPOL_BIND, &node, 64, 0) == 0;
+}
+
+/* To somewhere else, which leaves a hole. */
+static bool moved_away(char *p, size_t n)
+{
+    char *to = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(to != MAP_FAILED);
+    bool done = call_mremap(p, n, to) == to;
+    munmap(to, n);
+    return done;
+}
+
+static bool moved_onto(char *p, size_t n)
+{
+    char *from = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(from != MAP_FAILED);
+    bool done = call_mremap(from, n, p) == p;
+    if (!done) munmap(from, n);
+    return done;
+}
+
+static bool attached(char *p, size_t n)
+{
+    int id = shmget(IPC_PRIVATE, n, 0600);
+    if (id < 0) return false;
+    bool done = (raw ? (void *)syscall(SYS_shmat, id, p, SHM_REMAP) : shmat(id, p, SHM_REMAP)) == p;
+    shmctl(id, IPC_RMID, NULL);
+    return done;
 }
 
 static bool keyed(char *p, size_t n)
 {
     static int key = -2;
     if (key == -2) key = pkey_alloc(0, PKEY_DISABLE_WRITE);
-    return key > 0 && pkey_mprotect(p, n, PROT_READ | PROT_WRITE, key) == 0;
+    return !raw && key > 0 && pkey_mprotect(p, n, PROT_READ | PROT_WRITE, key) == 0;
 }
 
 static const struct kind {
@@ -70,8 +139,11 @@ static const struct kind {
 } kinds[] = {{"mlock", locked}, {"dontfork", dontfork}, {"wipeonfork", wipeonfork}, {"dontdump", dontdump},
              {"readonly", readonly}, {"none", inaccessible}, {"exec", executable}, {"file-private", file_private},
              {"file-shared", file_shared}, {"memory-shared", memory_shared}, {"unmapped", unmapped}, {"random", random_reads},
-             {"ksm", merged}, {"mbind", bound}, {"pkey", keyed}, {"guard", guarded}};
+             {"ksm", merged}, {"mbind", bound}, {"pkey", keyed}, {"guard", guarded}, {"mlock2", locked_later},
+             {"posix-random", posix_random}, {"moved-away", moved_away}, {"moved-onto", moved_onto}, {"shm", attached}};
 #define N_KINDS (sizeof kinds / sizeof kinds[0])
+/* Without the last one, after which the library looks at everything. */
+#define N_EXACT_KINDS (N_KINDS - 1)
 
 /* Change the whole pages of a block, or some of them. False if this cannot be done here. */
 static bool change(const struct kind *kind, char *p, size_t n, unsigned where)
@@ -92,7 +164,7 @@ static bool change(const struct kind *kind, char *p, size_t n, unsigned where)
 /* Names what is not plain about the mappings of a block; NULL if nothing is. */
 static const char *mapping_fault(const char *p, size_t n)
 {
-    static char found[200];
+    static _Thread_local char found[200];
     found[0] = '\0';
     char line[512], perms[8];
     FILE *file = fopen("/proc/self/smaps", "r");
@@ -116,7 +188,8 @@ static const char *mapping_fault(const char *p, size_t n)
         }
     }
     fclose(file);
-    if (!found[0] && covered != n) snprintf(found, sizeof found, "%zu bytes not mapped", n - covered);
+    /* While other threads change mappings the file may show one twice. */
+    if (!found[0] && covered < n) snprintf(found, sizeof found, "%zu bytes not mapped", n - covered);
     return found[0] ? found : NULL;
 }
 
@@ -144,7 +217,7 @@ static bool child_sees(const char *p, size_t n)
     return status == 0;
 }
 
-static sigjmp_buf back;
+static _Thread_local sigjmp_buf back;
 static void on_fault(int number)
 {
     (void)number;
@@ -167,7 +240,7 @@ static bool fills(char *p, size_t n)
     return true;
 }
 
-static unsigned n_bad;
+static _Atomic unsigned n_bad;
 static void complain(const struct kind *kind, size_t n, unsigned where, const char *what)
 {
     fprintf(stderr, "%s of %zu bytes (%u): %s\n", kind->name, n, where, what);
@@ -202,22 +275,137 @@ static bool one_case(const struct kind *kind, size_t n, unsigned where, bool zer
     return true;
 }
 
-static int one_kind(const struct kind *kind)
+/* Enough for the library to take nothing amiss any more, and for the thread's cache to hold a block of this size. */
+static void many_frees(size_t n, unsigned how_many)
 {
+    for (unsigned i = 0; i < how_many; i++)
+        free(get(n));
+}
+
+static int one_kind(const struct kind *kind, bool late)
+{
+    if (late) many_frees(MIB, 50000), many_frees(200 * KIB, 50000);
     static const size_t sizes[] = {200 * KIB, 1000000, 5 * MIB, 40 * MIB};
     bool possible = false;
     for (unsigned round = 0; round < 2; round++)
-        /* Nobody can ask for guards: blocks up to 256 KiB come from thread caches, which do not act without knowing, and not more than
-         * 128 MiB are walked. */
-        for (size_t s = kind->change == guarded; s < (kind->change == guarded ? 3 : sizeof sizes / sizeof sizes[0]); s++)
+        for (size_t s = 0; s < sizeof sizes / sizeof sizes[0]; s++)
             for (unsigned where = 0; where < 4; where++) {
-                for (unsigned i = 0; i < round; i++)
-                    free(get(sizes[s]));
+                many_frees(sizes[s], late ? 100 : round);
                 possible |= one_case(kind, sizes[s], where, where % 2 == round);
             }
     if (!possible) {
         fprintf(stderr, "%s is not possible here\n", kind->name);
         return SKIP;
+    }
+    return n_bad > 0;
+}
+
+static void *changes_and_frees(void *unused)
+{
+    static const size_t sizes[] = {40 * KIB, 200 * KIB, MIB, 3 * MIB};
+    (void)unused;
+    for (size_t s = 0; s < 4; s++)
+        many_frees(sizes[s], 25000);
+    for (size_t s = 0; s < 4; s++)
+        for (size_t i = 0; i < N_EXACT_KINDS; i++) {
+            many_frees(sizes[s], 20);
+            one_case(&kinds[i], sizes[s], (unsigned)(i + s) % 4, i % 2);
+        }
+    return NULL;
+}
+
+/* Late, and by several threads at once. */
+static int in_threads(void)
+{
+    pthread_t threads[4];
+    for (int i = 0; i < 4; i++)
+        CHECK(pthread_create(&threads[i], NULL, changes_and_frees, NULL) == 0);
+    for (int i = 0; i < 4; i++)
+        pthread_join(threads[i], NULL);
+    return n_bad > 0;
+}
+
+/* What realloc gives back of a changed block, or leaves behind, late. */
+static int by_realloc(void)
+{
+    many_frees(MIB, 100000);
+    static const size_t from[] = {MIB, 8 * MIB, 8 * MIB, 300 * KIB}, to[] = {200 * KIB, MIB, 40 * MIB, 5 * MIB};
+    for (size_t k = 0; k < N_EXACT_KINDS; k++)
+        for (size_t i = 0; i < 4; i++) {
+            char *p = get(from[i]), *wall = get(MIB);
+            CHECK(p && wall && fills(p, from[i]));
+            /* The last page only: realloc must be able to read the others, and does not hide that it moves pages. */
+            size_t at = from[i] - 4096;
+            if (to[i] > from[i] && (kinds[k].change == inaccessible || kinds[k].change == unmapped || kinds[k].change == guarded ||
+                                    kinds[k].change == moved_away)) {
+                free(p), free(wall);
+                continue;
+            }
+            if (kinds[k].change(p + at, 4096)) {
+                p = realloc(p, to[i]);
+                CHECK(p && p[0] == 9);
+                char *rest[3] = {get(from[i] - 4096), get(from[i] / 2), get(from[i])};
+                for (int r = 0; r < 3; r++) {
+                    const char *fault = mapping_fault(rest[r], from[i] / 2);
+                    if (fault) complain(&kinds[k], from[i], (unsigned)i, fault);
+                    if (!fills(rest[r], from[i] / 2)) complain(&kinds[k], from[i], (unsigned)i, "cannot be written");
+                }
+                for (int r = 0; r < 3; r++)
+                    free(rest[r]);
+            }
+            free(p);
+            char *q = get(to[i]);
+            const char *fault = mapping_fault(q, to[i]);
+            if (fault) complain(&kinds[k], to[i], (unsigned)i, fault);
+            free(q);
+            free(wall);
+        }
+    return n_bad > 0;
+}
+
+#define SAME(expression, result, error)                                                                        \
+    do {                                                                                                       \
+        errno = 4321;                                                                                          \
+        bool same_ = (expression) == (result) && errno == (error);                                             \
+        if (!same_) fprintf(stderr, "%s: errno %d\n", #expression, errno), n_bad++;                            \
+    } while (0)
+
+/* What the calls return is what they return without the library, inside the pool and outside. */
+static int results(void)
+{
+    for (int inside = 0; inside < 2; inside++) {
+        char *p = inside ? get(5 * MIB) : mmap(NULL, 5 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        CHECK(p && p != MAP_FAILED && in_pool(p) == inside);
+        p = (char *)(((uintptr_t)p + 4095) & ~(uintptr_t)4095);
+        SAME(mprotect(p + 1, 4096, PROT_READ), -1, EINVAL);
+        SAME(mprotect(p, 4096, PROT_READ), 0, 4321);
+        SAME(pkey_mprotect(p, 4096, PROT_READ | PROT_WRITE, -1), 0, 4321);
+        SAME(pkey_mprotect(p, 4096, PROT_READ | PROT_WRITE, 15), -1, EINVAL);
+        SAME(madvise(p, 4096, 4000), -1, EINVAL);
+        SAME(madvise(p, 4096, MADV_DONTFORK), 0, 4321);
+        SAME(posix_madvise(p + 1, 4096, POSIX_MADV_RANDOM), EINVAL, 4321);
+        SAME(posix_madvise(p, 4096, POSIX_MADV_SEQUENTIAL), 0, 4321);
+        p[8192] = 7;
+        SAME(posix_madvise(p + 8192, 4096, POSIX_MADV_DONTNEED), 0, 4321);
+        CHECK(p[8192] == 7);
+        SAME(mlock(p, 4096), 0, 4321);
+        SAME(mlock(p, SIZE_MAX - 8192), -1, EINVAL);
+        SAME(mlock2(p, 4096, 99), -1, EINVAL);
+        SAME(mmap(p, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED, EINVAL);
+        SAME(mmap(p, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED, EBADF);
+        SAME(mmap64(p, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED, EBADF);
+        SAME(mmap(p, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), (void *)p, 4321);
+        SAME(munmap(p + 1, 4096), -1, EINVAL);
+        SAME(munmap(p, 4096), 0, 4321);
+        SAME(mremap(p, 4096, 8192, 0), MAP_FAILED, EFAULT);
+        SAME(mremap(p + 8192, 4096, 4096, 0), (void *)(p + 8192), 4321);
+        SAME(remap_file_pages(p + 8192, 4096, 0, 0, 0), -1, EINVAL);
+        SAME(shmat(-1, p, SHM_REMAP), (void *)-1, EINVAL);
+        /* Arguments that have no sense reach the kernel, too. */
+        SAME(munmap(p, SIZE_MAX), -1, EINVAL);
+        SAME(mprotect(p, SIZE_MAX & ~(size_t)4095, PROT_READ), -1, ENOMEM);
+        SAME(madvise(NULL, 4096, MADV_DONTDUMP), -1, ENOMEM);
+        if (inside) free(p);
     }
     return n_bad > 0;
 }
@@ -283,8 +471,13 @@ int main(int argc, char **argv)
     if (argc >= 2 && strcmp(argv[1], "calloc") == 0)
         return zeroed_under_all(argc > 2 ? strtoull(argv[2], NULL, 10) : 100000000);
     if (argc == 2 && strcmp(argv[1], "given-before") == 0) return given_before();
-    for (size_t i = 0; argc == 2 && i < N_KINDS; i++)
-        if (strcmp(argv[1], kinds[i].name) == 0) return one_kind(&kinds[i]);
-    say("usage: recycled CASE|calloc [BYTES]\n");
+    if (argc == 2 && strcmp(argv[1], "threads") == 0) return in_threads();
+    if (argc == 2 && strcmp(argv[1], "realloc") == 0) return by_realloc();
+    if (argc == 2 && strcmp(argv[1], "results") == 0) return results();
+    raw = argc == 3 && strcmp(argv[1], "raw") == 0;
+    bool late = argc == 3 && strcmp(argv[1], "late") == 0;
+    for (size_t i = 0; (argc == 2 || raw || late) && i < N_KINDS; i++)
+        if (strcmp(argv[argc - 1], kinds[i].name) == 0) return one_kind(&kinds[i], late);
+    say("usage: recycled [late|raw] KIND, or threads, realloc, given-before, results, calloc [BYTES]\n");
     return 2;
 }

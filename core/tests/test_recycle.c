@@ -1,0 +1,234 @@
+/* SPDX-License-Identifier: MIT */
+/* test_recycle.c: what the program is known to have done to a block is noted where it belongs, and undone on every way out. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "os/os.h"
+#include "pool/recycle.h"
+#include "pool/resize.h"
+#include "pool/stats.h"
+#include "pool_fixture.h"
+#include "support.h"
+
+static struct pool pool;
+
+static void set_up(void)
+{
+    struct pool_setup setup = fixture_setup();
+    memset(&pool, 0, sizeof pool);
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+    /* Beyond the time in which every block is looked at: what is found below is found because it was noted. */
+    pool.n_checks = 1000001;
+}
+
+static unsigned flags_of(void *p) { return fixture_extent(&pool, p)->flags; }
+
+/* A block of a program that has made it read-only, and says so. */
+static char *get_changed(size_t n_bytes)
+{
+    char *p = fixture_get(&pool, n_bytes);
+    memset(p, 1, n_bytes);
+    cr_assert_eq(mprotect(p, n_bytes, PROT_READ), 0);
+    recycle_note(&pool, p, n_bytes, EXTENT_CHANGED);
+    return p;
+}
+
+TestSuite(recycle, .init = set_up, .timeout = 30);
+
+Test(recycle, notes_the_blocks_of_a_range)
+{
+    char *p[3];
+    for (int i = 0; i < 3; i++)
+        p[i] = fixture_get(&pool, 4 * MIB);
+    cr_assert_eq(p[1], p[0] + 4 * MIB);
+    cr_assert_eq(p[2], p[1] + 4 * MIB);
+    recycle_note(&pool, p[1] + MIB + 5, 1, EXTENT_CHANGED);
+    cr_assert_eq(flags_of(p[0]) & EXTENT_CHANGED, 0);
+    cr_assert(flags_of(p[1]) & EXTENT_CHANGED, "from its inside");
+    cr_assert_eq(flags_of(p[2]) & EXTENT_CHANGED, 0);
+    recycle_note(&pool, p[0] + 4 * MIB - 1, 2, EXTENT_REPLACED);
+    cr_assert(flags_of(p[0]) & EXTENT_REPLACED, "its last byte");
+    cr_assert(flags_of(p[1]) & EXTENT_REPLACED, "its first byte");
+    cr_assert_eq(flags_of(p[2]) & EXTENT_REPLACED, 0);
+    /* In pieces, each of which finds the block where the last one did. */
+    for (size_t at = 0; at < 4 * MIB; at += PAGE_BYTES)
+        recycle_note(&pool, p[2] + at, PAGE_BYTES, EXTENT_HUGE);
+    cr_assert(flags_of(p[2]) & EXTENT_HUGE);
+    cr_assert_eq(flags_of(p[2]) & EXTENT_CHANGED, 0);
+    cr_assert_not(pool.watchful);
+    cr_assert_null(pool_check(&pool));
+}
+
+Test(recycle, is_watchful_where_no_live_block_is)
+{
+    char *p = fixture_get(&pool, 4 * MIB), *idle = fixture_get(&pool, 4 * MIB), *q = fixture_get(&pool, 4 * MIB);
+    struct extent *extent = fixture_extent(&pool, idle);
+    extent_set_state(extent, EXTENT_CACHED);
+    heap_free(&pool.heap, extent);
+    recycle_note(&pool, idle, MIB, EXTENT_HUGE);
+    cr_assert_not(pool.watchful, "advice about huge pages is no reason");
+    recycle_note(&pool, p, 12 * MIB, EXTENT_CHANGED);
+    cr_assert(pool.watchful);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    cr_assert(flags_of(q) & EXTENT_CHANGED, "beyond the idle one");
+    pool.watchful = false;
+    /* Ranges that reach out of the pool, and one that wraps. */
+    recycle_note(&pool, (char *)pool.heap.space.base - 4 * PAGE_BYTES, 5 * PAGE_BYTES, EXTENT_REPLACED);
+    cr_assert(flags_of(p) & EXTENT_REPLACED);
+    recycle_note(&pool, q + MIB, SIZE_MAX, EXTENT_REPLACED);
+    cr_assert(flags_of(q) & EXTENT_REPLACED);
+    cr_assert_null(pool_check(&pool));
+}
+
+Test(recycle, gives_up_after_a_bound)
+{
+    struct pool_setup setup = fixture_setup();
+    setup.span_max = 8 * GIB;
+    setup.max_block_bytes = 4 * GIB;
+    pool_finish(&pool);
+    memset(&pool, 0, sizeof pool);
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+    char *p = fixture_get(&pool, 3 * GIB);
+    cr_assert(p);
+    recycle_note(&pool, p + GIB / 2, 1, EXTENT_CHANGED);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    cr_assert_not(pool.watchful);
+    pool.last_noted = NULL;
+    recycle_note(&pool, p + 2 * GIB, 1, EXTENT_REPLACED);
+    cr_assert_eq(flags_of(p) & EXTENT_REPLACED, 0);
+    cr_assert(pool.watchful);
+}
+
+Test(recycle, mends_what_is_freed)
+{
+    static const size_t sizes[] = {40 * KIB, 200 * KIB, 5 * MIB};
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
+        char *p = get_changed(sizes[i]);
+        fixture_put(&pool, p);
+        char *q = fixture_get(&pool, sizes[i]);
+        cr_assert_eq(q, p);
+        memset(q, 2, sizes[i]);
+        cr_assert_eq(flags_of(q) & (EXTENT_CHANGED | EXTENT_CHECK), 0);
+        fixture_put(&pool, q);
+        /* The same with a hole, at a block that now comes from a cache. */
+        p = fixture_get(&pool, sizes[i]);
+        cr_assert_eq(munmap(p, sizes[i]), 0);
+        recycle_note(&pool, p, sizes[i], EXTENT_REPLACED);
+        fixture_put(&pool, p);
+        q = fixture_get(&pool, sizes[i]);
+        cr_assert_eq(q, p);
+        memset(q, 2, sizes[i]);
+    }
+    cr_assert_not(pool.watchful, "what was noted is no reason");
+    cr_assert_null(pool_check(&pool));
+}
+
+Test(recycle, mends_what_realloc_gives_back)
+{
+    char *p = get_changed(8 * MIB);
+    cr_assert(resize_in_place(&pool, fixture_extent(&pool, p), 2 * MIB));
+    char *tail = fixture_get(&pool, 6 * MIB);
+    cr_assert_eq(tail, p + 2 * MIB);
+    memset(tail, 2, 6 * MIB);
+    cr_assert(flags_of(p) & EXTENT_CHANGED, "the rest is still to be mended");
+    fixture_put(&pool, p);
+    char *q = fixture_get(&pool, 2 * MIB);
+    cr_assert_eq(q, p);
+    memset(q, 2, 2 * MIB);
+}
+
+Test(recycle, follows_a_block_that_moves)
+{
+    char *p = get_changed(8 * MIB), *wall = fixture_get(&pool, MIB);
+    struct extent *extent = fixture_extent(&pool, p);
+    char *larger = resize_move(&pool, tcache_find(&pool), extent, 32 * MIB);
+    cr_assert(larger && larger != p && larger[8 * MIB - 1] == 1);
+    bool by_tables = flags_of(larger) & EXTENT_MOVED;
+    cr_assert_eq(!!(flags_of(larger) & EXTENT_CHANGED), by_tables, "attributes move with the pages");
+    /* Where it was, and where it is now. */
+    char *q = fixture_get(&pool, 8 * MIB);
+    memset(q, 2, 8 * MIB);
+    fixture_put(&pool, larger);
+    q = fixture_get(&pool, 32 * MIB);
+    memset(q, 2, 32 * MIB);
+    fixture_put(&pool, wall);
+}
+
+/* Without a note: the first blocks that come back are looked at, however many are out by then. */
+Test(recycle, asks_for_the_first_blocks_only)
+{
+    enum { N = RECYCLE_CHECK_ALL + 20 };
+    char *p[N];
+    for (int early = 0; early < 2; early++) {
+        struct pool_setup setup = fixture_setup();
+        pool_finish(&pool);
+        memset(&pool, 0, sizeof pool);
+        cr_assert_eq(fixture_init(&pool, &setup), 0);
+        for (int i = 0; i < N; i++)
+            memset(p[i] = fixture_get(&pool, MIB), 1, MIB);
+        int changed = early ? RECYCLE_CHECK_ALL - 1 : RECYCLE_CHECK_ALL;
+        cr_assert_eq(mprotect(p[changed], MIB, PROT_READ), 0);
+        for (int i = 0; i < N - 1; i++)
+            fixture_put(&pool, p[i]);
+        cr_assert_eq(pool.n_checks, RECYCLE_CHECK_ALL);
+        cr_assert_eq(pool.watchful, early);
+    }
+}
+
+Test(recycle, asks_for_a_sample_later)
+{
+    char *held[4]; /* a program that treats one of four so, and goes round in the same way for ever */
+    int n = 0;
+    for (; !pool.watchful && n < 4 * RECYCLE_CHECK_EVERY; n++) {
+        for (int i = 0; i < 4; i++)
+            memset(held[i] = fixture_get(&pool, MIB), 1, MIB);
+        cr_assert_eq(mprotect(held[1], MIB, PROT_READ | PROT_EXEC), 0);
+        cr_assert_eq(mprotect(held[1], MIB, PROT_READ | PROT_WRITE | PROT_EXEC), 0);
+        for (int i = 0; i < 4; i++)
+            fixture_put(&pool, held[i]);
+    }
+    cr_assert(pool.watchful, "not within %d blocks", 4 * n);
+}
+
+/* Neighbours that stay apart, as where threads have touched them before they could merge, say nothing about the program. */
+Test(recycle, takes_no_amiss_what_does_not_merge)
+{
+    pool.n_checks = 0;
+    char *p[3];
+    for (int i = 0; i < 3; i++)
+        p[i] = fixture_get(&pool, 4 * MIB);
+    /* Mapped one by one and touched before the next: each has its own history for the kernel. */
+    for (int i = 0; i < 3; i++)
+        cr_assert_eq(munmap(p[i], 4 * MIB), 0);
+    for (int i = 2; i >= 0; i -= 2) {
+        cr_assert_eq(os_map_at(p[i], 4 * MIB), 0);
+        memset(p[i], 1, 4 * MIB);
+    }
+    cr_assert_eq(os_map_at(p[1] + PAGE_BYTES, 4 * MIB - 2 * PAGE_BYTES), 0);
+    memset(p[1] + PAGE_BYTES, 1, 4 * MIB - 2 * PAGE_BYTES);
+    cr_assert_eq(os_map_at(p[1], PAGE_BYTES), 0);
+    cr_assert_eq(os_map_at(p[1] + 4 * MIB - PAGE_BYTES, PAGE_BYTES), 0);
+    cr_assert_not(os_is_one_vma(p[1] - PAGE_BYTES, 4 * MIB + PAGE_BYTES));
+    cr_assert_not(os_is_one_vma(p[1], 4 * MIB + PAGE_BYTES));
+    fixture_put(&pool, p[1]);
+    cr_assert_not(pool.watchful);
+}
+
+/* Into idle memory a block is copied. */
+Test(recycle, mends_what_a_copy_leaves)
+{
+    char *idle = fixture_get(&pool, 6 * MIB), *wall = fixture_get(&pool, MIB);
+    char *p = get_changed(2 * MIB), *wall2 = fixture_get(&pool, MIB);
+    memset(idle, 1, 6 * MIB);
+    struct extent *extent = fixture_extent(&pool, idle);
+    extent_set_state(extent, EXTENT_CACHED);
+    heap_free(&pool.heap, extent);
+    char *larger = resize_move(&pool, tcache_find(&pool), fixture_extent(&pool, p), 5 * MIB);
+    cr_assert_eq(larger, idle);
+    cr_assert_eq(flags_of(larger) & EXTENT_CHANGED, 0);
+    char *q = fixture_get(&pool, 2 * MIB);
+    cr_assert_eq(q, p);
+    memset(q, 2, 2 * MIB);
+    cr_assert(wall && wall2);
+}

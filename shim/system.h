@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: MIT */
+/* system.h: the calls that change mappings, as whoever stands behind us defines them.
+ *
+ * os_calls (os.h) has those that the pool itself makes; system_calls the rest of those that we interpose. The entries are valid from the
+ * first instruction on: they begin as functions that look all of them up, together with the next allocator, and are then written
+ * once, all writers writing the same. What nobody behind us defines becomes a plain system call, and so does a call made in the middle
+ * of the lookup.
+ */
+#ifndef ZP_SHIM_SYSTEM_H
+#define ZP_SHIM_SYSTEM_H
+
+#include "os/os.h"
+
+#define HIDDEN __attribute__((visibility("hidden")))
+
+struct system_calls {
+    void *(*mmap64)(void *, size_t, int, int, int, off_t);
+    int (*posix_madvise)(void *, size_t, int);
+    int (*mlock2)(const void *, size_t, unsigned);
+    int (*remap_file_pages)(void *, size_t, int, size_t, int);
+    void *(*shmat)(int, const void *, int);
+};
+extern struct system_calls system_calls HIDDEN;
+
+/* For next_resolve: look all of them up. */
+void system_resolve(void) HIDDEN;
+
+/* A call of libnuma, which makes it a system call and nothing else. */
+long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes, unsigned long n_nodes, unsigned flags) HIDDEN;
+
+#endif

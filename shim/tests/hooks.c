@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* hooks.c: another library that interposes the memory calls, behind the preload library or before it. The program's calls reach it
+ * once and are known to the pool; behind, it also sees what the pool does to its own memory.     usage: hooks behind|before */
+#include "check.h"
+#include "hooks_lib.h"
+
+#include <malloc.h>
+#include <stdio.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+
+#define SIZE (64 * MIB)
+
+static size_t address_space(void)
+{
+    size_t pages = 0;
+    FILE *file = fopen("/proc/self/statm", "r");
+    CHECK(file && fscanf(file, "%zu", &pages) == 1);
+    fclose(file);
+    return pages * 4096;
+}
+
+/* What the pool maps, gives back and unmaps. */
+static void sees_the_pool(struct hooks_seen *seen)
+{
+    memset(get(SIZE), 1, SIZE); /* lives on above */
+    CHECK(seen->mmap[1] > 0);
+    char *p = get(SIZE);
+    memset(p, 1, SIZE);
+    free(p);
+    unsigned before = seen->madvise[1];
+    malloc_trim(0);
+    CHECK(seen->madvise[1] > before);
+    before = seen->munmap[1];
+    struct rlimit limit = {address_space() + MIB, RLIM_INFINITY};
+    CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
+    CHECK(!get(GIB));
+    CHECK(seen->munmap[1] > before);
+}
+
+static void sees_the_program(struct hooks_seen *seen)
+{
+    const size_t n = 200 * KIB;
+    for (int i = 0; i < 100000; i++)
+        free(get(n));
+    char *p = get(n);
+    CHECK(in_pool(p));
+    memset(p, 1, n);
+    unsigned before = seen->madvise[1];
+    CHECK(madvise(p, n, MADV_WILLNEED) == 0);
+    CHECK(seen->madvise[1] == before + 1);
+    before = seen->munmap[1];
+    CHECK(munmap(p, n) == 0);
+    CHECK(seen->munmap[1] == before + 1);
+    free(p);
+    char *q = get(n);
+    CHECK(q == p);
+    memset(q, 1, n); /* a fault, had the pool not heard of it */
+    free(q);
+}
+
+int main(int argc, char **argv)
+{
+    require_shim();
+    bool behind = argc == 2 && strcmp(argv[1], "behind") == 0;
+    sees_the_program(hooks());
+    if (behind) sees_the_pool(hooks());
+    return 0;
+}

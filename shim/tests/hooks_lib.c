@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT */
+/* hooks_lib.c: a library that watches mappings, as those do that register memory with a device: it must hear of every page that goes. */
+#include "hooks_lib.h"
+
+#include <dlfcn.h>
+#include <stdint.h>
+#include <sys/mman.h>
+
+#define SEES(name)                                                                                             \
+    __typeof__(&name) real;                                                                                    \
+    *(void **)&real = dlsym(RTLD_NEXT, #name);                                                                 \
+    hooks_seen.name[(uintptr_t)start >> 42 && (uintptr_t)start < (uintptr_t)28 << 40]++
+
+struct hooks_seen hooks_seen;
+
+struct hooks_seen *hooks(void) { return &hooks_seen; }
+
+int madvise(void *start, size_t length, int advice)
+{
+    SEES(madvise);
+    return real(start, length, advice);
+}
+
+int munmap(void *start, size_t length)
+{
+    SEES(munmap);
+    return real(start, length);
+}
+
+void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
+{
+    SEES(mmap);
+    return real(start, length, protection, flags, fd, offset);
+}

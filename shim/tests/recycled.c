@@ -5,8 +5,8 @@
  * usage: recycled KIND          from the first block on
  *        recycled late KIND     for the first time after 100,000 frees, to blocks that thread caches give out
  *        recycled raw KIND      from the first block on, by system calls that the library cannot see
- *        recycled threads|realloc|given-before|results|calloc [BYTES] */
-#include "check.h"
+ *        recycled threads|realloc|given-before|calloc [BYTES] */
+#include "recycled_kinds.h"
 
 #include <errno.h>
 #include <linux/mempolicy.h>
@@ -15,135 +15,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/shm.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-
-#ifndef MADV_GUARD_INSTALL
-#define MADV_GUARD_INSTALL 102
-#endif
-
-/* Calls past the library. */
-static bool raw;
-
-static int call_madvise(char *p, size_t n, int advice)
-{
-    return raw ? (int)syscall(SYS_madvise, p, n, advice) : madvise(p, n, advice);
-}
-
-static int call_mprotect(char *p, size_t n, int protection)
-{
-    return raw ? (int)syscall(SYS_mprotect, p, n, protection) : mprotect(p, n, protection);
-}
-
-static int call_mlock(char *p, size_t n) { return raw ? (int)syscall(SYS_mlock, p, n) : mlock(p, n); }
-
-static int call_munmap(char *p, size_t n) { return raw ? (int)syscall(SYS_munmap, p, n) : munmap(p, n); }
-
-static void *call_mmap(char *p, size_t n, int flags, int fd)
-{
-    int protection = PROT_READ | PROT_WRITE;
-    return raw ? (void *)syscall(SYS_mmap, p, n, protection, flags, fd, 0) : mmap(p, n, protection, flags, fd, 0);
-}
-
-static void *call_mremap(char *from, size_t n, char *to)
-{
-    int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
-    return raw ? (void *)syscall(SYS_mremap, from, n, n, flags, to) : mremap(from, n, n, flags, to);
-}
-
-static int file_to_map(size_t n)
-{
-    int fd = memfd_create("overlay", MFD_CLOEXEC);
-    CHECK(fd >= 0 && ftruncate(fd, (off_t)n) == 0);
-    for (size_t at = 0; at < n; at += 4096)
-        CHECK(pwrite(fd, "overlay", 7, (off_t)at) == 7);
-    return fd;
-}
-
-static bool overlay(char *p, size_t n, int flags)
-{
-    int fd = flags & MAP_ANONYMOUS ? -1 : file_to_map(n);
-    bool done = call_mmap(p, n, flags | MAP_FIXED, fd) == p;
-    if (fd >= 0) close(fd);
-    return done;
-}
-
-/* --- the kinds: each true if the change could be made; n is whole pages --- */
-
-static bool locked(char *p, size_t n) { return call_mlock(p, n < MIB ? n : MIB) == 0; }
-static bool dontfork(char *p, size_t n) { return call_madvise(p, n, MADV_DONTFORK) == 0; }
-static bool wipeonfork(char *p, size_t n) { return call_madvise(p, n, MADV_WIPEONFORK) == 0; }
-static bool dontdump(char *p, size_t n) { return call_madvise(p, n, MADV_DONTDUMP) == 0; }
-static bool readonly(char *p, size_t n) { return call_mprotect(p, n, PROT_READ) == 0; }
-static bool inaccessible(char *p, size_t n) { return call_mprotect(p, n, PROT_NONE) == 0; }
-static bool executable(char *p, size_t n) { return call_mprotect(p, n, PROT_READ | PROT_WRITE | PROT_EXEC) == 0; }
-static bool file_private(char *p, size_t n) { return overlay(p, n, MAP_PRIVATE); }
-static bool file_shared(char *p, size_t n) { return overlay(p, n, MAP_SHARED); }
-static bool memory_shared(char *p, size_t n) { return overlay(p, n, MAP_SHARED | MAP_ANONYMOUS); }
-static bool unmapped(char *p, size_t n) { return call_munmap(p, n) == 0; }
-static bool random_reads(char *p, size_t n) { return call_madvise(p, n, MADV_RANDOM) == 0; }
-static bool merged(char *p, size_t n) { return call_madvise(p, n, MADV_MERGEABLE) == 0; }
-static bool guarded(char *p, size_t n) { return call_madvise(p, n, MADV_GUARD_INSTALL) == 0; }
-
-static bool locked_later(char *p, size_t n) { return !raw && mlock2(p, n < MIB ? n : MIB, MLOCK_ONFAULT) == 0; }
-static bool posix_random(char *p, size_t n) { return !raw && posix_madvise(p, n, POSIX_MADV_RANDOM) == 0; }
-
-static bool bound(char *p, size_t n)
-{
-    long (*mbind)(void *, unsigned long, int, const unsigned long *, unsigned long, unsigned);
-    unsigned long node = 1;
-    if (raw) return syscall(SYS_mbind, p, n, MPOL_BIND, &node, 64, 0) == 0;
-    *(void **)&mbind = dlsym(RTLD_DEFAULT, "mbind");
-    return mbind(p, n, MPOL_BIND, &node, 64, 0) == 0;
-}
-
-/* To somewhere else, which leaves a hole. */
-static bool moved_away(char *p, size_t n)
-{
-    char *to = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    CHECK(to != MAP_FAILED);
-    bool done = call_mremap(p, n, to) == to;
-    munmap(to, n);
-    return done;
-}
-
-static bool moved_onto(char *p, size_t n)
-{
-    char *from = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    CHECK(from != MAP_FAILED);
-    bool done = call_mremap(from, n, p) == p;
-    if (!done) munmap(from, n);
-    return done;
-}
-
-static bool attached(char *p, size_t n)
-{
-    int id = shmget(IPC_PRIVATE, n, 0600);
-    if (id < 0) return false;
-    bool done = (raw ? (void *)syscall(SYS_shmat, id, p, SHM_REMAP) : shmat(id, p, SHM_REMAP)) == p;
-    shmctl(id, IPC_RMID, NULL);
-    return done;
-}
-
-static bool keyed(char *p, size_t n)
-{
-    static int key = -2;
-    if (key == -2) key = pkey_alloc(0, PKEY_DISABLE_WRITE);
-    return !raw && key > 0 && pkey_mprotect(p, n, PROT_READ | PROT_WRITE, key) == 0;
-}
-
-static const struct kind {
-    const char *name;
-    bool (*change)(char *, size_t);
-} kinds[] = {{"mlock", locked}, {"dontfork", dontfork}, {"wipeonfork", wipeonfork}, {"dontdump", dontdump},
-             {"readonly", readonly}, {"none", inaccessible}, {"exec", executable}, {"file-private", file_private},
-             {"file-shared", file_shared}, {"memory-shared", memory_shared}, {"unmapped", unmapped}, {"random", random_reads},
-             {"ksm", merged}, {"mbind", bound}, {"pkey", keyed}, {"guard", guarded}, {"mlock2", locked_later},
-             {"posix-random", posix_random}, {"moved-away", moved_away}, {"moved-onto", moved_onto}, {"shm", attached}};
-#define N_KINDS (sizeof kinds / sizeof kinds[0])
-/* Without the last one, after which the library looks at everything. */
-#define N_EXACT_KINDS (N_KINDS - 1)
 
 /* Change the whole pages of a block, or some of them. False if this cannot be done here. */
 static bool change(const struct kind *kind, char *p, size_t n, unsigned where)
@@ -363,53 +236,6 @@ static int by_realloc(void)
     return n_bad > 0;
 }
 
-#define SAME(expression, result, error)                                                                        \
-    do {                                                                                                       \
-        errno = 4321;                                                                                          \
-        bool same_ = (expression) == (result) && errno == (error);                                             \
-        if (!same_) fprintf(stderr, "%s: errno %d\n", #expression, errno), n_bad++;                            \
-    } while (0)
-
-/* What the calls return is what they return without the library, inside the pool and outside. */
-static int results(void)
-{
-    for (int inside = 0; inside < 2; inside++) {
-        char *p = inside ? get(5 * MIB) : mmap(NULL, 5 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        CHECK(p && p != MAP_FAILED && in_pool(p) == inside);
-        p = (char *)(((uintptr_t)p + 4095) & ~(uintptr_t)4095);
-        SAME(mprotect(p + 1, 4096, PROT_READ), -1, EINVAL);
-        SAME(mprotect(p, 4096, PROT_READ), 0, 4321);
-        SAME(pkey_mprotect(p, 4096, PROT_READ | PROT_WRITE, -1), 0, 4321);
-        SAME(pkey_mprotect(p, 4096, PROT_READ | PROT_WRITE, 15), -1, EINVAL);
-        SAME(madvise(p, 4096, 4000), -1, EINVAL);
-        SAME(madvise(p, 4096, MADV_DONTFORK), 0, 4321);
-        SAME(posix_madvise(p + 1, 4096, POSIX_MADV_RANDOM), EINVAL, 4321);
-        SAME(posix_madvise(p, 4096, POSIX_MADV_SEQUENTIAL), 0, 4321);
-        p[8192] = 7;
-        SAME(posix_madvise(p + 8192, 4096, POSIX_MADV_DONTNEED), 0, 4321);
-        CHECK(p[8192] == 7);
-        SAME(mlock(p, 4096), 0, 4321);
-        SAME(mlock(p, SIZE_MAX - 8192), -1, EINVAL);
-        SAME(mlock2(p, 4096, 99), -1, EINVAL);
-        SAME(mmap(p, 0, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), MAP_FAILED, EINVAL);
-        SAME(mmap(p, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED, EBADF);
-        SAME(mmap64(p, 4096, PROT_READ, MAP_PRIVATE | MAP_FIXED, -1, 0), MAP_FAILED, EBADF);
-        SAME(mmap(p, 4096, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0), (void *)p, 4321);
-        SAME(munmap(p + 1, 4096), -1, EINVAL);
-        SAME(munmap(p, 4096), 0, 4321);
-        SAME(mremap(p, 4096, 8192, 0), MAP_FAILED, EFAULT);
-        SAME(mremap(p + 8192, 4096, 4096, 0), (void *)(p + 8192), 4321);
-        SAME(remap_file_pages(p + 8192, 4096, 0, 0, 0), -1, EINVAL);
-        SAME(shmat(-1, p, SHM_REMAP), (void *)-1, EINVAL);
-        /* Arguments that have no sense reach the kernel, too. */
-        SAME(munmap(p, SIZE_MAX), -1, EINVAL);
-        SAME(mprotect(p, SIZE_MAX & ~(size_t)4095, PROT_READ), -1, ENOMEM);
-        SAME(madvise(NULL, 4096, MADV_DONTDUMP), -1, ENOMEM);
-        if (inside) free(p);
-    }
-    return n_bad > 0;
-}
-
 /* Blocks that thread caches gave out unwatched before the program was found to change its blocks. */
 static int given_before(void)
 {
@@ -473,11 +299,10 @@ int main(int argc, char **argv)
     if (argc == 2 && strcmp(argv[1], "given-before") == 0) return given_before();
     if (argc == 2 && strcmp(argv[1], "threads") == 0) return in_threads();
     if (argc == 2 && strcmp(argv[1], "realloc") == 0) return by_realloc();
-    if (argc == 2 && strcmp(argv[1], "results") == 0) return results();
     raw = argc == 3 && strcmp(argv[1], "raw") == 0;
     bool late = argc == 3 && strcmp(argv[1], "late") == 0;
     for (size_t i = 0; (argc == 2 || raw || late) && i < N_KINDS; i++)
         if (strcmp(argv[argc - 1], kinds[i].name) == 0) return one_kind(&kinds[i], late);
-    say("usage: recycled [late|raw] KIND, or threads, realloc, given-before, results, calloc [BYTES]\n");
+    say("usage: recycled [late|raw] KIND, or threads, realloc, given-before, calloc [BYTES]\n");
     return 2;
 }

@@ -139,7 +139,7 @@ struct extent *shard_take(struct pool *pool, unsigned cls, unsigned n_wanted, bo
     while (holders) {
         unsigned other = (unsigned)__builtin_ctzll(holders);
         holders &= holders - 1;
-        struct extent *list = take_from(pool, &pool->shards[other], cls, n_wanted);
+        struct extent *list = take_from(pool, &pool->shards[other], cls, 1);
         if (list) {
             *stolen = true;
             return list;

@@ -167,7 +167,7 @@ EXPORT void *shmat(int id, const void *start, int flags)
 {
     if (unlikely(flags & SHM_REMAP) && touches_pool(start, 1)) {
         note(start, 1, EXTENT_REPLACED);
-        WRITE_RELAXED(shim_pool.watchful, true);
+        recycle_watch(&shim_pool);
     }
     return system_calls.shmat(id, start, flags);
 }

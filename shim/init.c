@@ -156,10 +156,14 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     if (bypass_program_has_own_malloc()) {
         /* What reaches us are the few functions that it does not define, and its free knows nothing of the pool. */
         shim_threshold = SIZE_MAX;
+        shim_lower_threshold = 0;
         return;
     }
     bypass_close();
-    if (harden()) return;
+    if (harden()) {
+        shim_lower_threshold = 0;
+        return;
+    }
     os_helper_prepare();
     if (options.background == SWITCH_OFF) helper_allow(false);
     if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();

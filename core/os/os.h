@@ -109,6 +109,8 @@ size_t os_read_cgroup_limit(void);
 /* How transparent huge pages are to be had on this machine. Reads a file. */
 enum huge_pages { HUGE_UNKNOWN, HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED };
 enum huge_pages os_huge_pages(void);
+/* Has the machine more than one NUMA node? Reads a file. */
+bool os_has_several_nodes(void);
 /* Bytes for address-space randomisation. */
 uint64_t os_random(void);
 int os_process_id(void);

@@ -97,10 +97,13 @@ int os_forbid_huge(void *address, size_t length)
 
 int os_fill(void *address, size_t length, bool by_advice)
 {
+    static bool unknown; /* to this kernel (before 5.14); all writers write the same */
+    if (READ_RELAXED(unknown)) return -EINVAL;
     char *unit = (char *)align_up((uintptr_t)address, HUGE_BYTES);
     char *end = (char *)align_down((uintptr_t)address + length, HUGE_BYTES);
     bool advised = by_advice && unit < end && os_advise_huge(unit, (size_t)(end - unit)) == 0;
     int error = os_populate(address, length);
+    if (error == -EINVAL) WRITE_RELAXED(unknown, true);
     if (advised) os_forbid_huge(unit, (size_t)(end - unit));
     return error;
 }

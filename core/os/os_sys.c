@@ -109,6 +109,13 @@ enum huge_pages os_huge_pages(void)
     return strstr(text, "[always]") ? HUGE_UNASKED : HUGE_NEVER;
 }
 
+bool os_has_several_nodes(void)
+{
+    char text[64];
+    if (os_read_file("/sys/devices/system/node/online", text, sizeof text) <= 0) return false;
+    return strpbrk(text, "-,") != NULL;
+}
+
 /* A decimal number, or SIZE_MAX for "max" and for cgroup v1's huge "no limit" values. */
 static size_t read_limit(const char *path)
 {

@@ -41,12 +41,14 @@ enum extent_flag {
     EXTENT_MOVED = 32,   /* pages were moved here by the kernel: a separate VMA */
     EXTENT_PINNED = 64,  /* locked in RAM */
     EXTENT_HOT = 128,    /* CLOCK-Pro: hot */
-    EXTENT_POPULATED = 512, /* between heap and pool: handed out untouched but resident */
     EXTENT_CHECK = 256,  /* on free: has the program left VMA attributes on it? */
     EXTENT_CHANGED = 512,   /* the program has changed attributes of its pages: undo that before anybody else gets them */
     EXTENT_REPLACED = 1024, /* the program has put other mappings or guards in their place: map them anew */
     EXTENT_EARLY = 2048,    /* on free: EXTENT_CHECK, if few have been checked so far */
+    EXTENT_POPULATED = 4096,/* between heap and pool: what was untouched of it has been made resident */
 };
+_Static_assert((EXTENT_ZERO | EXTENT_HUGE | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_MOVED | EXTENT_PINNED | EXTENT_HOT |
+                EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY | EXTENT_POPULATED) == 8191, "each its own bit");
 
 struct extent {
     void *address;

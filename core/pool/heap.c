@@ -165,6 +165,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     size_t had = extent->n_pages;
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
+        *fresh = (struct fresh_range){NULL, NULL, NULL}; /* what is noted there goes back to a bin */
         if (*lock_lost) {
             heap_bins_defer(heap, extent);
             return NULL;
@@ -265,13 +266,11 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
     budget_note_peak(heap);
+    if (request->fresh_bytes) *request->fresh_bytes = (size_t)(fresh.end - fresh.begin);
     fresh = heap_fresh_plan(heap, request, extent, fresh);
     lock_release(&heap->lock);
-    bool populated = heap_fresh_fill(heap, &fresh);
-    if (extent->flags & EXTENT_ZERO) {
-        if (populated) extent->flags |= EXTENT_POPULATED;
-        after_fresh(heap, extent, request);
-    }
+    if (heap_fresh_fill(heap, &fresh)) extent->flags |= EXTENT_POPULATED;
+    if (extent->flags & EXTENT_ZERO) after_fresh(heap, extent, request);
     return extent;
 
 refused:
@@ -284,6 +283,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
 {
     bool lock_lost = false;
     if (!lock_acquire(&heap->lock)) return false;
+    size_t had = extent->n_pages;
     if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
         size_t untouched = n_pages - extent->n_pages;
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
@@ -294,7 +294,12 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
     }
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;
-    if (grown) {
+    if (!grown && extent->n_pages != had) {
+        /* Half-way: what was joined may be dirty, and must not be taken for headroom later. */
+        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+        extent->used_pages = extent->n_pages;
+        ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    } else if (grown) {
         SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         extent->flags &= (uint16_t)~EXTENT_ZERO;
         extent->used_pages = (uint32_t)n_pages;

@@ -61,9 +61,10 @@ struct heap {
     bool exhausted;                   /* something foreign is in the way: never try to map again */
 
     /* untouched memory (heap_fresh.c) */
-    uint32_t n_growing;               /* threads that fill more than was asked for */
-    uint32_t n_mapping;               /* claims at the frontier whose mapping is under way */
-    enum huge_pages huge_pages;       /* how they are to be had; written once, under the lock */
+    uint32_t n_growing;               /* threads that fill more than was asked for; atomic */
+    enum huge_pages huge_pages;       /* how they are to be had; written at set-up */
+    bool several_nodes;               /* of a NUMA machine; written at set-up */
+    uint32_t step_refused_ms;         /* when the kernel last refused a step of the frontier, 0 if never */
 
     /* budget (budget.c) */
     size_t retain_bytes;              /* idle bytes allowed in any case */
@@ -94,7 +95,8 @@ struct heap_request {
     bool want_zero;       /* prefer clean memory */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
     struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
-    bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says whether all of the block was */
+    bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
+    size_t *fresh_bytes;  /* out: how much of the block was untouched; may be NULL */
 };
 
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */

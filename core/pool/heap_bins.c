@@ -306,10 +306,12 @@ void heap_bins_drain_deferred(struct heap *heap)
     struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
     while (list) {
         struct extent *next = list->next;
-        if (extent_state(list) == EXTENT_BUSY)
-            heap_bins_publish(heap, list); /* freshly mapped or purged: never counted as active */
-        else
+        if (extent_state(list) == EXTENT_BUSY) { /* freshly mapped or purged, or joined: never counted as active */
+            list->used_pages = list->n_pages; /* what is not known to be zero is dirty to its end */
+            heap_bins_publish(heap, list);
+        } else {
             SUB_RELAXED(heap->active_bytes, extent_active_bytes(list));
+        }
         heap_bins_insert_idle(heap, list);
         list = next;
     }

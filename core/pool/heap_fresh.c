@@ -13,8 +13,12 @@
 #define STEP_MIN_PAGES (MIB >> PAGE_SHIFT)
 #define STEP_MAX_PAGES (64 * MIB >> PAGE_SHIFT)
 
+/* Where a step is refused (limits, strict overcommit) exactly what is needed is asked for, for so long. */
+#define STEP_REFUSED_MS 1000u
+
 static size_t step_pages(const struct heap *heap)
 {
+    if (heap->step_refused_ms && os_clock_ms() - heap->step_refused_ms < STEP_REFUSED_MS) return 1;
     size_t used = (heap->frontier - heap->space.base) >> PAGE_SHIFT;
     return max_size(STEP_MIN_PAGES, min_size(align_down(used >> STEP_SHIFT, HUGE_BYTES >> PAGE_SHIFT), STEP_MAX_PAGES));
 }
@@ -39,7 +43,6 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     }
     WRITE_RELAXED(heap->frontier, start + bytes);
     bool small_pages = heap->huge_pages == HUGE_BY_ADVICE;
-    heap->n_mapping++;
     lock_release(&heap->lock);
     int error = map_pages(heap, start, bytes, small_pages);
     extent->address = (void *)start;
@@ -48,11 +51,10 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     extent->flags = EXTENT_ZERO;
     extent_set_state(extent, EXTENT_BUSY);
     if (!lock_acquire(&heap->lock)) {
-        *lock_lost = true; /* n_mapping stays too high: then the space is never made uniform, and units are not filled */
+        *lock_lost = true;
         if (!error) heap_bins_defer(heap, extent);
         return NULL;
     }
-    heap->n_mapping--;
     if (error) {
         if (heap->frontier == start + bytes) WRITE_RELAXED(heap->frontier, start);
         if (error == -EEXIST) heap->exhausted = true;
@@ -69,7 +71,10 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
     size_t step = step_pages(heap);
     if (!extent) extent = heap_fresh_frontier(heap, max_size(need, step), lock_lost);
-    if (!extent && !*lock_lost && need < step) extent = heap_fresh_frontier(heap, need, lock_lost);
+    if (!extent && !*lock_lost && need < step) {
+        heap->step_refused_ms = os_clock_ms() | 1;
+        extent = heap_fresh_frontier(heap, need, lock_lost);
+    }
     if (!extent) return NULL;
     heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean);
     extent->flags |= EXTENT_ZERO;
@@ -103,7 +108,7 @@ bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *
 {
     bool whole_units = heap->huge_pages == HUGE_BY_ADVICE || heap->huge_pages == HUGE_UNASKED;
     return request->will_be_filled && whole_units && !heap->pinned &&
-           heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (heap->n_growing + 1);
+           heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
 }
 
 struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
@@ -116,7 +121,7 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
     range.end = untouched.end;
     if (range.end != extent_end(extent) || !heap_fresh_fills_units(heap, request)) return range;
     range.rest = claim_rest(heap, extent);
-    heap->n_growing += range.rest != NULL;
+    if (range.rest) __atomic_fetch_add(&heap->n_growing, 1, __ATOMIC_RELAXED);
     return range;
 }
 
@@ -127,33 +132,25 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     char *end = rest ? extent_end(rest) : range->end;
     int error = os_fill(range->begin, (size_t)(end - range->begin), heap->huge_pages == HUGE_BY_ADVICE);
     if (!rest) return !error;
-    if (!error) rest->flags &= (uint16_t)~EXTENT_ZERO;
+    __atomic_fetch_sub(&heap->n_growing, 1, __ATOMIC_RELAXED);
+    /* After any other error a part may be resident, and what is filed as clean is never given back. */
+    if (error != -EINVAL) rest->flags &= (uint16_t)~EXTENT_ZERO;
     rest->used_pages = rest->n_pages;
-    if (!lock_acquire(&heap->lock)) {
+    if (lock_acquire(&heap->lock)) {
+        heap_bins_insert_idle(heap, rest);
+        lock_release(&heap->lock);
+    } else {
         heap_bins_defer(heap, rest);
-        return !error; /* n_growing stays too high: then less is filled beforehand */
     }
-    heap_bins_insert_idle(heap, rest);
-    heap->n_growing--;
-    lock_release(&heap->lock);
     return !error;
 }
 
 void heap_fresh_prepare(struct heap *heap)
 {
-    if (READ_RELAXED(heap->huge_pages) != HUGE_UNKNOWN) return;
-    enum huge_pages found = os_restricted ? HUGE_NEVER : os_huge_pages();
-    if (!lock_acquire(&heap->lock)) return;
-    /* Who maps at this moment has been told otherwise; the next call will do. */
-    bool now = heap->huge_pages == HUGE_UNKNOWN && heap->n_mapping == 0;
-    if (now) WRITE_RELAXED(heap->huge_pages, found);
-    uintptr_t from = heap->space.base - PAGE_BYTES, to = heap->frontier; /* with the page before base, its neighbour (space.h) */
-    lock_release(&heap->lock);
-    if (now && found == HUGE_BY_ADVICE) os_forbid_huge((void *)from, to - from);
+    heap->huge_pages = os_restricted ? HUGE_NEVER : os_huge_pages();
+    heap->several_nodes = !os_restricted && os_has_several_nodes();
+    /* The page before base, too, the first block's neighbour (space.h). */
+    if (heap->huge_pages == HUGE_BY_ADVICE) os_forbid_huge((void *)(heap->space.base - PAGE_BYTES), PAGE_BYTES);
 }
 
-void heap_fresh_fork_child(struct heap *heap)
-{
-    heap->n_growing = 0;
-    heap->n_mapping = 0;
-}
+void heap_fresh_fork_child(struct heap *heap) { WRITE_RELAXED(heap->n_growing, 0); }

@@ -10,9 +10,12 @@
  *     what it is: idle and resident. That is at most 1/32 of the live bytes: one thread at a time does it for each
  *     FRESH_UNIT_MIN_BYTES in use.
  *
- * VMAs. Memory without advice and memory with the advice taken back are two kinds of VMA. So before the first such growth the
- * whole space gets what the taking back leaves behind (heap_fresh_prepare), and the number of VMAs stays what it was. Where huge
- * pages come unasked (mode "always") nothing is advised; where they never come, nothing is filled to the next multiple.
+ * VMAs. Memory without advice and memory with the advice taken back are two kinds of VMA. So the whole space is given from the start what
+ * the taking back leaves behind, which changes nothing where huge pages come by advice only; the number of VMAs stays what it was.
+ * Where huge pages come unasked (mode "always") nothing is advised; where they never come, nothing is filled to the next multiple.
+ *
+ * NUMA. What is filled lies on the node of the thread that asks for it, not of the one that writes first. So with several nodes only
+ * blocks of up to FRESH_NODE_MAX_BYTES are filled beforehand.
  *
  * Locking      heap_fresh_frontier and heap_fresh_take drop the heap lock while they map; heap_fresh_fill runs without it on
  *              memory that is on no list (EXTENT_BUSY, or the request's own).
@@ -23,6 +26,7 @@
 #include "pool/heap.h"
 
 #define FRESH_UNIT_MIN_BYTES (64 * MIB)
+#define FRESH_NODE_MAX_BYTES (1 * MIB)
 
 /* Claim address space at the frontier, map it and make a BUSY extent of it. Called and returns with the lock held, unless it returns
  * NULL with *lock_lost set. */
@@ -44,10 +48,10 @@ struct fresh_range {
 struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
                                    struct fresh_range untouched);
 
-/* Without the lock: fill it. True if the request's part is resident now. */
+/* Without the lock: fill it. True if the request's untouched part is resident now. */
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
 
-/* Without the lock: find out how huge pages are to be had, and make the space uniform. Once per heap, before anything is planned. */
+/* At set-up, while the space is empty: find out how huge pages are to be had. Reads files, unless os_restricted. */
 void heap_fresh_prepare(struct heap *heap);
 
 /* In a forked child: whoever was growing the heap is gone. */

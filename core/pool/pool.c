@@ -53,6 +53,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     pool->heap.retain_max_bytes = setup->retain_max_bytes;
     pool->heap.decay_ms = setup->decay_ms;
     pool->heap.pinned = setup->pinned;
+    heap_fresh_prepare(&pool->heap);
     fork_setup();
     __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);
     return 0;
@@ -63,14 +64,14 @@ size_t pool_tcache_limit(const struct pool *pool)
     size_t least = READ_RELAXED(pool->tcache_limit_bytes);
     if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
     uint32_t n = atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed);
-    size_t share = (READ_RELAXED(pool->heap.active_bytes) >> CACHE_SHARE_LOG2) / (n ? n : 1);
+    size_t share = READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / (n ? n : 1);
     return max_size(least, min_size(share, TCACHE_GROW_MAX));
 }
 
 size_t pool_shard_limit(const struct pool *pool)
 {
     size_t least = pool->shard_limit_bytes;
-    return pool->caches_grow ? max_size(least, (READ_RELAXED(pool->heap.active_bytes) >> CACHE_SHARE_LOG2) / pool->n_shards) : least;
+    return pool->caches_grow ? max_size(least, READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / pool->n_shards) : least;
 }
 
 void pool_finish(struct pool *pool)
@@ -159,17 +160,18 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
          * memory: let it merge with its neighbours before searching. */
         bool short_of_warm = READ_RELAXED(pool->heap.dirty_bytes) < n_pages << PAGE_SHIFT;
         maybe_reclaim(pool, n_pages);
+        size_t fresh_bytes = 0;
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
             .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
+            .fresh_bytes = &fresh_bytes,
         };
-        if (request.will_be_filled) heap_fresh_prepare(&pool->heap);
         extent = heap_alloc(&pool->heap, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
-        if (from_untouched) zero_mark_fresh(pool, extent, zero);
+        if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
     }
     if (extent) {
@@ -221,6 +223,12 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
     limit = pool_tcache_limit(pool);
     WRITE_RELAXED(tcache->limit_bytes, limit);
+    compiler_barrier();
+    /* Has somebody begun to watch bins in between? */
+    if (READ_RELAXED(pool->tcache_limit_bytes) < limit && pool_tcache_limit(pool) < limit) {
+        limit = pool_tcache_limit(pool);
+        WRITE_RELAXED(tcache->limit_bytes, limit);
+    }
     /* Half of every bin; single blocks only where that is not enough. */
     for (uint32_t divisor = 2; divisor && READ_RELAXED(tcache->bytes) + bytes > limit; divisor = divisor == 2 ? 1024 : 0)
         for (unsigned other = 0; other < TCACHE_BIG_CLASS; other++)
@@ -234,7 +242,7 @@ static bool put_unasked(struct tcache *tcache, struct extent *extent)
     uint32_t trusting = READ_RELAXED(tcache->trusting);
     WRITE_RELAXED(tcache->trusting, 1);
     bool kept = pool_put_cached(tcache, extent);
-    WRITE_RELAXED(tcache->trusting, trusting);
+    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
     return kept;
 }
 

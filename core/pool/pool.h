@@ -22,7 +22,9 @@ struct learned {
     _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
     _Atomic uint16_t n_seen;      /* blocks that came back since the answer is settled */
     _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
-    _Atomic uint64_t last_fresh;  /* the last of them: page number in the space << LAST_FRESH_SHIFT | pages, 0 if none is worth a look */
+    _Atomic uint64_t last_fresh;  /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
+    _Atomic uint16_t last_number; /* n_fresh at that time */
+    _Atomic uint32_t ahead_pages; /* made resident beforehand since a block was last seen filled by the program */
 };
 #define N_LEARNED 40
 #define LAST_FRESH_SHIFT 27
@@ -81,9 +83,9 @@ int pool_init(struct pool *pool, const struct pool_setup *setup);
 void pool_finish(struct pool *pool);
 
 /* What one thread cache and one shard may hold now. Blocks in them serve nobody else and do not merge, so where nothing else was asked for
- * the limits follow what the program uses: all thread caches together CACHE_SHARE of it, all shards together as much, but each what
+ * the limits follow what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much, but each what
  * it was given at the start. Plain reads; the result is a hint. */
-#define CACHE_SHARE_LOG2 6
+#define CACHE_SHARE 80
 #define TCACHE_GROW_MAX (4 * MIB)
 size_t pool_tcache_limit(const struct pool *pool);
 size_t pool_shard_limit(const struct pool *pool);

@@ -15,6 +15,13 @@ static void watch_bins(struct pool *pool)
         if (READ_RELAXED(tcache->pool) == pool) WRITE_RELAXED(tcache->limit_bytes, limit);
 }
 
+void recycle_watch(struct pool *pool)
+{
+    WRITE_RELAXED(pool->watchful, true);
+    tcache_disturb(pool);
+    watch_bins(pool);
+}
+
 /* What was changed is known: no need to ask. */
 static void mend(void *address, size_t n_bytes, uint16_t flags)
 {
@@ -72,13 +79,13 @@ void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t 
             __atomic_fetch_or(&extent->flags, flags, __ATOMIC_RELAXED);
             WRITE_RELAXED(pool->last_noted, extent);
         } else if (flags != EXTENT_HUGE) {
-            WRITE_RELAXED(pool->watchful, true);
+            recycle_watch(pool);
         }
         if (next <= page) break;
         page = next;
         if (steps) steps--;
     }
-    if (page < end && flags != EXTENT_HUGE) WRITE_RELAXED(pool->watchful, true);
+    if (page < end && flags != EXTENT_HUGE) recycle_watch(pool);
 }
 
 static bool has_after(const struct pool *pool, const struct extent *extent)

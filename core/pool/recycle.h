@@ -61,6 +61,10 @@ static inline bool recycle_wants(const struct pool *pool, const struct extent *e
  * becomes watchful. Takes no lock, makes no system call; any thread, any handler may call it. */
 void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t flags);
 
+/* Something was changed that cannot be told from blocks: from now on all of a watched size are checked at every free, and thread caches keep
+ * none of them. Stores only: any thread, any handler may call it. */
+void recycle_watch(struct pool *pool);
+
 /* A live block of this pool gives back what lies beyond n_pages: if it was changed, make that part plain memory. */
 void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages);
 

@@ -72,7 +72,8 @@ static void thread_exits(void *ignored)
             struct extent *list = tcache_take_all(tcache);
             if (pool) {
                 fold_counters(tcache, pool);
-                atomic_fetch_sub_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+                if (tcache->counted) atomic_fetch_sub_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+                tcache->counted = false;
                 if (fork_pass()) tcache_return_list(pool, list);
             }
             tcache_leave(tcache);
@@ -159,7 +160,8 @@ struct tcache *tcache_get(struct pool *pool)
     WRITE_RELAXED(tcache->trusting, 0);
     WRITE_RELAXED(tcache->limit_bytes, READ_RELAXED(pool->tcache_limit_bytes));
     tcache->owned = true;
-    atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    tcache->counted = true;
     tcache_leave(tcache);
     tcache->next_of_thread = tcache_tls.first;
     tcache_tls.first = tcache;
@@ -297,8 +299,12 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
 void tcache_disturb(struct pool *pool)
 {
     /* A store of the owner at the same moment may win; then it is found a second later. */
-    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ_RELAXED(tcache->pool) == pool) __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
+    size_t limit = pool_tcache_limit(pool);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (READ_RELAXED(tcache->pool) != pool) continue;
+        __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
+        if (READ_RELAXED(tcache->limit_bytes) > limit) WRITE_RELAXED(tcache->limit_bytes, limit);
+    }
 }
 
 /* Claim one cache and wait for its owner to be out of it. False if it is claimed by somebody else or stays busy. */
@@ -327,6 +333,7 @@ void tcache_forget_pool(struct pool *pool)
             if (READ_RELAXED(tcache->pool) == pool) {
                 fold_counters(tcache, pool);
                 tcache_take_all(tcache);
+                tcache->counted = false;
                 WRITE_RELAXED(tcache->pool, NULL);
             }
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);

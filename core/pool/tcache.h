@@ -51,6 +51,7 @@ struct tcache {
     struct tcache *next_registered; /* all caches ever made, never unlinked */
     struct tcache *next_free;
     bool owned;              /* registry lock */
+    bool counted;            /* in pool->n_tcaches; the owner, or who holds claim */
     uint64_t activity_seen;  /* background thread: sum of counters at its last visit */
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
@@ -137,7 +138,7 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle);
 /* True if that can be done without a wait of milliseconds. */
 bool tcache_can_reclaim(void);
 
-/* Make every cache of the pool send its next big block through the slow path, once. */
+/* Make every cache of the pool send its next big block through the slow path, once, and lower its limit to what it is now. */
 void tcache_disturb(struct pool *pool);
 
 /* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */

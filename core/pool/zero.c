@@ -4,6 +4,7 @@
 
 #include "base/options.h"
 #include "os/os.h"
+#include "pool/heap_fresh.h"
 
 #include <string.h>
 
@@ -22,6 +23,8 @@
 #define PROBE_EVERY 16
 /* Of the fresh blocks that might be made resident beforehand, so many-th is not, to see whether they still are filled. */
 #define FRESH_PROBE_EVERY 8
+/* Such a block counts as not filled if it is not when so many further ones have been handed out. */
+#define LOOK_BACK_BLOCKS 2
 
 static struct learned *learned_of(struct pool *pool, size_t n_pages)
 {
@@ -89,43 +92,79 @@ bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed)
 
 bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed)
 {
-    /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. */
-    if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned) return false;
+    /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. The largest blocks get huge pages as they are
+     * touched (zero_wants_huge). */
+    if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned || n_pages >= HUGE_MIN_BYTES >> PAGE_SHIFT) return false;
+    if (pool->heap.several_nodes && n_pages > FRESH_NODE_MAX_BYTES >> PAGE_SHIFT) return false;
     struct learned *learned = learned_of(pool, n_pages);
     if (atomic_load_explicit(&learned->filled, memory_order_relaxed) <= 0) return false;
+    size_t ahead = (size_t)atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed) << PAGE_SHIFT;
+    if (ahead > max_size(AHEAD_MIN_BYTES, READ_RELAXED(pool->heap.active_bytes) >> AHEAD_SHARE_LOG2)) return false;
     return atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) % FRESH_PROBE_EVERY != FRESH_PROBE_EVERY - 1;
 }
 
-/* A page or two at the end of a class are never asked for. */
-static bool filled_whole(void *address, size_t n_pages)
+/* 1 if all pages of a block are resident, 0 if not, negative if that cannot be told. A page or two at the end of a class are never asked
+ * for. */
+static int filled_whole(void *address, size_t n_pages)
 {
-    if (n_pages > OS_RESIDENT_MAX) return os_resident_probes(address, n_pages << PAGE_SHIFT, PROBES) >= FULL_PROBES;
-    return os_resident_pages(address, n_pages) >= (int)(n_pages - n_pages / 16);
+    bool few = n_pages <= OS_RESIDENT_MAX;
+    int n = few ? os_resident_pages(address, n_pages) : os_resident_probes(address, n_pages << PAGE_SHIFT, PROBES);
+    if (n < 0) return n;
+    return n >= (few ? (int)(n_pages - n_pages / 16) : FULL_PROBES);
 }
 
-/* Was the block handed out last filled meanwhile? If it has been freed since, this looks at whatever is there now: a vote too many. */
-static void look_back(struct pool *pool, struct learned *learned)
+/* Was the block that was last left as it was filled meanwhile? The one handed out before this may not have been written yet, so it
+ * speaks for filling or says nothing; an older one speaks against it, too. Reads without a lock: at worst one wrong vote. */
+static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fresh)
 {
     uint64_t last = atomic_load_explicit(&learned->last_fresh, memory_order_relaxed);
     int8_t value = atomic_load_explicit(&learned->filled, memory_order_relaxed);
-    if (last == 0 || value > 0 || os_restricted) return;
+    uint16_t age = (uint16_t)(n_fresh - atomic_load_explicit(&learned->last_number, memory_order_relaxed));
+    if (last == 0 || os_restricted) return;
     void *address = (void *)(pool->heap.space.base + ((size_t)(last >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
-    if (filled_whole(address, last & (((uint64_t)1 << LAST_FRESH_SHIFT) - 1)))
-        atomic_store_explicit(&learned->filled, (int8_t)(value + 1), memory_order_relaxed);
+    size_t n_pages = last & (((uint64_t)1 << LAST_FRESH_SHIFT) - 1);
+    const struct extent *extent = space_lookup(&pool->heap.space, address);
+    if (READ_RELAXED(extent->address) != address || READ_RELAXED(extent->n_pages) != n_pages || extent_state(extent) != EXTENT_LIVE) {
+        atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed); /* freed; zero_observe has seen it */
+        return;
+    }
+    int filled = filled_whole(address, n_pages);
+    bool settled = age > LOOK_BACK_BLOCKS;
+    if (filled > 0) {
+        if (value <= 0) atomic_store_explicit(&learned->filled, (int8_t)(value + 1), memory_order_relaxed);
+        atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
+    } else if (filled == 0 && settled && value > 0) {
+        atomic_store_explicit(&learned->filled, 0, memory_order_relaxed);
+    }
+    if (filled || settled) atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed);
 }
 
-void zero_mark_fresh(struct pool *pool, struct extent *extent, bool zeroed)
+/* Note a block to be looked at by look_back; one that is waiting for its look is not replaced by a younger one. */
+static void note_fresh(struct pool *pool, struct learned *learned, const struct extent *extent, uint16_t n_fresh)
+{
+    bool trusted = atomic_load_explicit(&learned->filled, memory_order_relaxed) > 0;
+    if (trusted && atomic_load_explicit(&learned->last_fresh, memory_order_relaxed)) return;
+    uint64_t page = space_offset(&pool->heap.space, extent->address) >> PAGE_SHIFT;
+    atomic_store_explicit(&learned->last_fresh, page << LAST_FRESH_SHIFT | extent->n_pages, memory_order_relaxed);
+    atomic_store_explicit(&learned->last_number, n_fresh, memory_order_relaxed);
+}
+
+void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_bytes, bool zeroed)
 {
     struct learned *learned = learned_of(pool, extent->n_pages);
+    bool whole = extent->flags & EXTENT_ZERO;
     bool large = extent_bytes(extent) >= (zeroed ? OBSERVE_MIN_ZEROED_BYTES : OBSERVE_MIN_BYTES);
-    bool teaches = !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
-    extent->flags &= (uint16_t)~EXTENT_POPULATED;
+    bool teaches = whole && !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
+    if (extent->flags & EXTENT_POPULATED) {
+        uint32_t ahead = atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed);
+        atomic_store_explicit(&learned->ahead_pages, ahead + (uint32_t)(fresh_bytes >> PAGE_SHIFT), memory_order_relaxed);
+        extent->flags &= (uint16_t)~EXTENT_POPULATED;
+    }
     if (!zeroed) {
         uint16_t n_fresh = (uint16_t)(atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) + 1);
         atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
-        look_back(pool, learned);
-        uint64_t page = space_offset(&pool->heap.space, extent->address) >> PAGE_SHIFT;
-        atomic_store_explicit(&learned->last_fresh, teaches ? page << LAST_FRESH_SHIFT | extent->n_pages : 0, memory_order_relaxed);
+        look_back(pool, learned, n_fresh);
+        if (teaches) note_fresh(pool, learned, extent, n_fresh);
         large = large || n_fresh % FRESH_PROBE_EVERY == 0;
     }
     if (teaches && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
@@ -144,11 +183,9 @@ void zero_observe(struct pool *pool, struct extent *extent)
         atomic_store_explicit(&learned->n_seen, (uint16_t)(n_seen + 1), memory_order_relaxed);
         if (n_seen % PROBE_EVERY) return;
     }
-    if (!zeroed && extent->n_pages <= OS_RESIDENT_MAX) {
-        vote(counter, filled_whole(extent->address, extent->n_pages));
-        return;
-    }
-    int n = os_resident_probes(extent->address, extent_bytes(extent), PROBES);
+    int n = zeroed ? os_resident_probes(extent->address, extent_bytes(extent), PROBES) : filled_whole(extent->address, extent->n_pages);
     if (n < 0) return;
-    vote(counter, n >= (zeroed ? DENSE_PROBES : FULL_PROBES));
+    bool filled = n >= (zeroed ? DENSE_PROBES : 1);
+    vote(counter, filled);
+    if (filled && !zeroed) atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
 }

@@ -7,8 +7,8 @@
  * mincore, and per power of two of size a small saturating counter remembers whether such blocks get filled.
  * The same knowledge decides about huge pages on fresh memory, and whether it is made resident at once (heap_fresh.h): only where
  * blocks have been filled, and one sparse block takes that right away for several dense ones. So as not to wait until blocks come
- * back, the block handed out before is looked at when the next one is; it may not have been written yet, so this look speaks for
- * filling or says nothing. Memory made resident teaches nothing, so every FRESH_PROBE_EVERYth block is left as it is.
+ * back, a block that was left as it was is looked at when the next ones are handed out. Memory made resident teaches nothing, so every
+ * FRESH_PROBE_EVERYth block is left as it is, and more of them while none has been seen filled for long (AHEAD_MIN_BYTES).
  */
 #ifndef ZP_POOL_ZERO_H
 #define ZP_POOL_ZERO_H
@@ -19,6 +19,11 @@
 #define HUGE_MIN_BYTES (32 * MIB)
 /* Below this a zeroed block is always cleared with memset: faults would cost more even for a sparse program. */
 #define ZERO_MEMSET_BYTES (256 * KIB)
+
+/* Memory made resident beforehand, and by nobody seen to be used, is at most so much for each power of two of size: a program that changes
+ * its habit and frees nothing must not swell. */
+#define AHEAD_MIN_BYTES (32 * MIB)
+#define AHEAD_SHARE_LOG2 2
 
 /* Make the first n_bytes of a live block zero, the best way for its size. */
 void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes);
@@ -32,9 +37,8 @@ bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);
 /* Will a block of untouched memory of this size be filled, as far as is known? */
 bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed);
 
-/* A block of untouched memory is handed out. Looks at the one handed out before it, and notes whether to look at this one when it
- * comes back. */
-void zero_mark_fresh(struct pool *pool, struct extent *extent, bool zeroed);
+/* A block is handed out of which so much was untouched. Looks back at an earlier one, and notes whether to look at this one later. */
+void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_bytes, bool zeroed);
 
 /* Such a block has come back: learn. */
 void zero_observe(struct pool *pool, struct extent *extent);

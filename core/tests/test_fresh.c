@@ -119,6 +119,40 @@ Test(fresh, a_change_of_habit_is_noticed)
     cr_assert_not(zero_expects_filled(&pool, 1024, false));
 }
 
+Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed)
+{
+    for (int i = 0; i < 3; i++)
+        get_filled(4 * MIB);
+    cr_assert(zero_expects_filled(&pool, 1024, false));
+    size_t n_wasted = 0;
+    for (int i = 0; i < 60; i++) {
+        char *p = fixture_get(&pool, 4 * MIB);
+        p[0] = 1;
+        n_wasted += resident_pages(p, 4 * MIB) - 1;
+    }
+    cr_assert_leq(n_wasted << PAGE_SHIFT, AHEAD_MIN_BYTES + 8 * MIB, "%zu pages", n_wasted);
+    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+}
+
+Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout)
+{
+    unsigned n_ready = 0;
+    for (int i = 0; i < 100; i++) {
+        char *p = fixture_get(&pool, 4 * MIB);
+        n_ready += resident_pages(p, 4 * MIB) == 1024;
+        memset(p, 1, 4 * MIB);
+    }
+    cr_assert_geq(n_ready, 70, "%u of 100", n_ready);
+}
+
+Test(fresh, the_largest_blocks_come_as_they_are_touched)
+{
+    for (int i = 0; i < 3; i++)
+        get_filled(HUGE_MIN_BYTES);
+    char *p = fixture_get(&pool, HUGE_MIN_BYTES);
+    cr_assert_eq(resident_pages(p, HUGE_MIN_BYTES), 0);
+}
+
 Test(fresh, small_heaps_take_no_more_than_was_asked_for)
 {
     size_t before = resident_bytes();

@@ -45,7 +45,7 @@ struct extent *heap_bins_new_extent(struct heap *heap)
 void heap_bins_drop_extent(struct heap *heap, struct extent *extent)
 {
     extent_set_state(extent, EXTENT_UNUSED);
-    extent->address = NULL;
+    WRITE_RELAXED(extent->address, NULL);
     extent->flags = 0;
     extent->next = heap->unused;
     heap->unused = extent;
@@ -70,7 +70,7 @@ struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t 
 {
     struct extent *rest = heap_bins_new_extent(heap);
     if (!rest) return NULL;
-    rest->address = (char *)extent->address + (n_pages << PAGE_SHIFT);
+    WRITE_RELAXED(rest->address, (char *)extent->address + (n_pages << PAGE_SHIFT));
     resize(rest, extent->n_pages - n_pages);
     rest->used_pages = rest->n_pages;
     rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
@@ -196,10 +196,10 @@ void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, s
             if (rest) {
                 /* The caller holds the front: file that and go on with the aligned rest. */
                 struct extent swap = *extent;
-                extent->address = rest->address;
+                WRITE_RELAXED(extent->address, rest->address);
                 WRITE_RELAXED(extent->n_pages, rest->n_pages);
                 extent->cls = rest->cls;
-                rest->address = swap.address;
+                WRITE_RELAXED(rest->address, swap.address);
                 WRITE_RELAXED(rest->n_pages, swap.n_pages);
                 rest->cls = swap.cls;
                 space_enter(&heap->space, extent);

@@ -45,7 +45,7 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     bool small_pages = heap->huge_pages == HUGE_BY_ADVICE;
     lock_release(&heap->lock);
     int error = map_pages(heap, start, bytes, small_pages);
-    extent->address = (void *)start;
+    WRITE_RELAXED(extent->address, (void *)start);
     WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
     extent->cls = (uint16_t)class_floor(n_pages);
     extent->flags = EXTENT_ZERO;

@@ -17,9 +17,9 @@
 
 /* Huge pages are never asked for below this: aligning blocks of 5-25 MiB to 2 MiB cost 14 % more memory than it saved time. */
 #define HUGE_MIN_BYTES (32 * MIB)
-/* Below this a zeroed block is always cleared with memset: giving the pages back and two faults cost more (10 us against 3 us for 256 KiB)
+/* Below this a zeroed block is always cleared with memset: giving the pages back and two faults cost more (7 us, as much as clearing 448 KiB)
  * even for a sparse program. */
-#define ZERO_MEMSET_BYTES (768 * KIB)
+#define ZERO_MEMSET_BYTES (448 * KIB)
 
 /* Memory made resident beforehand, and by nobody seen to be used, is at most so much for each power of two of size: a program that changes
  * its habit and frees nothing must not swell. */

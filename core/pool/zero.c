@@ -25,6 +25,8 @@
 #define FRESH_PROBE_EVERY 8
 /* Such a block counts as not filled if it is not when so many further ones have been handed out. */
 #define LOOK_BACK_BLOCKS 2
+/* And blocks of which less was untouched show nothing: most of their pages were there before. */
+#define FRESH_SHARE 4
 
 static struct learned *learned_of(struct pool *pool, size_t n_pages)
 {
@@ -153,8 +155,8 @@ void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_byte
 {
     struct learned *learned = learned_of(pool, extent->n_pages);
     bool whole = extent->flags & EXTENT_ZERO;
+    bool shows = fresh_bytes >= extent_bytes(extent) / FRESH_SHARE && !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
     bool large = extent_bytes(extent) >= (zeroed ? OBSERVE_MIN_ZEROED_BYTES : OBSERVE_MIN_BYTES);
-    bool teaches = whole && !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
     if (extent->flags & EXTENT_POPULATED) {
         uint32_t ahead = atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed);
         atomic_store_explicit(&learned->ahead_pages, ahead + (uint32_t)(fresh_bytes >> PAGE_SHIFT), memory_order_relaxed);
@@ -164,10 +166,10 @@ void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_byte
         uint16_t n_fresh = (uint16_t)(atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) + 1);
         atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
         look_back(pool, learned, n_fresh);
-        if (teaches) note_fresh(pool, learned, extent, n_fresh);
+        if (shows) note_fresh(pool, learned, extent, n_fresh);
         large = large || n_fresh % FRESH_PROBE_EVERY == 0;
     }
-    if (teaches && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
+    if (shows && whole && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
 }
 
 void zero_observe(struct pool *pool, struct extent *extent)

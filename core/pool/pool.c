@@ -59,21 +59,6 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     return 0;
 }
 
-size_t pool_tcache_limit(const struct pool *pool)
-{
-    size_t least = READ_RELAXED(pool->tcache_limit_bytes);
-    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
-    uint32_t n = atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed);
-    size_t share = READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / (n ? n : 1);
-    return max_size(least, min_size(share, TCACHE_GROW_MAX));
-}
-
-size_t pool_shard_limit(const struct pool *pool)
-{
-    size_t least = pool->shard_limit_bytes;
-    return pool->caches_grow ? max_size(least, READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / pool->n_shards) : least;
-}
-
 void pool_finish(struct pool *pool)
 {
     pool->ready = false;
@@ -221,12 +206,12 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
     size_t limit = READ_RELAXED(tcache->limit_bytes);
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
-    limit = pool_tcache_limit(pool);
+    limit = tcache_limit_of(pool);
     WRITE_RELAXED(tcache->limit_bytes, limit);
     compiler_barrier();
     /* Has somebody begun to watch bins in between? */
-    if (READ_RELAXED(pool->tcache_limit_bytes) < limit && pool_tcache_limit(pool) < limit) {
-        limit = pool_tcache_limit(pool);
+    if (READ_RELAXED(pool->tcache_limit_bytes) < limit && tcache_limit_of(pool) < limit) {
+        limit = tcache_limit_of(pool);
         WRITE_RELAXED(tcache->limit_bytes, limit);
     }
     /* Half of every bin; single blocks only where that is not enough. */

@@ -38,7 +38,7 @@ struct pool {
     unsigned n_shards;            /* power of two */
     unsigned shard_end_class;     /* classes below this pass through the shards */
     unsigned tcache_depth;
-    size_t tcache_limit_bytes;    /* the least a thread cache may hold; see pool_cache_limits */
+    size_t tcache_limit_bytes;    /* the least a thread cache may hold; see tcache_limit_of */
     size_t shard_limit_bytes;     /* the same for a shard */
     bool caches_grow;
     _Atomic uint32_t n_tcaches;   /* of threads that live */
@@ -81,14 +81,6 @@ struct pool_setup {
 /* Set up a zeroed struct pool. 0 or negative errno. */
 int pool_init(struct pool *pool, const struct pool_setup *setup);
 void pool_finish(struct pool *pool);
-
-/* What one thread cache and one shard may hold now. Blocks in them serve nobody else and do not merge, so where nothing else was asked for
- * the limits follow what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much, but each what
- * it was given at the start. Plain reads; the result is a hint. */
-#define CACHE_SHARE 80
-#define TCACHE_GROW_MAX (4 * MIB)
-size_t pool_tcache_limit(const struct pool *pool);
-size_t pool_shard_limit(const struct pool *pool);
 
 /* --- slow paths --- */
 

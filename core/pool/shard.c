@@ -68,6 +68,12 @@ static void unlink_block(struct pool *pool, struct shard *shard, struct extent *
     SUB_RELAXED(shard->n_blocks, 1);
 }
 
+size_t shard_limit_of(const struct pool *pool)
+{
+    size_t least = pool->shard_limit_bytes;
+    return pool->caches_grow ? max_size(least, READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / pool->n_shards) : least;
+}
+
 void shard_put_list(struct pool *pool, struct extent *list)
 {
     shard_put_at(pool, &pool->shards[os_cpu_current() & (pool->n_shards - 1)], list);
@@ -81,7 +87,7 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
     }
     uint32_t now = os_clock_ms();
     struct extent *evicted = NULL;
-    if (pool->caches_grow) WRITE_RELAXED(shard->limit_bytes, pool_shard_limit(pool));
+    if (pool->caches_grow) WRITE_RELAXED(shard->limit_bytes, shard_limit_of(pool));
     while (list) {
         struct extent *extent = list;
         list = list->next;

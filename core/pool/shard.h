@@ -44,6 +44,9 @@ struct shard_setup {
 int shards_make(struct pool *pool, const struct shard_setup *setup);
 void shards_unmake(struct pool *pool);
 
+/* What a shard may hold now; see tcache_limit_of. */
+size_t shard_limit_of(const struct pool *pool);
+
 /* Put a list of n CACHED extents (linked by next) into the calling CPU's shard. */
 void shard_put_list(struct pool *pool, struct extent *list);
 

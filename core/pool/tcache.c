@@ -6,6 +6,7 @@
 #include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
+#include "pool/recycle.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -296,10 +297,19 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
     return n_emptied;
 }
 
+size_t tcache_limit_of(const struct pool *pool)
+{
+    size_t least = READ_RELAXED(pool->tcache_limit_bytes);
+    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
+    uint32_t n = atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed);
+    size_t share = READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / (n ? n : 1);
+    return max_size(least, min_size(share, TCACHE_GROW_MAX));
+}
+
 void tcache_disturb(struct pool *pool)
 {
     /* A store of the owner at the same moment may win; then it is found a second later. */
-    size_t limit = pool_tcache_limit(pool);
+    size_t limit = tcache_limit_of(pool);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
         __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);

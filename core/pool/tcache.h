@@ -131,6 +131,13 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 
 /* --- others --- */
 
+/* What a thread cache may hold now. Blocks in caches serve nobody else and do not merge, so where nothing else was asked for the limits follow
+ * what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much (shard_limit_of), but each what it
+ * was given at the start. A plain read; the result is a hint. */
+#define CACHE_SHARE 80
+#define TCACHE_GROW_MAX (4 * MIB)
+size_t tcache_limit_of(const struct pool *pool);
+
 /* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
  * nothing since the last call. Returns the number emptied. Takes the registry lock. */
 unsigned tcache_reclaim(struct pool *pool, bool only_idle);

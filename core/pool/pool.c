@@ -197,6 +197,14 @@ static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uin
     return list;
 }
 
+/* Every bin to its half, rounded up, or to nothing. */
+static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct extent *list)
+{
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+        list = cut_bin(tcache, &tcache->bins[cls], to_half ? (tcache->bins[cls].n + 1) / 2 : 0, list);
+    return list;
+}
+
 /* Make room in the bin of a class and in the cache; what leaves, the blocks idle longest, goes to the shards. */
 static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, size_t bytes)
 {
@@ -206,18 +214,12 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
     size_t limit = READ_RELAXED(tcache->limit_bytes);
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
-    limit = tcache_limit_of(pool);
-    WRITE_RELAXED(tcache->limit_bytes, limit);
+    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool));
     compiler_barrier();
-    /* Has somebody begun to watch bins in between? */
-    if (READ_RELAXED(pool->tcache_limit_bytes) < limit && tcache_limit_of(pool) < limit) {
-        limit = tcache_limit_of(pool);
-        WRITE_RELAXED(tcache->limit_bytes, limit);
-    }
-    /* Half of every bin; single blocks only where that is not enough. */
-    for (uint32_t divisor = 2; divisor && READ_RELAXED(tcache->bytes) + bytes > limit; divisor = divisor == 2 ? 1024 : 0)
-        for (unsigned other = 0; other < TCACHE_BIG_CLASS; other++)
-            list = cut_bin(tcache, &tcache->bins[other], (tcache->bins[other].n + 1) / divisor, list);
+    limit = tcache_limit_of(pool); /* again: somebody may have begun to watch bins in between */
+    WRITE_RELAXED(tcache->limit_bytes, limit);
+    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, true, list);
+    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;
 }
 

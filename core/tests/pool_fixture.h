@@ -3,10 +3,13 @@
 #ifndef ZP_TESTS_POOL_FIXTURE_H
 #define ZP_TESTS_POOL_FIXTURE_H
 
+#include "base/options.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
 
 #include <sched.h>
+#include <string.h>
+#include <sys/mman.h>
 
 static inline struct pool_setup fixture_setup(void)
 {
@@ -40,6 +43,26 @@ static inline void *fixture_get(struct pool *pool, size_t n_bytes)
 static inline void fixture_put(struct pool *pool, void *p) { pool_put(pool, tcache_find(pool), p); }
 
 static inline struct extent *fixture_extent(struct pool *pool, void *p) { return space_lookup(&pool->heap.space, p); }
+
+/* A pool that learns whether blocks get filled. */
+static inline int fixture_init_learning(struct pool *pool)
+{
+    struct pool_setup setup = fixture_setup();
+    setup.huge = SWITCH_AUTO;
+    memset(pool, 0, sizeof *pool);
+    return fixture_init(pool, &setup);
+}
+
+/* How many pages of a block of at most 256 MiB are in RAM; SIZE_MAX if that cannot be told. */
+static inline size_t fixture_resident_pages(const void *p, size_t n_bytes)
+{
+    static unsigned char pages[1 << 16];
+    size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
+    if (mincore((void *)(uintptr_t)p, n_bytes, pages)) return SIZE_MAX;
+    for (size_t i = 0; i < n; i++)
+        sum += pages[i] & 1;
+    return sum;
+}
 
 /* Run on one CPU from now on; false if there is no such CPU for us. */
 static inline bool fixture_pin(unsigned cpu)

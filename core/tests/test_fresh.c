@@ -14,13 +14,7 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
-    struct pool_setup setup = fixture_setup();
-    setup.huge = SWITCH_AUTO;
-    memset(&pool, 0, sizeof pool);
-    cr_assert_eq(fixture_init(&pool, &setup), 0);
-}
+static void set_up(void) { cr_assert_eq(fixture_init_learning(&pool), 0); }
 static void tear_down(void)
 {
     cr_expect_null(pool_check(&pool));
@@ -30,12 +24,9 @@ TestSuite(fresh, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static size_t resident_pages(const void *p, size_t n_bytes)
 {
-    static unsigned char pages[1 << 16];
-    size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
-    cr_assert_eq(mincore((void *)(uintptr_t)p, n_bytes, pages), 0);
-    for (size_t i = 0; i < n; i++)
-        sum += pages[i] & 1;
-    return sum;
+    size_t n = fixture_resident_pages(p, n_bytes);
+    cr_assert_neq(n, SIZE_MAX);
+    return n;
 }
 
 static void *get_filled(size_t n_bytes)

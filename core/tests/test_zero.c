@@ -11,13 +11,7 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
-    struct pool_setup setup = fixture_setup();
-    setup.huge = SWITCH_AUTO;
-    memset(&pool, 0, sizeof pool);
-    cr_assert_eq(fixture_init(&pool, &setup), 0);
-}
+static void set_up(void) { cr_assert_eq(fixture_init_learning(&pool), 0); }
 static void tear_down(void)
 {
     cr_expect_null(pool_check(&pool));
@@ -33,12 +27,9 @@ static unsigned char *get_zeroed(size_t n_bytes)
 /* Of a block's pages, the share in RAM, in percent. */
 static unsigned resident_percent(void *p, size_t n_bytes)
 {
-    static unsigned char pages[1 << 16];
-    size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
-    cr_assert_eq(mincore(p, n_bytes, pages), 0);
-    for (size_t i = 0; i < n; i++)
-        sum += pages[i] & 1;
-    return (unsigned)(sum * 100 / n);
+    size_t n = fixture_resident_pages(p, n_bytes);
+    cr_assert_neq(n, SIZE_MAX);
+    return (unsigned)(n * 100 / (n_bytes >> PAGE_SHIFT));
 }
 
 Test(zero, always_zero_on_memory_that_was_full_of_ones)

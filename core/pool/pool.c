@@ -214,10 +214,8 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
     size_t limit = READ_RELAXED(tcache->limit_bytes);
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
-    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool));
-    compiler_barrier();
-    limit = tcache_limit_of(pool); /* again: somebody may have begun to watch bins in between */
-    WRITE_RELAXED(tcache->limit_bytes, limit);
+    tcache_adopt_limit(tcache, pool);
+    limit = READ_RELAXED(tcache->limit_bytes);
     if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, true, list);
     if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;

@@ -159,10 +159,10 @@ struct tcache *tcache_get(struct pool *pool)
     WRITE_RELAXED(tcache->pool, pool);
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     WRITE_RELAXED(tcache->trusting, 0);
-    WRITE_RELAXED(tcache->limit_bytes, READ_RELAXED(pool->tcache_limit_bytes));
     tcache->owned = true;
     if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache->counted = true;
+    tcache_adopt_limit(tcache, pool);
     tcache_leave(tcache);
     tcache->next_of_thread = tcache_tls.first;
     tcache_tls.first = tcache;
@@ -301,9 +301,20 @@ size_t tcache_limit_of(const struct pool *pool)
 {
     size_t least = READ_RELAXED(pool->tcache_limit_bytes);
     if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
-    uint32_t n = atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed);
-    size_t share = READ_RELAXED(pool->heap.active_bytes) / CACHE_SHARE / (n ? n : 1);
-    return max_size(least, min_size(share, TCACHE_GROW_MAX));
+    size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
+    size_t active = READ_RELAXED(pool->heap.active_bytes);
+    if (n_threads > TCACHE_FULL_THREADS) {
+        size_t all = max_size(least * TCACHE_FULL_THREADS, active / TCACHE_MANY_SHARE);
+        least = max_size(least / 4, min_size(least, all / n_threads));
+    }
+    return max_size(least, min_size(active / CACHE_SHARE / n_threads, TCACHE_GROW_MAX));
+}
+
+void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool)
+{
+    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool));
+    compiler_barrier();
+    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool)); /* again: somebody may have begun to watch bins in between */
 }
 
 void tcache_disturb(struct pool *pool)

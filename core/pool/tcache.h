@@ -133,10 +133,15 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 
 /* What a thread cache may hold now. Blocks in caches serve nobody else and do not merge, so where nothing else was asked for the limits follow
  * what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much (shard_limit_of), but each what it
- * was given at the start. A plain read; the result is a hint. */
+ * was given at the start. More threads than TCACHE_FULL_THREADS share what so many were given, or 1/TCACHE_MANY_SHARE of what is in use
+ * where that is more, but each has at least a quarter of it. A plain read; the result is a hint. */
 #define CACHE_SHARE 80
 #define TCACHE_GROW_MAX (4 * MIB)
+#define TCACHE_FULL_THREADS 4
+#define TCACHE_MANY_SHARE 32
 size_t tcache_limit_of(const struct pool *pool);
+/* Set a cache's limit to that; by its owner. */
+void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
 
 /* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
  * nothing since the last call. Returns the number emptied. Takes the registry lock. */

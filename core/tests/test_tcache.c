@@ -76,6 +76,49 @@ Test(tcache, byte_limit_is_kept)
     cr_assert_eq(bytes, tcache_find(&pool)->bytes);
 }
 
+Test(tcache, the_limit_follows_threads_and_use)
+{
+    static const struct {
+        unsigned n_threads;
+        size_t active_bytes, limit_bytes;
+    } cases[] = {
+        {1, 4 * MIB, MIB},         {4, 4 * MIB, MIB},         {8, 4 * MIB, MIB / 2},        {16, 4 * MIB, MIB / 4},
+        {64, 4 * MIB, MIB / 4},    {8, 256 * MIB, MIB},       {64, GIB, MIB / 2},           {1, 160 * MIB, 2 * MIB},
+        {2, 320 * MIB, 2 * MIB},   {1, 4 * GIB, 4 * MIB},     {0, 4 * MIB, MIB},
+    };
+    size_t before = pool.heap.active_bytes;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        atomic_store(&pool.n_tcaches, cases[i].n_threads);
+        pool.heap.active_bytes = cases[i].active_bytes;
+        pool.caches_grow = true;
+        cr_assert_eq(tcache_limit_of(&pool), cases[i].limit_bytes, "%u threads, %zu bytes", cases[i].n_threads, cases[i].active_bytes);
+        pool.caches_grow = false;
+        cr_assert_eq(tcache_limit_of(&pool), MIB, "only where nothing else was asked for");
+    }
+    pool.heap.active_bytes = before;
+    atomic_store(&pool.n_tcaches, 0);
+}
+
+static void *put_much(void *unused)
+{
+    (void)unused;
+    get_and_put(&pool, 6, 128 * KIB);
+    return (void *)tcache_find(&pool)->bytes;
+}
+
+Test(tcache, a_thread_that_comes_to_many_keeps_less)
+{
+    pool.caches_grow = true;
+    atomic_store(&pool.n_tcaches, 15);
+    pthread_t thread;
+    void *kept;
+    cr_assert_eq(pthread_create(&thread, NULL, put_much, NULL), 0);
+    pthread_join(thread, &kept);
+    cr_assert_gt((size_t)kept, 0);
+    cr_assert_leq((size_t)kept, MIB / 4);
+    atomic_store(&pool.n_tcaches, 0);
+}
+
 Test(tcache, one_big_block_stays_at_every_size)
 {
     /* The first put of a block goes the long way round (it is fresh); from then on the slot serves it. */

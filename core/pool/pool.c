@@ -4,6 +4,7 @@
 
 #include "base/probe.h"
 #include "os/os.h"
+#include "pool/cache_keep.h"
 #include "pool/decay.h"
 #include "pool/fork.h"
 #include "pool/heap_bins.h"
@@ -13,7 +14,6 @@
 #include "pool/zero.h"
 
 #include <errno.h>
-#include <string.h>
 
 /* Blocks moved from a shard to a thread cache at once. */
 #define REFILL_BATCH 4
@@ -98,22 +98,6 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
     return keep_rest(pool, tcache, list);
 }
 
-/* The block in the slot, or NULL. */
-static struct extent *take_big(struct tcache *tcache)
-{
-    if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return NULL;
-    struct extent *extent = READ_RELAXED(tcache->big);
-    WRITE_RELAXED(tcache->big, NULL);
-    tcache_leave(tcache);
-    return extent;
-}
-
-void pool_flush_big(struct pool *pool, struct tcache *tcache)
-{
-    struct extent *extent = take_big(tcache);
-    if (extent) heap_free(&pool->heap, extent);
-}
-
 /* Untouched memory is about to be taken: is there idle memory with threads that sleep? */
 static void maybe_reclaim(struct pool *pool, size_t n_pages)
 {
@@ -135,6 +119,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     struct tcache *tcache = tcache_get(pool);
     struct extent *extent = NULL;
     bool from_untouched = false;
+    if (tcache && cls >= TCACHE_BIG_CLASS) cache_keep_again(pool, tcache);
     if (tcache)
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
@@ -149,7 +134,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
-            .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? take_big(tcache) : NULL,
+            .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
@@ -175,82 +160,6 @@ void *pool_get_missed(struct pool *pool, size_t n_pages)
     if (n_pages > CLASS_MAX_PAGES) return NULL;
     struct extent *extent = pool_get_slow(pool, n_pages, class_of_pages(n_pages), 1, false);
     return extent ? extent->address : NULL;
-}
-
-/* Cut a bin after its first keep blocks, those used last; the rest is put before list. */
-static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uint32_t keep, struct extent *list)
-{
-    if (bin->n <= keep) return list;
-    struct extent **link = &bin->head;
-    for (uint32_t i = 0; i < keep; i++)
-        link = &(*link)->next;
-    struct extent *extent = *link;
-    *link = NULL;
-    while (extent) {
-        struct extent *next = extent->next;
-        SUB_RELAXED(tcache->bytes, extent_bytes(extent));
-        extent->next = list;
-        list = extent;
-        extent = next;
-    }
-    WRITE_RELAXED(bin->n, keep);
-    return list;
-}
-
-/* Every bin to its half, rounded up, or to nothing. */
-static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct extent *list)
-{
-    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        list = cut_bin(tcache, &tcache->bins[cls], to_half ? (tcache->bins[cls].n + 1) / 2 : 0, list);
-    return list;
-}
-
-/* Make room in the bin of a class and in the cache; what leaves, the blocks idle longest, goes to the shards. */
-static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, size_t bytes)
-{
-    struct extent *list = NULL;
-    struct tcache_bin *bin = &tcache->bins[cls];
-    uint32_t depth = READ_RELAXED(tcache->depth);
-    if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
-    size_t limit = READ_RELAXED(tcache->limit_bytes);
-    if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
-    tcache_adopt_limit(tcache, pool);
-    limit = READ_RELAXED(tcache->limit_bytes);
-    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, true, list);
-    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
-    return list;
-}
-
-/* pool_put_cached for a block that has just been checked, or needs no check. */
-static bool put_unasked(struct tcache *tcache, struct extent *extent)
-{
-    uint32_t trusting = READ_RELAXED(tcache->trusting);
-    WRITE_RELAXED(tcache->trusting, 1);
-    bool kept = pool_put_cached(tcache, extent);
-    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
-    return kept;
-}
-
-static void put_into_cache(struct pool *pool, struct tcache *tcache, struct extent *extent)
-{
-    struct extent *list = NULL;
-    if (extent->cls >= TCACHE_BIG_CLASS) {
-        pool_flush_big(pool, tcache);
-    } else if (tcache_enter(tcache)) {
-        list = make_room(pool, tcache, extent->cls, extent_bytes(extent));
-        tcache_leave(tcache);
-    }
-    extent_set_state(extent, EXTENT_LIVE);
-    if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
-    bool kept = false;
-    bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
-    if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
-    if (!kept) {
-        extent_set_state(extent, EXTENT_CACHED);
-        extent->next = NULL;
-        tcache_return_list(pool, extent);
-    }
-    tcache_return_list(pool, list);
 }
 
 /* To the heap from outside a slow path. */
@@ -283,7 +192,8 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    bool for_slot = tcache && !pool->limited && extent->cls >= TCACHE_BIG_CLASS;
+    bool for_others = tcache && extent->cls >= TCACHE_BIG_CLASS && cache_hands_over(tcache);
+    bool for_slot = tcache && !pool->limited && extent->cls >= TCACHE_BIG_CLASS && !for_others;
     if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
     if (tcache)
         ADD_RELAXED(tcache->n_slow_puts, 1);
@@ -295,8 +205,13 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
             heap_free(&pool->heap, extent);
         else
             tcache_return_list(pool, extent);
+    } else if (for_others) {
+        WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
+        extent->next = cache_take_big(tcache);
+        if (extent->next) extent->next->next = NULL;
+        heap_free_list(&pool->heap, extent);
     } else {
-        put_into_cache(pool, tcache, extent);
+        cache_put(pool, tcache, extent);
     }
     tcache_tls.entered = 0;
 }

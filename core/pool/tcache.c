@@ -159,6 +159,7 @@ struct tcache *tcache_get(struct pool *pool)
     WRITE_RELAXED(tcache->pool, pool);
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     WRITE_RELAXED(tcache->trusting, 0);
+    tcache->n_unused_big = 0;
     tcache->owned = true;
     if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache->counted = true;

@@ -4,7 +4,8 @@
  * Structure   Per class a singly linked stack of idle blocks, through the descriptors. Blocks of TCACHE_BIG_CLASS and
  *             above are not stacked: one slot holds the one returned last, whatever its size. That is enough for a block
  *             allocated and freed over and over, and keeps what several threads hold away from the heap small;
- *             a second big block goes to the heap, where 150 ns are nothing beside filling it.
+ *             a second big block goes to the heap, where 150 ns are nothing beside filling it. A thread that only frees big
+ *             blocks keeps none: it would be missed where they are allocated.
  *
  *   field                who writes                            who reads
  *   bins, big, bytes     the owner while busy; a reclaimer     the owner
@@ -32,6 +33,10 @@ struct pool;
 /* Blocks of this class and above use the slot: more than 256 KiB (class 48 is 64 pages). */
 #define TCACHE_BIG_CLASS 49
 
+/* A thread from whose slot so many blocks in a row were not taken frees what others allocate: its slot stays empty, until it asks for a
+ * big block itself. */
+#define TCACHE_UNUSED_BIG 3
+
 struct tcache_bin {
     struct extent *head;
     uint32_t n;
@@ -45,6 +50,7 @@ struct tcache {
     size_t limit_bytes;
     uint32_t depth;
     uint32_t trusting;       /* big blocks may be put here without a check (recycle.h) */
+    uint32_t n_unused_big;   /* blocks in a row that left the slot for the next one; the owner */
     struct extent *big;
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;

@@ -142,6 +142,31 @@ Test(tcache, a_second_big_block_goes_to_the_heap)
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
 
+Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
+{
+    void *blocks[8];
+    for (int i = 0; i < 8; i++)
+        blocks[i] = fixture_get(&pool, MIB + (size_t)i * 64 * KIB);
+    for (int i = 0; i < 8; i++)
+        fixture_put(&pool, blocks[i]);
+    struct tcache *tcache = tcache_find(&pool);
+    cr_assert_null(tcache->big, "it would be missed by the thread that allocates");
+    cr_assert_gt(pool.heap.dirty_bytes, 8 * MIB);
+    void *p = fixture_get(&pool, MIB);
+    fixture_put(&pool, p);
+    cr_assert_eq(tcache->big, fixture_extent(&pool, p), "once it asks for one, it may keep one");
+}
+
+Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
+{
+    for (int i = 0; i < 8; i++) {
+        void *first = fixture_get(&pool, MIB), *second = fixture_get(&pool, MIB);
+        fixture_put(&pool, first);
+        fixture_put(&pool, second);
+        cr_assert_eq(tcache_find(&pool)->big, fixture_extent(&pool, second));
+    }
+}
+
 Test(tcache, depth_zero_means_no_cache)
 {
     pool.tcache_depth = 0;

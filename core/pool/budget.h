@@ -6,8 +6,9 @@
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
  * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting,
- * measured: blocks of 1-25 MiB need 1/6 to 1/4 of the peak, blocks of 64-512 KiB 1/12. So large requests have a slack of 11/64 (a quarter
- * costs 3 % more resident memory and saves little time since growth is filled by huge pages; an eighth doubles the time);
+ * measured: blocks of 1-25 MiB need 1/6 to 1/4 of the peak, blocks of 64-512 KiB 1/12. So large requests have a slack of 21/128 (a quarter
+ * costs 3 % more resident memory and saves little time since growth is filled by huge pages; 5/32 takes a third more time for blocks of
+ * 1-8 MiB, an eighth twice as much);
  * smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
  * away what large requests have set aside.
  */

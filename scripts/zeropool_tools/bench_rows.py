@@ -8,6 +8,11 @@ from dataclasses import dataclass, field
 
 from .bench_bounds import Absolute, Against, BestPeer, Elsewhere
 
+# Rows that take a fraction of a second get more rounds: machines that change their speed every few seconds would otherwise show one
+# allocator at one speed and its peers at the other.
+SHORT_ROUNDS = 5
+SHORT_MOST_SHIFT = 20  # touching a block of a MiB takes microseconds
+
 THRESHOLD = 32 << 10  # from here on requests are served by the pool unless the user says otherwise
 MIB = 1 << 20
 
@@ -70,11 +75,12 @@ def pair_rows():
         if shift == 30:
             bounds += (Elsewhere("ns", "pair-32K", None, 1.2),)
         yield Row(f"pair-{size_word(size)}", "pair", f"malloc+free {size_label(size)}", ("pair", f"--size={size}"),
-                  (NS,), bounds, settle_mib=0, quick=shift in (12, 15, 16, 20, 30))
+                  (NS,), bounds, rounds=SHORT_ROUNDS, settle_mib=0, quick=shift in (12, 15, 16, 20, 30))
     for shift in (16, 20, 26, 30):
         size = 1 << shift
         yield Row(f"aligned-{size_word(size)}", "pair", f"aligned_alloc(4096)+free {size_label(size)}",
-                  ("pair", f"--size={size}", "--align=4096"), (NS,), (pool,), settle_mib=0, quick=shift == 20)
+                  ("pair", f"--size={size}", "--align=4096"), (NS,), (pool,), rounds=SHORT_ROUNDS, settle_mib=0,
+                  quick=shift == 20)
 
 
 def touch_rows():
@@ -83,7 +89,8 @@ def touch_rows():
         yield Row(f"touch-{size_word(size)}", "touch", f"malloc, touch all pages, free {size_label(size)}",
                   ("touch", f"--size={size}"), (NS, Measure("ratio", "to static", "ratio"), PEAK, PER_BLOCK),
                   (Absolute("ratio", 1.15 if shift == 16 else 1.05, "a static buffer"),), quick=shift in (16, 20, 26),
-                  rounds=1 if shift < 28 else 0.6, settle_mib=max(64, 5 * size // MIB // 2))
+                  rounds=SHORT_ROUNDS if shift <= SHORT_MOST_SHIFT else 1 if shift < 28 else 0.6,
+                  settle_mib=max(64, 5 * size // MIB // 2))
     yield Row("fresh-1G", "fresh", "first touch of a fresh 1 GiB", ("fresh",),
               (SECONDS, CPU_INSIDE, PEAK, FAULTS, VMAS), (Against("seconds", "glibc", 0.45),),
               rounds=0.6, settle_mib=3072)
@@ -160,7 +167,8 @@ def zeroed_rows():
             size = 1 << shift
             yield Row(f"calloc-{use}-{size_word(size)}", "calloc", f"calloc {use} {size_label(size)}",
                       ("zeroed", f"--size={size}", f"--use={use}"), (NS, PEAK, PER_BLOCK), (BestPeer("ns", 1.3),),
-                      quick=shift in (20, 26), settle_mib=max(64, 2 * size // MIB))
+                      rounds=SHORT_ROUNDS if shift <= SHORT_MOST_SHIFT else 1, quick=shift in (20, 26),
+                      settle_mib=max(64, 2 * size // MIB))
 
 
 def memory_rows():
@@ -176,7 +184,7 @@ def memory_rows():
     for name, label, words in (("all-freed", "all freed", ()), ("kept", "1/16 kept", ("--keep=0.0625",)),
                                ("threads", "4 threads, all freed", ("--threads=4",))):
         yield Row(f"idle-{name}", "idle", f"burst of 2 GiB, {label}, idle", ("idle", *words), (PEAK, *looks, VMAS),
-                  (idle,),                  busy=False, rounds=0.2, settle_mib=2048)
+                  (idle,), busy=False, rounds=0.2, settle_mib=2048)
     for name, label, words in (("all-freed", "all freed", ()), ("kept", "1/16 kept", ("--keep=0.0625",))):
         yield Row(f"trim-{name}", "idle", f"burst of 2 GiB, {label}, malloc_trim(0)",
                   ("idle", "--trim=yes", "--seconds=0", *words), (PEAK, looks[0]),

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* aligned.c: the aligned allocation functions.
  *
- * A valid alignment at or above the threshold of size is the pool's business; everything odd goes to the next allocator
+ * A request of at least the threshold with a valid alignment is the pool's business; everything odd goes to the next allocator
  * verbatim, so that errors and rounding are exactly those the program knows.
  */
 #include "shim.h"
@@ -29,17 +29,17 @@ static void *get_aligned(size_t alignment, size_t size)
 }
 
 /* Calls the next allocator, and once more after making room if it has none. */
-#define NEXT_OR_ROOM(expression)                                                                               \
+#define NEXT_OR_ROOM(size, expression)                                                                               \
     ({                                                                                                         \
         void *p_ = (expression);                                                                               \
-        if (unlikely(!p_) && errno == ENOMEM && shim_make_room()) p_ = (expression);                            \
+        if (unlikely(!p_) && errno == ENOMEM && shim_make_room(size)) p_ = (expression);                            \
         p_;                                                                                                    \
     })
 
 static noinline_cold void *memalign_missed(size_t alignment, size_t size)
 {
     void *p = get_aligned(alignment, size);
-    return p ? p : NEXT_OR_ROOM(next.memalign(alignment, size));
+    return p ? p : NEXT_OR_ROOM(size, next.memalign(alignment, size));
 }
 
 EXPORT void *memalign(size_t alignment, size_t size)
@@ -51,7 +51,7 @@ EXPORT void *memalign(size_t alignment, size_t size)
 static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size)
 {
     void *p = get_aligned(alignment, size);
-    return p ? p : NEXT_OR_ROOM(next.aligned_alloc(alignment, size));
+    return p ? p : NEXT_OR_ROOM(size, next.aligned_alloc(alignment, size));
 }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size)
@@ -70,7 +70,7 @@ static noinline_cold int posix_memalign_missed(void **out, size_t alignment, siz
         }
     }
     int error = next.posix_memalign(out, alignment, size);
-    if (unlikely(error == ENOMEM) && shim_make_room()) error = next.posix_memalign(out, alignment, size);
+    if (unlikely(error == ENOMEM) && shim_make_room(size)) error = next.posix_memalign(out, alignment, size);
     return error;
 }
 
@@ -85,13 +85,13 @@ EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
 EXPORT void *valloc(size_t size)
 {
     void *p = get_aligned(PAGE_BYTES, size);
-    return p ? p : NEXT_OR_ROOM(next.valloc(size));
+    return p ? p : NEXT_OR_ROOM(size, next.valloc(size));
 }
 
 EXPORT void *pvalloc(size_t size)
 {
     void *p = get_aligned(PAGE_BYTES, size);
-    return p ? p : NEXT_OR_ROOM(next.pvalloc(size));
+    return p ? p : NEXT_OR_ROOM(size, next.pvalloc(size));
 }
 
 void *__libc_memalign(size_t alignment, size_t size);

@@ -17,6 +17,7 @@
 
 #include "pool/recycle.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <sys/mman.h>
 #include <sys/shm.h>
@@ -126,16 +127,42 @@ EXPORT int mlock2(const void *start, size_t length, unsigned flags)
     return system_calls.mlock2(start, length, flags);
 }
 
+/* A mapping was refused. What the pool holds idle counts against the program's limits, and must not be the reason. */
+static noinline_cold bool makes_room(size_t length)
+{
+    int error = errno;
+    bool made = (error == ENOMEM || error == EAGAIN) && shim_make_room(length);
+    errno = error;
+    return made;
+}
+
+/* Blocks are unlocked when they are used again, but not where all that is mapped is to be locked. */
+EXPORT int mlockall(int flags)
+{
+    int result = system_calls.mlockall(flags);
+    if (result == 0) WRITE_RELAXED(os_keeps_locked, (flags & MCL_FUTURE) != 0);
+    return result;
+}
+
+EXPORT int munlockall(void)
+{
+    int result = system_calls.munlockall();
+    if (result == 0) WRITE_RELAXED(os_keeps_locked, false);
+    return result;
+}
+
 EXPORT void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
 {
     if (unlikely(flags & MAP_FIXED)) changes(start, length, EXTENT_REPLACED);
-    return os_calls.mmap(start, length, protection, flags, fd, offset);
+    void *p = os_calls.mmap(start, length, protection, flags, fd, offset);
+    return unlikely(p == MAP_FAILED) && makes_room(length) ? os_calls.mmap(start, length, protection, flags, fd, offset) : p;
 }
 
 EXPORT void *mmap64(void *start, size_t length, int protection, int flags, int fd, off_t offset)
 {
     if (unlikely(flags & MAP_FIXED)) changes(start, length, EXTENT_REPLACED);
-    return system_calls.mmap64(start, length, protection, flags, fd, offset);
+    void *p = system_calls.mmap64(start, length, protection, flags, fd, offset);
+    return unlikely(p == MAP_FAILED) && makes_room(length) ? system_calls.mmap64(start, length, protection, flags, fd, offset) : p;
 }
 
 EXPORT int munmap(void *start, size_t length)
@@ -153,7 +180,10 @@ EXPORT void *mremap(void *from, size_t length, size_t new_length, int flags, ...
     va_end(arguments);
     changes(from, length > new_length ? length : new_length, EXTENT_REPLACED);
     if (flags & MREMAP_FIXED) changes(to, new_length, EXTENT_REPLACED);
-    return os_calls.mremap(from, length, new_length, flags, to);
+    void *p = os_calls.mremap(from, length, new_length, flags, to);
+    /* With a fixed place a failed call may already have done a part of its work. */
+    bool again = unlikely(p == MAP_FAILED) && !(flags & MREMAP_FIXED) && makes_room(new_length);
+    return again ? os_calls.mremap(from, length, new_length, flags, to) : p;
 }
 
 EXPORT int remap_file_pages(void *start, size_t length, int protection, size_t page, int flags)

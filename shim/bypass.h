@@ -3,12 +3,20 @@
 #ifndef ZP_SHIM_BYPASS_H
 #define ZP_SHIM_BYPASS_H
 
+#include "symbols.h"
+
 #include <stdbool.h>
 
 #pragma GCC visibility push(hidden)
 
 /* At start-up, after next_resolve: whoever looks up the C library's free from now on gets one that knows the pool's blocks. */
 void bypass_close(void);
+
+/* The C library, as the loader has mapped it; false if it is not glibc. */
+bool bypass_find_c_library(struct symbols *out);
+
+/* The object in which an address lies; false if there is none. */
+bool bypass_find_object(const void *address, struct symbols *out);
 
 /* Does the main program define malloc and free itself? Then the pool must stay out of the way. */
 bool bypass_program_has_own_malloc(void);

@@ -50,4 +50,11 @@ EXPORT void malloc_stats(void) { next.malloc_stats(); }
 
 EXPORT int malloc_info(int options, FILE *stream) { return next.malloc_info(options, stream); }
 
-EXPORT int mallopt(int parameter, int value) { return next.mallopt(parameter, value); }
+bool shim_next_is_tuned;
+
+EXPORT int mallopt(int parameter, int value)
+{
+    bool ours = parameter == M_TRIM_THRESHOLD || parameter == M_TOP_PAD || parameter == M_MMAP_THRESHOLD || parameter == M_MMAP_MAX;
+    if (ours) WRITE_RELAXED(shim_next_is_tuned, true);
+    return next.mallopt(parameter, value);
+}

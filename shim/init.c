@@ -5,10 +5,12 @@
 #include "bypass.h"
 #include "hardened.h"
 #include "os/os.h"
+#include "pool/fork.h"
 #include "pool/helper.h"
 #include "report.h"
 #include "report_live.h"
 #include "sandbox.h"
+#include "system.h"
 
 #include <errno.h>
 #include <string.h>
@@ -30,10 +32,12 @@ static const struct {
     size_t tcache_bytes, shard_bytes;
 } presets[] = {{1 * MIB, 256 * KIB}, {512 * KIB, 512 * KIB}, {4 * MIB, 16 * MIB}, {2 * MIB, 8 * MIB}};
 
-/* Four times the memory there is: fragmentation and headroom cost addresses only. */
+/* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a place for (space.c). */
+#define SPAN_MOST (12288 * GIB)
+
 static size_t span_for(size_t ram)
 {
-    return align_up(max_size(4 * ram, 16 * GIB), HUGE_BYTES);
+    return align_up(min_size(max_size(4 * ram, 16 * GIB), SPAN_MOST), HUGE_BYTES);
 }
 
 /* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that it frees, which it no
@@ -47,6 +51,7 @@ static size_t span_for(size_t ram)
 static void teach_next(void)
 {
     if (shim_threshold > NEXT_MMAP_MAX) return; /* it sees enough to learn by itself */
+    if (READ_RELAXED(shim_next_is_tuned)) return;
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
     next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
     if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
@@ -114,17 +119,22 @@ bool shim_ready(void)
     return done;
 }
 
-bool shim_make_room(void)
+bool shim_make_room(size_t size)
 {
-    if (!shim_pool.ready) return false;
+    /* More than could ever be had: a size that has overflowed, or a question. The idle memory stays. */
+    if (!shim_pool.ready || size > shim_pool.heap.space.span_max || tcache_tls.entered || !fork_pass()) return false;
     bool freed = pool_trim(&shim_pool, 0) > 0;
-    return heap_release(&shim_pool.heap) > 0 || freed;
+    tcache_tls.entered = 1;
+    freed |= heap_release(&shim_pool.heap) > 0;
+    tcache_tls.entered = 0;
+    return freed;
 }
 
 static void prepare_for_sandbox(void)
 {
     /* Everything that needs more than memory calls happens now, before there can be a filter. */
     shim_ready();
+    helper_learn_limit();
     os_restricted = true;
     os_helper_narrow = sandbox_may_filter_all_threads();
     if (options.background == SWITCH_ON) {
@@ -165,7 +175,8 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
         return;
     }
     os_helper_prepare();
-    if (options.background == SWITCH_OFF) helper_allow(false);
+    /* The thread is unknown to the C library, so it must not run what others have put in the place of these calls. */
+    if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked())) helper_allow(false);
     if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();
     if (options.live == SWITCH_ON) report_live_start(environment);
 }

@@ -15,7 +15,7 @@
 static noinline_cold void *next_malloc_again(size_t size)
 {
     int error = errno;
-    if (!shim_make_room()) return NULL;
+    if (!shim_make_room(size)) return NULL;
     void *p = next.malloc(size);
     if (!p) errno = error;
     return p;
@@ -67,13 +67,13 @@ EXPORT void *calloc(size_t n, size_t size)
 {
     size_t total;
     if (likely(!__builtin_mul_overflow(n, size, &total) && total >= shim_threshold && shim_ready())) {
-        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(total), total);
+        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(total));
         if (likely(p)) return p;
     }
     void *p = next.calloc(n, size);
     if (likely(p)) return p;
     int error = errno;
-    if (!shim_make_room()) return NULL;
+    if (__builtin_mul_overflow(n, size, &total) || !shim_make_room(total)) return NULL;
     p = next.calloc(n, size);
     if (!p) errno = error;
     return p;
@@ -123,7 +123,7 @@ static void *realloc_foreign(void *p, size_t size)
     void *q = next.realloc(p, size);
     if (likely(q || size == 0)) return q;
     int error = errno;
-    if (!shim_make_room()) return NULL;
+    if (!shim_make_room(size)) return NULL;
     q = next.realloc(p, size);
     if (!q) errno = error;
     return q;

@@ -17,7 +17,7 @@
 
 static char arena[BOOTSTRAP_BYTES] RARELY_USED __attribute__((aligned(64)));
 static _Atomic size_t arena_used;
-/* Set while this thread is inside dlsym; in the one word of thread-local storage besides the cache pointer. */
+/* Set while this thread is inside dlsym; in the word that says that it is in a slow path. */
 #define RESOLVING 2u
 
 bool bootstrap_owns(const void *p) { return (uintptr_t)p - (uintptr_t)arena < BOOTSTRAP_BYTES; }

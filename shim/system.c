@@ -2,6 +2,7 @@
 /* system.c: finds the definitions of the memory calls behind us. See system.h. */
 #include "system.h"
 
+#include "bypass.h"
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -60,6 +61,10 @@ static int raw_remap_file_pages(void *start, size_t length, int protection, size
 }
 
 static void *raw_shmat(int id, const void *start, int flags) { return (void *)syscall(SYS_shmat, id, start, flags); }
+
+static int raw_mlockall(int flags) { return (int)syscall(SYS_mlockall, flags); }
+
+static int raw_munlockall(void) { return (int)syscall(SYS_munlockall); }
 
 long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes, unsigned long n_nodes, unsigned flags)
 {
@@ -133,6 +138,10 @@ static void *first_shmat(int id, const void *start, int flags)
     return next_known() ? system_calls.shmat(id, start, flags) : raw_shmat(id, start, flags);
 }
 
+static int first_mlockall(int flags) { return next_known() ? system_calls.mlockall(flags) : raw_mlockall(flags); }
+
+static int first_munlockall(void) { return next_known() ? system_calls.munlockall() : raw_munlockall(); }
+
 /* Of a function with variable arguments all are in registers, whether it is declared so or not. */
 #define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
 
@@ -140,7 +149,9 @@ struct os_calls os_calls = {
     first_mmap, first_munmap, VARIADIC(first_mremap), first_madvise, first_mprotect, first_pkey_mprotect, first_mlock,
 };
 
-struct system_calls system_calls = {first_mmap64, first_posix_madvise, first_mlock2, first_remap_file_pages, first_shmat};
+struct system_calls system_calls = {
+    first_mmap64, first_posix_madvise, first_mlock2, first_remap_file_pages, first_shmat, first_mlockall, first_munlockall,
+};
 
 static void find(void **entry, const char *name, void *otherwise)
 {
@@ -165,4 +176,28 @@ void system_resolve(void)
     FIND(system_calls, mlock2);
     FIND(system_calls, remap_file_pages);
     FIND(system_calls, shmat);
+    FIND(system_calls, mlockall);
+    FIND(system_calls, munlockall);
+}
+
+bool system_is_hooked(void)
+{
+    struct symbols libc, allocator;
+    if (!bypass_find_c_library(&libc)) return false;
+    /* The allocator behind us may define them, too, as tcmalloc does for its profiler. It is not a stranger to odd threads. */
+    bool other_allocator = bypass_find_object((void *)next.malloc, &allocator);
+    const struct {
+        const void *found, *own;
+    } calls[] = {
+        {(void *)os_calls.mmap, (void *)raw_mmap},
+        {(void *)os_calls.munmap, (void *)raw_munmap},
+        {(void *)os_calls.mremap, (void *)raw_mremap},
+        {(void *)os_calls.madvise, (void *)raw_madvise},
+    };
+    for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++) {
+        bool known = calls[i].found == calls[i].own || symbols_segment_flags(&libc, calls[i].found) ||
+                     (other_allocator && symbols_segment_flags(&allocator, calls[i].found));
+        if (!known) return true;
+    }
+    return false;
 }

@@ -19,11 +19,16 @@ struct system_calls {
     int (*mlock2)(const void *, size_t, unsigned);
     int (*remap_file_pages)(void *, size_t, int, size_t, int);
     void *(*shmat)(int, const void *, int);
+    int (*mlockall)(int);
+    int (*munlockall)(void);
 };
 extern struct system_calls system_calls HIDDEN;
 
 /* For next_resolve: look all of them up. */
 void system_resolve(void) HIDDEN;
+
+/* Does somebody between us and the C library define calls that the pool itself makes? After system_resolve. */
+bool system_is_hooked(void) HIDDEN;
 
 /* A call of libnuma, which makes it a system call and nothing else. */
 long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes, unsigned long n_nodes, unsigned flags) HIDDEN;

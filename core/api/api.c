@@ -150,7 +150,7 @@ EXPORT void *zp_get_zeroed(zp_pool *pool, size_t size)
 {
     size_t n_pages = checked_pages(pool, size);
     if (!n_pages) return NULL;
-    return or_enomem(zero_get(&pool->pool, tcache_find(&pool->pool), n_pages, size));
+    return or_enomem(zero_get(&pool->pool, tcache_find(&pool->pool), n_pages));
 }
 
 EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size)

@@ -11,11 +11,7 @@ bool lock_patiently(struct lock *lock)
     uint64_t end_ns = os_clock_ns() + LOCK_PATIENCE_NS;
     while (os_clock_ns() < end_ns) {
         if (lock_try(lock)) return true;
-        if (os_restricted)
-            for (int spin = 0; spin < LOCK_SPINS; spin++)
-                cpu_pause();
-        else
-            os_yield();
+        lock_relax();
     }
     return false;
 }

@@ -5,7 +5,8 @@
  * be the very thread that a signal handler interrupted. So acquisition gives up after a bounded time, and every
  * caller has another way out: malloc goes to the next allocator, free to a lock-free list.
  *
- * Ranks order the locks; a thread only takes locks of a higher rank than those it holds. Checked in debug builds.
+ * Order: the free thread caches (tcache.c), a shard, the heap; a thread takes only locks further down than those it holds. Nothing
+ * checks that, but for the bounded waits.
  */
 #ifndef ZP_BASE_LOCK_H
 #define ZP_BASE_LOCK_H
@@ -15,16 +16,8 @@
 
 #include <stdatomic.h>
 
-enum lock_rank {
-    LOCK_RANK_NONE,
-    LOCK_RANK_REGISTRY, /* the list of thread caches */
-    LOCK_RANK_SHARD,
-    LOCK_RANK_HEAP,
-};
-
 struct lock {
     _Atomic uint32_t held;
-    uint32_t rank;
 };
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
@@ -36,6 +29,17 @@ static inline bool lock_try(struct lock *lock)
 {
     return atomic_load_explicit(&lock->held, memory_order_relaxed) == 0 &&
            atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) == 0;
+}
+
+/* Between two looks at what another thread is doing. Programs that may live under a seccomp filter do not yield. */
+static inline void lock_relax(void)
+{
+    if (!os_restricted) {
+        os_yield();
+        return;
+    }
+    for (int spin = 0; spin < LOCK_SPINS; spin++)
+        cpu_pause();
 }
 
 /* True once the lock is held, false after a bounded time. May yield the processor. */

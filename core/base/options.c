@@ -92,7 +92,7 @@ static void warn_bad_value(const struct row *row, const char *text)
         strcat(expected, format_decimal(digits, row->low));
         strcat(expected, " to ");
         strcat(expected, format_decimal(digits, row->high));
-        if (row->kind == SIZE) strcat(expected, " (suffixes K, M, G)");
+        if (row->kind == SIZE) strcat(expected, " (suffixes K, M, G, T)");
     }
     strcat(expected, "; keeping the default");
     /* The value is the user's, and may be long or hold control characters. */

@@ -56,7 +56,8 @@ void options_from_environment(struct options *options, char *const *environment)
 /* The value of one variable without its name, or NULL. Walks environment; getenv may be the program's own. */
 const char *options_lookup(char *const *environment, const char *variable);
 
-/* "64", "4k", "1.5G" is not accepted: digits, then an optional K, M, G or T (powers of 1024), then an optional "iB" or "B". */
+/* Digits, then an optional K, M, G or T (powers of 1024, either case), then an optional "iB" or "B": "64", "4k", "2GiB"; not "1.5G".
+ * False, and *value untouched, on anything else. */
 bool options_parse_size(const char *text, size_t *value);
 
 #endif

@@ -65,7 +65,7 @@ typedef struct zp_stats {
     uint64_t n_gets;          /* requests served */
     uint64_t n_tcache_hits;   /* gets served by the calling thread's cache */
     uint64_t n_shard_hits;    /* gets served by a shard */
-    uint64_t n_steals;        /* shard hits and reclaims that came from another shard or thread */
+    uint64_t n_steals;        /* shard hits that came from another CPU's shard */
     uint64_t n_heap_dirty;    /* gets served from warm memory of the extent heap */
     uint64_t n_heap_fresh;    /* gets that had to take untouched memory (page faults ahead) */
     uint64_t n_refused;       /* gets refused: too large, out of address space, limit */

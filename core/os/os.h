@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* os.h: the contract with the kernel. Only the files in this folder make system calls.
+/* os.h: the contract with the kernel. Of core, only the files in this folder make system calls.
  *
- * All functions return 0 or a negative errno value and preserve errno, none allocates, none takes a lock, and
- * none but the os_read_* group and os_helper_start may be called from anywhere else than start-up or the background
- * thread: a program that installed a strict seccomp filter survives mmap, munmap, mprotect, madvise and mremap
- * and nothing else. Callers hold no lock of the pool, since libraries (RDMA) hook these symbols.
+ * None of these functions allocates or takes a lock; all preserve errno (those that run in the background thread have one of their own).
+ * What returns int returns 0 or a negative errno value unless it says otherwise. All may be called from any thread, but where
+ * os_restricted is set the program's threads call, after start-up, only what gets along with mmap, munmap, mprotect, madvise and mremap:
+ * not what reads files (os_read_*, os_huge_pages, os_has_several_nodes), not os_resident_*, os_membarrier*, os_yield, os_helper_start.
+ * Callers hold no lock of the pool, since libraries (RDMA) hook these symbols; the exceptions are named in heap.h.
  */
 #ifndef ZP_OS_OS_H
 #define ZP_OS_OS_H
@@ -53,6 +54,9 @@ int os_unmap(void *address, size_t length);
  * (locked pages). On failure of both the contents are undefined. */
 int os_purge(void *address, size_t length);
 
+/* Find out whether MADV_DONTNEED does what it says: under emulators it may do nothing and report success. Before the first os_purge. */
+void os_learn_purge(void);
+
 /* Ask for transparent huge pages in the range. Failure is harmless. */
 int os_advise_huge(void *address, size_t length);
 
@@ -70,16 +74,21 @@ int os_resident_pages(void *address, size_t n_pages);
 /* Fault in the range for writing (MADV_POPULATE_WRITE, kernel 5.14). Failure is harmless. */
 int os_populate(void *address, size_t length);
 
-/* Move the pages from one range to another of ours of the same length, without copying. The old range stays mapped and
- * reads as zero. -EINVAL/-ENOSYS where the kernel lacks MREMAP_DONTUNMAP (5.7). */
-int os_move_pages(void *from, void *to, size_t length);
+/* Move pages from one range to another of ours of the same length, which reads as zero, without copying. Returns how many bytes have been
+ * moved, from the beginning on; there the old range reads as zero. The rest of both is as it was: the kernel lacks MREMAP_DONTUNMAP
+ * (before 5.7), the range is more than a few VMAs, or memory is short. -ENOMEM: nothing has been moved, and there are
+ * holes in the new range now. */
+ssize_t os_move_pages(void *from, void *to, size_t length);
 
 /* Move a whole mapping, made longer by fresh zero bytes, to a range of ours where nothing is. The old range is unmapped. Needs no more
  * room in a limit than what is new. On failure nothing has changed. */
 int os_relocate(void *from, size_t length, void *to, size_t new_length);
 
+/* mlock, munlock; -ENOMEM or -EPERM beyond the limit. */
 int os_lock(void *address, size_t length);
 int os_unlock(void *address, size_t length);
+/* Set while the program wants all that it maps to be locked (mlockall with MCL_FUTURE): then nothing is unlocked. */
+extern bool os_keeps_locked __attribute__((visibility("hidden")));
 
 /* Put back the attributes that programs change on memory they own: protection and its keys, locking, fork and dump advice, access
  * hints, merging, memory policy.
@@ -98,7 +107,9 @@ uint32_t *os_fork_word(void);
 
 /* --- machine (os_sys.c) ------------------------------------------------------------------------------------ */
 
+/* RAM of the machine; 4 GiB if it cannot be told. */
 size_t os_ram_bytes(void);
+/* CPUs in the affinity mask; 8 if it cannot be told. */
 unsigned os_cpu_count(void);
 /* The CPU this thread runs on right now; from the rseq area without a system call where glibc registered one. */
 unsigned os_cpu_current(void);
@@ -107,7 +118,7 @@ long os_read_file(const char *path, char *buffer, size_t size);
 /* The memory limit of this process's cgroup (v2 or v1), SIZE_MAX if none or unknown. Reads files. */
 size_t os_read_cgroup_limit(void);
 /* How transparent huge pages are to be had on this machine. Reads a file. */
-enum huge_pages { HUGE_UNKNOWN, HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED };
+enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED };
 enum huge_pages os_huge_pages(void);
 /* Has the machine more than one NUMA node? Reads a file. */
 bool os_has_several_nodes(void);
@@ -135,8 +146,8 @@ int os_membarrier(void);
 /* At start-up, on the main thread: find out what the thread needs to know. Without it none is started. */
 void os_helper_prepare(void);
 
-/* Start the thread. -EAGAIN: not now; other errors: never. */
-int os_helper_start(void (*entry)(void));
+/* Start the thread. tls: the lowest thread-local variable that entry uses. -EAGAIN: not now; other errors: never. */
+int os_helper_start(void (*entry)(void), const void *tls);
 
 /* In the thread: has the program changed its user? */
 bool os_helper_must_leave(void);

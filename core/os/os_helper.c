@@ -33,8 +33,6 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "pool/tcache.h"
-
 #define STACK_BYTES (64 * KIB)
 /* Above the thread pointer. glibc's descriptor of a thread ends with what programs see of restartable sequences. */
 #define TCB_BYTES (3 * KIB)
@@ -75,10 +73,10 @@ void os_helper_prepare(void)
 }
 
 /* How far below the thread pointer the variables lie that the thread needs. */
-static size_t tls_needed(void)
+static size_t tls_needed(const void *tls)
 {
     uintptr_t pointer = (uintptr_t)__builtin_thread_pointer();
-    size_t to_errno = pointer - (uintptr_t)&errno, to_ours = pointer - (uintptr_t)&tcache_tls;
+    size_t to_errno = pointer - (uintptr_t)&errno, to_ours = pointer - (uintptr_t)tls;
     return align_up(max_size(to_errno, to_ours), CACHE_LINE);
 }
 
@@ -173,10 +171,10 @@ void os_helper_sleep(unsigned timeout_ms)
     (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |          \
      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID)
 
-static int map_stack(void)
+static int map_stack(const void *tls)
 {
     /* Stack, thread-local storage and control block end together at the end of the mapping: two pages are touched. */
-    tls_bytes = tls_needed();
+    tls_bytes = tls_needed(tls);
     size_t used = STACK_BYTES + tls_bytes + TCB_BYTES, length = PAGE_BYTES + align_up(used, PAGE_BYTES);
     void *mapped = NULL;
     int error = os_map(length, &mapped);
@@ -186,7 +184,7 @@ static int map_stack(void)
     return 0;
 }
 
-int os_helper_start(void (*entry)(void))
+int os_helper_start(void (*entry)(void), const void *tls)
 {
     int fault = os_fault(OS_THREAD);
     if (fault) return -fault;
@@ -194,13 +192,15 @@ int os_helper_start(void (*entry)(void))
     int error = -EAGAIN;
     if (!impossible && !main_tid_word) goto out; /* before our constructor: later */
     error = -ENOSYS;
-    if (impossible || is_traced() || few_processes_allowed()) goto out;
+    if (impossible) goto out;
     error = -EAGAIN;
     /* A vfork child shares our memory but not our process; and the one before must be off its stack, which the kernel tells. */
     if (*main_tid_word != os_process_id() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
+    error = -ENOSYS;
+    if (is_traced() || few_processes_allowed()) goto out;
     own_pid = os_process_id();
     own_uid = (uid_t)syscall(SYS_geteuid);
-    error = memory ? 0 : map_stack();
+    error = memory ? 0 : map_stack(tls);
     if (error) goto out;
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);
     tcb[0] = tcb[2] = (uintptr_t)tcb; /* what the ABI and glibc's THREAD_SELF expect */
@@ -225,4 +225,9 @@ void os_helper_fork_child(void)
 {
     thread_id = 0;
     memory = NULL; /* a copy of a stack that somebody was using; a few pages are lost */
+    /* The one thread of the child may be another than the main thread was. */
+    if (impossible || os_restricted) return;
+    int saved = errno;
+    if (prctl(PR_GET_TID_ADDRESS, &main_tid_word)) impossible = true;
+    errno = saved;
 }

@@ -3,6 +3,7 @@
 #include "os/os.h"
 
 #include <errno.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -13,9 +14,14 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
+
+bool os_keeps_locked;
 
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
@@ -81,9 +87,24 @@ int os_unmap(void *address, size_t length)
     return PRESERVING_ERRNO(-1, os_calls.munmap(address, length));
 }
 
+static bool purge_keeps;
+
+void os_learn_purge(void)
+{
+    static bool learned;
+    void *page = NULL;
+    if (READ_RELAXED(learned) || os_map(PAGE_BYTES, &page)) return;
+    WRITE_RELAXED(learned, true);
+    *(volatile char *)page = 1;
+    if (advise(page, PAGE_BYTES, MADV_DONTNEED) == 0 && *(volatile char *)page) WRITE_RELAXED(purge_keeps, true);
+    os_unmap(page, PAGE_BYTES);
+}
+
 int os_purge(void *address, size_t length)
 {
-    int error = advise(address, length, MADV_DONTNEED);
+    int error = READ_RELAXED(purge_keeps) ? -ENOSYS : advise(address, length, MADV_DONTNEED);
+    /* Locked: mapping it anew would fill it at once where all mappings are to be locked. */
+    if (error == -EINVAL && READ_RELAXED(os_keeps_locked)) error = advise(address, length, MADV_DONTNEED_LOCKED);
     return error ? os_remap_fresh(address, length) : 0;
 }
 
@@ -110,12 +131,54 @@ int os_fill(void *address, size_t length, bool by_advice)
 
 int os_populate(void *address, size_t length) { return advise(address, length, MADV_POPULATE_WRITE); }
 
-int os_move_pages(void *from, void *to, size_t length)
+/* One call moves one VMA: kernels before 6.17 refuse a range of several, after they have unmapped the place where it was to go. */
+static int move_one(void *from, void *to, size_t length)
 {
     int fault = os_fault(OS_MREMAP);
-    if (fault) return -fault;
+    if (fault) {
+        os_unmap(to, length); /* what a real failure may have done */
+        return -fault;
+    }
     return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, length,
                                                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
+}
+
+/* A block that was moved and has grown since is two or three VMAs, one that the program has given advice about a few more. */
+#define MOVE_PIECES 8
+#define MOVE_PIECE_MIN (64 * KIB)
+
+/* How much of a range, from its beginning on, is one VMA; 0 if too little to be worth a call. */
+static size_t one_vma_prefix(char *from, size_t length)
+{
+    if (os_is_one_vma(from, length)) return length;
+    if (length <= MOVE_PIECE_MIN || !os_is_one_vma(from, MOVE_PIECE_MIN)) return 0;
+    size_t is = MOVE_PIECE_MIN, is_not = length;
+    while (is_not - is > PAGE_BYTES) {
+        size_t middle = align_down(is + (is_not - is) / 2, PAGE_BYTES);
+        if (os_is_one_vma(from, middle))
+            is = middle;
+        else
+            is_not = middle;
+    }
+    return is;
+}
+
+ssize_t os_move_pages(void *from, void *to, size_t length)
+{
+    size_t moved = 0;
+    for (int piece = 0; piece < MOVE_PIECES && moved < length; piece++) {
+        char *source = (char *)from + moved, *target = (char *)to + moved;
+        size_t n_bytes = one_vma_prefix(source, length - moved);
+        if (!n_bytes) break;
+        if (move_one(source, target, n_bytes) == 0) {
+            moved += n_bytes;
+            continue;
+        }
+        if (os_remap_fresh(target, n_bytes) == 0) break;
+        memcpy(from, to, moved); /* nothing may stay in a range that is about to be given up */
+        return -ENOMEM;
+    }
+    return (ssize_t)moved;
 }
 
 int os_relocate(void *from, size_t length, void *to, size_t new_length)
@@ -161,7 +224,7 @@ int os_scrub(void *address, size_t length)
     if (!error) error = -advise(address, length, MADV_DOFORK);
     if (!error) error = -advise(address, length, MADV_DODUMP);
     /* A filter may forbid munlock; what stays locked then costs no more than before. */
-    if (!error && !os_restricted) error = os_unlock(address, length);
+    if (!error && !os_restricted && !READ_RELAXED(os_keeps_locked)) error = os_unlock(address, length);
     if (!error) {
         forget_hints(address, length);
         return 0;

@@ -13,7 +13,7 @@ struct extent *cache_take_big(struct tcache *tcache)
     return extent;
 }
 
-void pool_flush_big(struct pool *pool, struct tcache *tcache)
+void cache_flush_big(struct pool *pool, struct tcache *tcache)
 {
     struct extent *extent = cache_take_big(tcache);
     if (extent) heap_free(&pool->heap, extent);
@@ -76,6 +76,7 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
     tcache_adopt_limit(tcache, pool);
     limit = READ_RELAXED(tcache->limit_bytes);
+    if (bytes > limit) return list; /* nothing that could go would help */
     if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, true, list);
     if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;
@@ -95,13 +96,13 @@ void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent)
 {
     struct extent *list = NULL;
     if (extent->cls >= TCACHE_BIG_CLASS) {
-        pool_flush_big(pool, tcache);
+        cache_flush_big(pool, tcache);
     } else if (tcache_enter(tcache)) {
         list = make_room(pool, tcache, extent->cls, extent_bytes(extent));
         tcache_leave(tcache);
     }
     extent_set_state(extent, EXTENT_LIVE);
-    if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
+    if (extent->cls >= TCACHE_BIG_CLASS && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
     bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);

@@ -8,6 +8,9 @@
 
 #include "pool/pool.h"
 
+/* Give the block in the slot to the heap, so that it can merge. */
+void cache_flush_big(struct pool *pool, struct tcache *tcache);
+
 /* The block in the slot, which is empty then; NULL if it was. */
 struct extent *cache_take_big(struct tcache *tcache);
 

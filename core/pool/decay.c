@@ -68,5 +68,7 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
     bool left = heap->dirty_bytes > heap->retain_bytes;
     lock_release(&heap->lock);
     heap_purge_list(heap, list);
+    /* At rest: addresses count, too, where they are limited or where all that is mapped is charged. */
+    if (!left) heap_release_top(heap);
     return left ? step : 0;
 }

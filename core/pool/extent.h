@@ -5,7 +5,7 @@
  * program cannot corrupt the pool.
  *
  * Invariants
- *   - every page of the space below the frontier belongs to exactly one extent;
+ *   - every page of the space below the frontier belongs to exactly one extent, but pages whose mapping failed, which belong to none;
  *   - the page map names an extent at its first and its last page, and holds 0 at every page between, so that an
  *     interior pointer is recognised and a neighbour is found in O(1);
  *   - descriptor 0 is never used: its address is NULL, so it matches no pointer and lookups need no test for it.

@@ -48,10 +48,7 @@ static bool wait_for_repair(void)
     uint64_t end_ns = os_clock_ns() + WAIT_NS;
     while (os_clock_ns() < end_ns) {
         if (__atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 1) return true;
-        if (os_restricted)
-            cpu_pause();
-        else
-            os_yield();
+        lock_relax();
     }
     return false;
 }

@@ -12,7 +12,7 @@
  *   shard lock held    that shard is emptied, its blocks leaked
  *   thread caches      are claimed like a reclaimer does. The thread that forked may be using its own on the fast path; those
  *                      of threads that are gone look the same, or stay busy for ever and are left alone, their blocks leaked.
- *                      (Likewise where the barrier that claiming needs has not been registered: registering takes milliseconds.)
+ *                      (Likewise where the barrier that claiming needs has not been registered, which takes milliseconds, and where os_restricted is set.)
  * vfork children share the parent's memory and see nothing; they must not do more than exec.
  */
 #ifndef ZP_POOL_FORK_H

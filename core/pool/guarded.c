@@ -10,9 +10,9 @@
 #define CLASS_SPAN_LOG2 39
 #define CLASS_SPAN ((size_t)1 << CLASS_SPAN_LOG2)
 #define SLOTS_MAX_LOG2 15
-/* As for open spaces: the kernel places nothing here by itself. */
-#define RANGE_LOW ((uintptr_t)4 << 40)
-#define RANGE_HIGH ((uintptr_t)28 << 40)
+/* As for open spaces: nothing is placed here by itself. */
+#define RANGE_LOW ((uintptr_t)22 << 40)
+#define RANGE_HIGH ((uintptr_t)42 << 40)
 /* A class is given up for this request after so many slots that were taken, and after it the next larger one is tried. */
 #define PROBES 48
 #define CLASSES_TRIED 3

@@ -13,9 +13,9 @@
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved)
 {
-    heap->lock.rank = LOCK_RANK_HEAP;
     heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);
+    os_learn_purge();
     int error = space_init(&heap->space, span_max, reserved);
     if (error) return error;
     error = space_map_extents(&heap->space, 0, EXTENTS_STEP);
@@ -63,25 +63,6 @@ static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_by
     return lock_acquire(&heap->lock);
 }
 
-/* Idle neighbours an extent may be joined with at once. */
-#define GROW_STEPS 16
-
-/* How many pages an extent could have if it absorbed the idle neighbours to its right, looking no further than n_pages.
- * *end is where they end. Lock held. */
-static size_t reachable_right(struct heap *heap, struct extent *extent, size_t n_pages, char **end)
-{
-    size_t found = extent->n_pages;
-    *end = extent_end(extent);
-    for (int i = 0; i < GROW_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
-        struct extent *neighbour = space_lookup(&heap->space, *end);
-        if (neighbour->address != *end) break;
-        if (extent_state(neighbour) != EXTENT_DIRTY && extent_state(neighbour) != EXTENT_CLEAN) break;
-        found += neighbour->n_pages;
-        *end = extent_end(neighbour);
-    }
-    return found;
-}
-
 static struct bins *bins_of(struct heap *heap, const struct extent *extent)
 {
     return extent_state(extent) == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
@@ -119,12 +100,12 @@ static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_page
 static bool grow_right(struct heap *heap, struct extent *extent, size_t n_pages, struct fresh_range *fresh, bool *lock_lost)
 {
     char *end;
-    size_t found = reachable_right(heap, extent, n_pages, &end);
+    size_t found = heap_bins_reach_right(heap, extent, n_pages, &end);
     if (found < n_pages && (uintptr_t)end == heap->frontier) {
         struct extent *more = heap_fresh_frontier(heap, n_pages - found, lock_lost);
         if (*lock_lost) return false;
         if (more) heap_bins_file(heap, &heap->clean, more);
-        found = reachable_right(heap, extent, n_pages, &end); /* the lock was dropped meanwhile */
+        found = heap_bins_reach_right(heap, extent, n_pages, &end); /* the lock was dropped meanwhile */
     }
     return found >= n_pages && absorb_right(heap, extent, n_pages, fresh);
 }
@@ -162,7 +143,8 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
 {
     struct extent *extent = heap_bins_take_extensible(heap, n_pages);
     if (!extent) return NULL;
-    size_t had = extent->n_pages;
+    heap_bins_carve(heap, extent, n_pages, 1, &heap->dirty); /* one that is large enough by itself, beyond what heap_bins_take has looked at */
+    size_t had = min_size(extent->n_pages, n_pages);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
         *fresh = (struct fresh_range){NULL, NULL, NULL}; /* what is noted there goes back to a bin */
@@ -222,7 +204,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     struct fresh_range fresh = {NULL, NULL, NULL};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
-    if (!request->want_zero && !request->headroom_pages) {
+    if (!request->headroom_pages) {
         extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
         if (extent) {
             heap_bins_carve(heap, extent, n_pages, align, &heap->dirty);
@@ -247,10 +229,11 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             extent = heap_fresh_take(heap, n_pages, align, &lock_lost);
         if (!extent && !lock_lost) { /* limits: what is dirty and too small for this may still free address space */
             extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
-            if (extent) {
-                heap_bins_carve(heap, extent, n_pages, align, &heap->dirty);
-                extent->flags &= (uint16_t)~EXTENT_ZERO;
+            if (extent && !heap_bins_carve(heap, extent, n_pages, align, &heap->dirty)) {
+                heap_bins_file(heap, &heap->dirty, extent);
+                extent = NULL;
             }
+            if (extent) extent->flags &= (uint16_t)~EXTENT_ZERO;
         }
         if (!extent) goto refused;
         if (extent->flags & EXTENT_ZERO) {

@@ -3,14 +3,15 @@
  *
  * Structure   Idle extents are filed by size class in two sets of bins, dirty (resident) and clean (reads as zero, costs
  *             nothing), each with a bitmap of non-empty bins; dirty ones also hang on a list by age. Neighbours of the
- *             same kind are always merged. A request takes the smallest dirty extent that fits, else the smallest
- *             clean one, else memory beyond the frontier.
+ *             same kind are always merged. A request takes the smallest dirty extent that fits, else a dirty
+ *             one that fits together with its neighbours, else the smallest clean one, else memory beyond the frontier.
  * Policy      Memory is what pools lose by. Blocks that cannot serve other sizes refault up to a quarter of all bytes
  *             at the same memory, so everything beyond a few cached blocks comes back here to be merged; resident
  *             memory is preferred over untouched memory at any fit; and before untouched memory is taken, the
  *             coldest idle memory over the budget is given back.
- * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No system call is
- *             made under it: extents that are to be mapped or purged are taken off all lists first (EXTENT_BUSY).
+ * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No system call is made under
+ *             it, with two exceptions: space_reach (a rare mmap of page map) and unmap_clean (only when memory or addresses have
+ *             run out). Extents that are to be mapped or purged are taken off all lists first (EXTENT_BUSY).
  *             If the lock cannot be had in bounded time, allocation returns NULL and a returned extent goes on
  *             the lock-free `deferred` stack, which the next holder empties.
  */
@@ -40,7 +41,7 @@ struct heap_counters {
         uint64_t n_dirty, n_mixed, n_fresh, bytes_warm, bytes_fresh;
     } by_size[HEAP_SIZES];
     uint64_t n_dirty_hits, n_mixed, n_fresh, n_purges, n_moved_blocks, n_grown_in_place;
-    int64_t n_moved_vmas; /* extents that are a VMA of their own since a move */
+    int64_t n_moved_vmas; /* extents with EXTENT_MOVED; atomic */
     uint64_t bytes_fresh, bytes_purged;
     uint64_t n_refused, n_pin_failures;
     size_t bytes_pinned;
@@ -92,7 +93,6 @@ struct heap_request {
     size_t n_pages;       /* at least 1 */
     size_t align_pages;   /* power of two; 1 = any */
     size_t headroom_pages;/* address space wanted behind the block */
-    bool want_zero;       /* prefer clean memory */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
     struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
     bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
@@ -102,7 +102,8 @@ struct heap_request {
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */
 struct extent *heap_alloc(struct heap *heap, const struct heap_request *request);
 
-/* Return an extent of state LIVE, CACHED or BUSY; its contents are dirty. Never fails. */
+/* Return an extent of state LIVE or CACHED, never BUSY (deferred, that would mean "not counted as active"). Its used part is dirty
+ * unless EXTENT_ZERO is set. Never fails; any thread, no lock held. */
 void heap_free(struct heap *heap, struct extent *extent);
 /* The same for a list linked by next, at few holds of the lock. */
 void heap_free_list(struct heap *heap, struct extent *list);
@@ -116,15 +117,21 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages);
 /* Purge idle memory, coldest first, until at most keep_bytes of it is dirty. Returns the bytes purged. */
 size_t heap_trim(struct heap *heap, size_t keep_bytes);
 
-/* Unmap clean memory just below the frontier. For when the address space or a limit runs out. */
+/* Open spaces: unmap clean memory just below the frontier, and take its addresses back. */
 void heap_release_top(struct heap *heap);
 
 /* Open spaces: unmap all clean memory that is worth a call, wherever it lies. Below the frontier its addresses are lost. Returns
  * the bytes unmapped. */
 size_t heap_release(struct heap *heap);
 
-/* Move the contents of one live extent to another by page tables. False where the kernel refuses. */
-bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);
+/* Move the contents of one live extent to another by page tables. Returns how many bytes have been moved, and what else os_move_pages does. */
+ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);
+
+/* An extent is no VMA of its own any more. */
+void heap_forget_move(struct heap *heap, struct extent *extent);
+
+/* An extent that has been handed out has lost pages and cannot be had again: it is no more than a hole from now on. */
+void heap_lose(struct heap *heap, struct extent *extent);
 
 /* Check the invariants under the lock. NULL, or what is broken. */
 const char *heap_check(struct heap *heap);

@@ -8,11 +8,13 @@
  * low addresses keeps the top free, and a bound keeps the search O(1). */
 #define FIT_SCAN 12
 
-/* For joining dirty with clean memory: how many of the largest dirty extents are looked at, how many neighbours to the right of
- * each, and the least share of the request that must be dirty. */
+/* For joining dirty with clean memory: how many of the largest dirty extents are looked at, and the least share of the request that
+ * must be dirty. */
 #define EXTEND_SCAN 16
-#define EXTEND_STEPS 16
 #define EXTEND_SHARE 8
+
+/* Idle neighbours an extent may be joined with at once. */
+#define REACH_STEPS 16
 
 void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count)
 {
@@ -75,6 +77,7 @@ struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t 
     rest->used_pages = rest->n_pages;
     rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
     rest->last_use_ms = extent->last_use_ms;
+    if (rest->flags & EXTENT_MOVED) __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     extent_set_state(rest, EXTENT_BUSY);
     resize(extent, n_pages);
     space_enter(&heap->space, extent);
@@ -87,13 +90,14 @@ void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right
     /* The two pages at the seam become interior. If a side is one page wide its entry is written again below. */
     space_set_page(&heap->space, (char *)right->address - 1, 0);
     space_set_page(&heap->space, right->address, 0);
+    if (left->flags & right->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     left->flags |= right->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
     resize(left, (size_t)left->n_pages + right->n_pages);
     space_enter(&heap->space, left);
     heap_bins_drop_extent(heap, right);
 }
 
-static void bin_link(struct heap *heap, struct bins *bins, struct extent *extent)
+void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent)
 {
     bin_push(&bins->head[extent->cls], extent);
     bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
@@ -146,7 +150,7 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
         extent = left;
     }
     if (state == EXTENT_DIRTY) age_push_newest(&heap->by_age, extent);
-    bin_link(heap, bins, extent);
+    heap_bins_link(heap, bins, extent);
 }
 
 /* The first non-empty bin at or above cls, or N_CLASSES. */
@@ -186,7 +190,7 @@ struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pag
     return best;
 }
 
-void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
+bool heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
 {
     if (align_pages > 1) {
         size_t address = (uintptr_t)extent->address;
@@ -208,10 +212,12 @@ void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, s
             }
         }
     }
+    if ((uintptr_t)extent->address % (align_pages << PAGE_SHIFT)) return false;
     if (extent->n_pages > n_pages) {
         struct extent *rest = heap_bins_split(heap, extent, n_pages);
         if (rest) heap_bins_file(heap, bins, rest);
     }
+    return true;
 }
 
 struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state)
@@ -236,20 +242,26 @@ static unsigned last_bin_below(const struct bins *bins, unsigned cls)
     return word * 64 + log2_floor(bits);
 }
 
-static bool extensible(struct heap *heap, const struct extent *extent, size_t n_pages)
+size_t heap_bins_reach_right(struct heap *heap, const struct extent *extent, size_t n_pages, char **end)
 {
     size_t found = extent->n_pages;
-    struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
-    if (left && found + left->n_pages >= n_pages) return true;
-    char *end = extent_end(extent);
-    for (int i = 0; i < EXTEND_STEPS; i++) {
-        if (found >= n_pages || (uintptr_t)end == heap->frontier) return true;
-        struct extent *right = space_lookup(&heap->space, end);
-        if (right->address != end || (extent_state(right) != EXTENT_DIRTY && extent_state(right) != EXTENT_CLEAN)) return false;
-        found += right->n_pages;
-        end = extent_end(right);
+    *end = extent_end(extent);
+    for (int i = 0; i < REACH_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
+        struct extent *neighbour = space_lookup(&heap->space, *end);
+        if (neighbour->address != *end) break;
+        if (extent_state(neighbour) != EXTENT_DIRTY && extent_state(neighbour) != EXTENT_CLEAN) break;
+        found += neighbour->n_pages;
+        *end = extent_end(neighbour);
     }
-    return false;
+    return found;
+}
+
+static bool extensible(struct heap *heap, const struct extent *extent, size_t n_pages)
+{
+    struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
+    if (left && extent->n_pages + left->n_pages >= n_pages) return true;
+    char *end;
+    return heap_bins_reach_right(heap, extent, n_pages, &end) >= n_pages || (uintptr_t)end == heap->frontier;
 }
 
 struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages)
@@ -277,7 +289,10 @@ void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
     }
     if (extent->used_pages && extent->used_pages < extent->n_pages) {
         struct extent *headroom = heap_bins_split(heap, extent, extent->used_pages);
-        if (headroom) heap_bins_file(heap, &heap->clean, headroom);
+        if (headroom) {
+            heap_forget_move(heap, headroom); /* what was moved lies before it */
+            heap_bins_file(heap, &heap->clean, headroom);
+        }
     }
     extent->flags &= EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
     extent->policy = 0;

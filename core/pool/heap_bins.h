@@ -24,12 +24,20 @@ void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent);
 void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent);
 
+/* Put an extent that is on no bin into its own, as it is; a dirty one is on the list by age already. */
+void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent);
+
+/* How many pages an extent would have with the idle neighbours to its right, looking no further than n_pages. *end is where they end,
+ * which may be the frontier. */
+size_t heap_bins_reach_right(struct heap *heap, const struct extent *extent, size_t n_pages, char **end);
+
 /* Take the best fit of at least n_pages off the bins, state BUSY; NULL if there is none. */
 struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages);
 
 /* Cut the front and the tail off a taken extent, so that the rest is aligned and has n_pages. Both go back to bins of their kind.
- * If descriptors ran out, the extent stays larger than asked for. */
-void heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins);
+ * If descriptors ran out, the extent stays larger than asked for; false if it is not aligned then. Not where ensure_descriptors has
+ * succeeded at the same hold of the lock. */
+bool heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins);
 
 /* The idle extent of this state that ends where an extent begins, or NULL. */
 struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state);

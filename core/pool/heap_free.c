@@ -50,11 +50,31 @@ void heap_free(struct heap *heap, struct extent *extent)
     heap_free_list(heap, extent);
 }
 
-bool heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages)
+ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages)
 {
-    if (os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT)) return false;
+    ssize_t moved = os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT);
+    if (moved <= 0) return moved;
     __atomic_fetch_add(&heap->counters.n_moved_blocks, 1, __ATOMIC_RELAXED);
     __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     to->flags |= EXTENT_MOVED | EXTENT_GREW;
-    return true;
+    return moved;
+}
+
+void heap_forget_move(struct heap *heap, struct extent *extent)
+{
+    if (extent->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
+    extent->flags &= (uint16_t)~EXTENT_MOVED;
+}
+
+void heap_lose(struct heap *heap, struct extent *extent)
+{
+    os_unmap(extent->address, extent_bytes(extent));
+    /* Without the lock it counts as handed out for ever, which does no harm. */
+    if (lock_acquire(&heap->lock)) {
+        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+        lock_release(&heap->lock);
+    }
+    heap_forget_move(heap, extent);
+    extent->flags = 0;
+    extent_set_state(extent, EXTENT_LOST);
 }

@@ -30,8 +30,10 @@ static int map_pages(struct heap *heap, uintptr_t start, size_t bytes, bool smal
     return error;
 }
 
-struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
+/* The same, and *error is what the kernel said, 0 if it was not asked. */
+static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error)
 {
+    *error = 0;
     struct extent *extent = heap_bins_new_extent(heap);
     if (!extent) return NULL;
     size_t bytes = n_pages << PAGE_SHIFT;
@@ -44,7 +46,7 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     WRITE_RELAXED(heap->frontier, start + bytes);
     bool small_pages = heap->huge_pages == HUGE_BY_ADVICE;
     lock_release(&heap->lock);
-    int error = map_pages(heap, start, bytes, small_pages);
+    *error = map_pages(heap, start, bytes, small_pages);
     WRITE_RELAXED(extent->address, (void *)start);
     WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
     extent->cls = (uint16_t)class_floor(n_pages);
@@ -52,16 +54,23 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     extent_set_state(extent, EXTENT_BUSY);
     if (!lock_acquire(&heap->lock)) {
         *lock_lost = true;
-        if (!error) heap_bins_defer(heap, extent);
+        if (!*error) heap_bins_defer(heap, extent);
         return NULL;
     }
-    if (error) {
+    if (*error) {
         if (heap->frontier == start + bytes) WRITE_RELAXED(heap->frontier, start);
-        if (error == -EEXIST) heap->exhausted = true;
         heap_bins_drop_extent(heap, extent);
         return NULL;
     }
     heap_bins_publish(heap, extent);
+    return extent;
+}
+
+struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
+{
+    int error;
+    struct extent *extent = claim(heap, n_pages, lock_lost, &error);
+    if (error == -EEXIST && !*lock_lost) heap->exhausted = true;
     return extent;
 }
 
@@ -70,13 +79,19 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
     size_t need = n_pages + align_pages - 1;
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
     size_t step = step_pages(heap);
-    if (!extent) extent = heap_fresh_frontier(heap, max_size(need, step), lock_lost);
+    int error;
+    /* What is in the way of a whole step may leave room for what is needed. */
+    if (!extent && need < step) extent = claim(heap, step, lock_lost, &error);
+    else if (!extent) extent = heap_fresh_frontier(heap, need, lock_lost);
     if (!extent && !*lock_lost && need < step) {
         heap->step_refused_ms = os_clock_ms() | 1;
         extent = heap_fresh_frontier(heap, need, lock_lost);
     }
     if (!extent) return NULL;
-    heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean);
+    if (!heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean)) {
+        heap_bins_file(heap, &heap->clean, extent);
+        return NULL;
+    }
     extent->flags |= EXTENT_ZERO;
     return extent;
 }

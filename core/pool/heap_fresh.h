@@ -12,7 +12,8 @@
  *
  * VMAs. Memory without advice and memory with the advice taken back are two kinds of VMA. So the whole space is given from the start what
  * the taking back leaves behind, which changes nothing where huge pages come by advice only; the number of VMAs stays what it was.
- * Where huge pages come unasked (mode "always") nothing is advised; where they never come, nothing is filled to the next multiple.
+ * Where huge pages come unasked (mode "always") nothing is filled under advice and nothing forbidden; blocks of HUGE_MIN_BYTES and more
+ * are advised in every mode (zero_wants_huge). Where they never come, nothing is filled to the next multiple.
  *
  * NUMA. What is filled lies on the node of the thread that asks for it, not of the one that writes first. So with several nodes only
  * blocks of up to FRESH_NODE_MAX_BYTES are filled beforehand.

@@ -22,10 +22,7 @@ static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t 
             struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - want);
             if (upper) {
                 age_insert_after(&heap->by_age, extent);
-                bin_push(&heap->dirty.head[extent->cls], extent);
-                heap->dirty.nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
-                extent_set_state(extent, EXTENT_DIRTY);
-                ADD_RELAXED(heap->dirty_bytes, extent_bytes(extent));
+                heap_bins_link(heap, &heap->dirty, extent);
                 extent = upper;
             }
         }
@@ -69,8 +66,9 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
     size_t unpinned = 0;
     for (struct extent *e = list; e; e = e->next) {
         if (e->flags & EXTENT_PINNED) unpinned += extent_bytes(e);
-        if (e->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
-        if (purge_one(e)) {
+        bool purged_one = purge_one(e); /* looks at EXTENT_MOVED */
+        heap_forget_move(heap, e);
+        if (purged_one) {
             purge_map(&heap->space, e);
             purged += extent_bytes(e);
             n_purges++;
@@ -160,10 +158,12 @@ static void drop_top(struct heap *heap, struct extent *top)
     space_set_page(&heap->space, start, 0);
     space_set_page(&heap->space, extent_end(top) - 1, 0);
     WRITE_RELAXED(heap->frontier, (uintptr_t)start);
+    /* Others may get these addresses now, and free there what is none of ours. Nobody holds a block beyond. */
+    atomic_store_explicit(&heap->space.span, (uintptr_t)start - heap->space.base, memory_order_relaxed);
     heap_bins_drop_extent(heap, top);
 }
 
-/* Unmap a clean extent and leave it as a hole. Under the lock, the one exception to the rule: another thread must not map
+/* Unmap a clean extent and leave it as a hole. Under the lock, one of the two exceptions (heap.h): another thread must not map
  * the range anew before it is gone. This runs only when the process is out of memory or address space. */
 static bool unmap_clean(struct heap *heap, struct extent *extent)
 {
@@ -172,6 +172,7 @@ static bool unmap_clean(struct heap *heap, struct extent *extent)
         heap_bins_file(heap, &heap->clean, extent);
         return false;
     }
+    heap_forget_move(heap, extent);
     extent->flags = 0;
     extent_set_state(extent, EXTENT_LOST);
     return true;
@@ -179,9 +180,14 @@ static bool unmap_clean(struct heap *heap, struct extent *extent)
 
 void heap_release_top(struct heap *heap)
 {
-    if (!lock_acquire(&heap->lock)) return;
-    struct extent *top = top_extent(heap);
-    if (top && (extent_state(top) == EXTENT_LOST || (extent_state(top) == EXTENT_CLEAN && unmap_clean(heap, top)))) drop_top(heap, top);
+    if (heap->space.reserved || !lock_acquire(&heap->lock)) return;
+    struct extent *top;
+    while ((top = top_extent(heap))) {
+        bool hole = extent_state(top) == EXTENT_LOST;
+        bool worth_it = extent_state(top) == EXTENT_CLEAN && top->n_pages >= RELEASE_MIN_PAGES;
+        if (!hole && !(worth_it && unmap_clean(heap, top))) break;
+        drop_top(heap, top);
+    }
     lock_release(&heap->lock);
 }
 
@@ -225,8 +231,7 @@ const char *heap_check(struct heap *heap)
         else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
         else if (extent_state(e) == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN) && !heap->pinned)
             broken = "idle neighbours not merged";
-        else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address &&
-                 e->n_pages > 2)
+        else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address)
             broken = "interior page entered";
         if (extent_state(e) == EXTENT_DIRTY) dirty += extent_bytes(e);
         if (extent_state(e) == EXTENT_LIVE || extent_state(e) == EXTENT_CACHED) active += extent_active_bytes(e);

@@ -144,7 +144,7 @@ void helper_fork_child(void)
 
 static void set_limit(struct pool *pool) { WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit)); }
 
-static void learn_limit(void)
+void helper_learn_limit(void)
 {
     if (READ_RELAXED(limit_known)) return;
     WRITE_RELAXED(cgroup_limit, os_read_cgroup_limit());
@@ -156,9 +156,9 @@ static void helper_start(void)
 {
     int none = 0;
     if (READ_RELAXED(forbidden) || !atomic_compare_exchange_strong(&state, &none, 1)) return;
-    learn_limit();
+    helper_learn_limit();
     WRITE_RELAXED(last_round_ms, os_clock_ms());
-    int error = os_helper_start(run);
+    int error = os_helper_start(run, &tcache_tls);
     if (!error) return;
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
     if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
@@ -173,9 +173,10 @@ void helper_start_for_good(void)
 
 void helper_poke(struct pool *pool)
 {
+    if (os_restricted) return; /* whatever was to be started was started before there could be a filter */
     if (likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < HELPER_START_BYTES) return;
-    if (!os_restricted) learn_limit();
+    helper_learn_limit();
     if (READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
     helper_start();
 }

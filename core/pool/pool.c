@@ -142,7 +142,10 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         extent = heap_alloc(&pool->heap, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
-        if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) decay_tick(&pool->heap, os_clock_ms());
+        if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) {
+            if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache); /* else the background thread sees to that */
+            decay_tick(&pool->heap, os_clock_ms());
+        }
     }
     if (extent) {
         recycle_mark(pool, extent);
@@ -195,10 +198,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     bool for_others = tcache && extent->cls >= TCACHE_BIG_CLASS && cache_hands_over(tcache);
     bool for_slot = tcache && !pool->limited && extent->cls >= TCACHE_BIG_CLASS && !for_others;
     if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
-    if (tcache)
-        ADD_RELAXED(tcache->n_slow_puts, 1);
-    else
-        atomic_fetch_add_explicit(&pool->n_direct_puts, 1, memory_order_relaxed);
+    if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
         extent->next = NULL;
         if (headroom)

@@ -5,7 +5,7 @@
  *   put   thread cache -> shard -> extent heap -> (decay, budget) -> kernel
  *
  * The fast paths are here, inline, so that the preload library can put them into malloc and free themselves.
- * Everything that happens rarely is in pool.c (slow paths), resize.c, zero.c, helper.c and fork.c.
+ * Everything that happens rarely is in pool.c (slow paths), cache_keep.c, resize.c, zero.c, helper.c and fork.c.
  */
 #ifndef ZP_POOL_POOL_H
 #define ZP_POOL_POOL_H
@@ -26,7 +26,6 @@ struct learned {
     _Atomic uint16_t last_number; /* n_fresh at that time */
     _Atomic uint32_t ahead_pages; /* made resident beforehand since a block was last seen filled by the program */
 };
-#define N_LEARNED 40
 #define LAST_FRESH_SHIFT 27
 _Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
@@ -52,8 +51,8 @@ struct pool {
     uint32_t n_checks;
     uint32_t last_reclaim_ms;
     bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
-    _Atomic uint64_t n_direct_gets, n_direct_puts; /* gets and puts without a thread cache */
-    struct learned learned[N_LEARNED];
+    _Atomic uint64_t n_direct_gets; /* gets without a thread cache */
+    struct learned learned[HEAP_SIZES];
     struct {
         uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
     } zeroed[HEAP_SIZES];
@@ -94,7 +93,8 @@ _Noreturn noinline_cold void pool_bad_pointer(struct pool *pool, const void *p);
 /* Empty caches, shards and the heap of idle memory, down to keep_bytes. Returns the bytes given back to the kernel. */
 size_t pool_trim(struct pool *pool, size_t keep_bytes);
 
-/* Idle blocks in caches and shards to the heap; with only_idle what has not been used since the last call. */
+/* Idle blocks in caches and shards to the heap; with only_idle, of thread caches what has not worked since somebody last looked, of shards
+ * what has rested DECAY_GRACE_MS. Never the caller's own cache. */
 void pool_drain_caches(struct pool *pool, bool only_idle);
 
 /* Put up to count touched idle blocks into the shards; returns how many. */
@@ -109,9 +109,6 @@ void pool_stats(struct pool *pool, struct zp_stats *stats);
 size_t tcache_count_blocks(struct pool *pool);
 size_t shard_count_blocks(struct pool *pool);
 const char *pool_check(struct pool *pool);
-
-/* Give the block in a thread cache's big slot to the heap, so that it can merge. Inside a slow path. */
-void pool_flush_big(struct pool *pool, struct tcache *tcache);
 
 /* --- fast paths --- */
 

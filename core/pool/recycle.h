@@ -11,7 +11,8 @@
  *              a sample only:
  *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap or shard, and until then
  *     all that the thread caches' big slots take: programs that treat their memory so do it from the start;
- *   - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second;
+ *   - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second where the background thread runs and is
+ *     not narrow (helper.c);
  *   - a block that is found changed is put right, and if that shows that the program did it, every block of that size is checked
  *     at every free from then on. Where it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that
  *     large any more.

@@ -4,6 +4,7 @@
 
 #include "base/probe.h"
 #include "os/os.h"
+#include "pool/cache_keep.h"
 #include "pool/fork.h"
 #include "pool/recycle.h"
 
@@ -39,7 +40,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     }
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass() || pool->retired) return false;
     tcache_tls.entered = 1;
-    if (tcache_tls.first && tcache_tls.first->pool == pool) pool_flush_big(pool, tcache_tls.first);
+    if (tcache_tls.first && tcache_tls.first->pool == pool) cache_flush_big(pool, tcache_tls.first);
     bool grown = heap_extend(&pool->heap, extent, wanted);
     tcache_tls.entered = 0;
     if (grown) extent->flags |= EXTENT_GREW;
@@ -63,25 +64,34 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
         if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT) request.headroom_pages = 0;
         tcache_tls.entered = 1;
         struct extent *larger = heap_alloc(&pool->heap, &request);
-        bool moved = false;
+        size_t moved = 0;
+        if (larger && larger->flags & EXTENT_ZERO) {
+            ssize_t result = heap_move_pages(&pool->heap, extent, larger, used);
+            if (result < 0) {
+                heap_lose(&pool->heap, larger);
+                larger = NULL;
+            } else {
+                moved = (size_t)result;
+            }
+        }
         if (larger) {
             extent_set_state(larger, EXTENT_LIVE);
-            moved = (larger->flags & EXTENT_ZERO) && heap_move_pages(&pool->heap, extent, larger, used);
-            if (!moved) memcpy(larger->address, extent->address, used << PAGE_SHIFT);
+            memcpy((char *)larger->address + moved, (char *)extent->address + moved, (used << PAGE_SHIFT) - moved);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             /* Attributes move with the pages. */
             if (moved) larger->flags |= extent->flags & (EXTENT_HUGE | EXTENT_CHECK | EXTENT_EARLY | EXTENT_CHANGED | EXTENT_REPLACED);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             /* Its pages are gone, but not what the program may have mapped over them. */
-            if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0)
-                extent->flags |= EXTENT_ZERO;
-            else if (recycle_wants(pool, extent))
+            if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) {
+                heap_forget_move(&pool->heap, extent);
+                extent->flags = (uint16_t)((extent->flags & ~EXTENT_HUGE) | EXTENT_ZERO);
+            } else if (recycle_wants(pool, extent))
                 recycle_check(pool, extent);
             extent_set_state(extent, EXTENT_CACHED);
             heap_free(&pool->heap, extent);
         }
         tcache_tls.entered = 0;
-        *by_tables = moved;
+        *by_tables = moved > 0;
         if (larger) return larger->address;
     }
     void *larger = pool_get(pool, tcache, n_pages);

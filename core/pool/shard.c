@@ -23,7 +23,6 @@ int shards_make(struct pool *pool, const struct shard_setup *setup)
     char *tables = (char *)(pool->shards + setup->n_shards);
     for (unsigned i = 0; i < setup->n_shards; i++, tables += tables_bytes) {
         struct shard *shard = &pool->shards[i];
-        shard->lock.rank = LOCK_RANK_SHARD;
         shard->limit_bytes = setup->limit_bytes;
         shard->end_class = setup->end_class;
         shard->bins = (struct extent **)tables;

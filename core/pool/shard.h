@@ -6,7 +6,7 @@
  * shard that holds blocks of it, so a miss finds another shard with that class in O(1) before fresh pages are taken.
  *
  *   operation        lock            may fail
- *   put              own shard       yes (lock): the caller returns the block to the heap
+ *   put              own shard       never: without the lock the blocks go to the heap
  *   take             one shard       yes (lock, empty)
  *   evicted blocks go to the heap after the shard's lock is released
  *
@@ -47,7 +47,7 @@ void shards_unmake(struct pool *pool);
 /* What a shard may hold now; see tcache_limit_of. */
 size_t shard_limit_of(const struct pool *pool);
 
-/* Put a list of n CACHED extents (linked by next) into the calling CPU's shard. */
+/* Put a list of CACHED extents (linked by next) into the calling CPU's shard; takes ownership of all. */
 void shard_put_list(struct pool *pool, struct extent *list);
 
 /* The same for a certain shard. */

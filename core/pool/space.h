@@ -15,7 +15,7 @@
  * it is there so that the first block, too, has a neighbour to be compared with (recycle.h).
  *
  * Synchronization: base, span_max, page_map and extents are written once before the pool is published. span grows under
- * the heap lock and is read without it by everybody (relaxed: a thread that holds a pointer into the pool got it
+ * the heap lock, falls when the top is unmapped, and is read without it by everybody (relaxed: a thread that holds a pointer into the pool got it
  * through some synchronization with the thread that raised span for it).
  */
 #ifndef ZP_POOL_SPACE_H
@@ -43,7 +43,7 @@ struct space {
 int space_init(struct space *space, size_t span_max, bool reserved);
 void space_destroy(struct space *space);
 
-/* Make the range usable. Called without locks. 0 or negative errno; then nothing is mapped there. */
+/* Make the range usable. Called without locks, except by space_reach. 0 or negative errno; then nothing is mapped there. */
 int space_map(struct space *space, void *address, size_t length);
 
 /* Make the page map cover the first n_bytes of the space. Called with the heap lock held: nobody may claim a range while its part

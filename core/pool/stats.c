@@ -116,7 +116,7 @@ void pool_stats_fork_child(struct pool *pool)
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->pool) == pool) forget_tcache(tcache);
     memset(&pool->gone, 0, sizeof pool->gone);
-    pool->n_direct_gets = pool->n_direct_puts = 0;
+    pool->n_direct_gets = 0;
     memset(pool->zeroed, 0, sizeof pool->zeroed);
     for (unsigned i = 0; i < pool->n_shards; i++) {
         memset(pool->shards[i].n_hits, 0, pool->shard_end_class * sizeof pool->shards[i].n_hits[0]);

@@ -14,13 +14,14 @@
 __thread struct tcache_tls tcache_tls __attribute__((tls_model("initial-exec"), visibility("hidden")));
 
 /* The list grows only; a cache whose thread has exited is handed to the next thread. */
-static struct lock registry_lock = {.rank = LOCK_RANK_REGISTRY};
+static struct lock registry_lock;
 static _Atomic(struct tcache *) registered;
 static struct tcache *free_caches;
 
 static pthread_key_t exit_key;
 static bool exit_key_valid;
 static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
+static bool in_child;             /* this process was forked from one that had a pool */
 
 /* Caches reclaimed behind one membarrier. */
 #define RECLAIM_BATCH 64
@@ -58,6 +59,8 @@ static void thread_exits(void *ignored)
 {
     (void)ignored;
     int saved = errno;
+    bool passed = fork_pass();
+    tcache_tls.entered |= 1; /* a handler of a signal must not wait for the locks that are taken here, nor repair after a fork of its own */
     struct tcache *tcache = tcache_tls.first;
     tcache_tls.first = NULL;
     while (tcache) {
@@ -66,7 +69,7 @@ static void thread_exits(void *ignored)
          * returned, so that zp_pool_destroy waits for us. */
         for (int i = 0; i < EXIT_TRIES; i++) {
             if (!tcache_enter(tcache)) {
-                os_yield();
+                lock_relax();
                 continue;
             }
             struct pool *pool = READ_RELAXED(tcache->pool);
@@ -75,20 +78,20 @@ static void thread_exits(void *ignored)
                 fold_counters(tcache, pool);
                 if (tcache->counted) atomic_fetch_sub_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
                 tcache->counted = false;
-                if (fork_pass()) tcache_return_list(pool, list);
+                if (passed) tcache_return_list(pool, list);
             }
             tcache_leave(tcache);
             break;
         }
-        /* If the lock cannot be had the cache stays registered as owned and is reclaimed as idle; it is lost for reuse. */
+        /* If the lock cannot be had the cache stays off the free list and is reclaimed as idle; it is lost for reuse. */
         if (lock_acquire(&registry_lock)) {
-            tcache->owned = false;
             tcache->next_free = free_caches;
             free_caches = tcache;
             lock_release(&registry_lock);
         }
         tcache = next;
     }
+    tcache_tls.entered &= ~1u;
     errno = saved;
 }
 
@@ -104,9 +107,17 @@ struct tcache *tcache_find(struct pool *pool)
     struct tcache **link = &tcache_tls.first;
     for (struct tcache *tcache = *link; tcache; link = &tcache->next_of_thread, tcache = *link) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
+        if (link == &tcache_tls.first || tcache_tls.relinking) return tcache;
+        /* A signal handler that comes in between may miss this cache, but finds a list that ends. */
+        tcache_tls.relinking = true;
+        compiler_barrier();
         *link = tcache->next_of_thread;
+        compiler_barrier();
         tcache->next_of_thread = tcache_tls.first;
+        compiler_barrier();
         tcache_tls.first = tcache;
+        compiler_barrier();
+        tcache_tls.relinking = false;
         return tcache;
     }
     return NULL;
@@ -145,14 +156,13 @@ static struct tcache *obtain(void)
     return tcache ? tcache : make();
 }
 
-struct tcache *tcache_get(struct pool *pool)
+/* A cache for this thread and pool, at the front of the thread's list; NULL if there is none to be had. */
+static struct tcache *set_up_for(struct pool *pool)
 {
-    struct tcache *tcache = tcache_find(pool);
-    if (tcache || pool->tcache_depth == 0) return tcache;
-    tcache = obtain();
+    struct tcache *tcache = obtain();
     if (!tcache) return NULL;
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
-    if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; a few hundred bytes are lost */
+    if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
     struct extent *left = NULL;
     if (READ_RELAXED(tcache->pool) && (READ_RELAXED(tcache->big) || READ_RELAXED(tcache->bytes))) left = tcache_take_all(tcache); /* its thread could not */
     if (left) tcache_return_list(tcache->pool, left);
@@ -160,7 +170,6 @@ struct tcache *tcache_get(struct pool *pool)
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     WRITE_RELAXED(tcache->trusting, 0);
     tcache->n_unused_big = 0;
-    tcache->owned = true;
     if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache->counted = true;
     tcache_adopt_limit(tcache, pool);
@@ -174,6 +183,27 @@ struct tcache *tcache_get(struct pool *pool)
         errno = saved;
     }
     return tcache;
+}
+
+struct tcache *tcache_get(struct pool *pool)
+{
+    struct tcache *tcache = tcache_find(pool);
+    if (tcache || pool->tcache_depth == 0 || tcache_tls.relinking) return tcache;
+    tcache_tls.relinking = true;
+    compiler_barrier();
+    tcache = set_up_for(pool);
+    compiler_barrier();
+    tcache_tls.relinking = false;
+    return tcache;
+}
+
+/* With the section entered or claimed: the block in the slot as a list, or NULL. */
+static struct extent *take_slot(struct tcache *tcache)
+{
+    struct extent *big = READ_RELAXED(tcache->big);
+    if (big) big->next = NULL;
+    WRITE_RELAXED(tcache->big, NULL);
+    return big;
 }
 
 struct extent *tcache_take_all(struct tcache *tcache)
@@ -190,12 +220,10 @@ struct extent *tcache_take_all(struct tcache *tcache)
         WRITE_RELAXED(bin->n, 0);
     }
     WRITE_RELAXED(tcache->bytes, 0);
-    if (READ_RELAXED(tcache->big)) {
-        tcache->big->next = list;
-        list = READ_RELAXED(tcache->big);
-        WRITE_RELAXED(tcache->big, NULL);
-    }
-    return list;
+    struct extent *big = take_slot(tcache);
+    if (!big) return list;
+    big->next = list;
+    return big;
 }
 
 /* Forget what a cache holds, where its lists cannot be trusted. */
@@ -209,6 +237,7 @@ static void abandon(struct tcache *tcache)
 
 void tcache_return_list(struct pool *pool, struct extent *list)
 {
+    if (unlikely(READ_RELAXED(pool->retired))) return; /* its locks are never released */
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
@@ -245,26 +274,46 @@ static uint64_t activity_of(const struct tcache *tcache)
     return sum;
 }
 
+bool tcache_big_rests(struct tcache *tcache)
+{
+    uint64_t hits = 0;
+    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+        hits += tcache_hits(tcache, cls);
+    struct extent *big = READ_RELAXED(tcache->big);
+    bool rests = big && big == READ_RELAXED(tcache->big_seen) && hits == READ_RELAXED(tcache->big_hits_seen);
+    WRITE_RELAXED(tcache->big_seen, big);
+    WRITE_RELAXED(tcache->big_hits_seen, hits);
+    return rests;
+}
+
 static bool empty(const struct tcache *tcache) { return !READ_RELAXED(tcache->big) && READ_RELAXED(tcache->bytes) == 0; }
 
-/* With the registry lock: claim up to a batch of caches, starting after *cursor. */
-static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct tcache **batch)
+/* A cache that is to be emptied, or only its slot: its thread is at work, but not with that. */
+struct claimed {
+    struct tcache *tcache;
+    bool only_big;
+};
+
+/* Claim up to a batch of caches, starting after *cursor. */
+static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct claimed *batch)
 {
     unsigned n = 0;
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
         if (empty(tcache)) continue;
+        bool only_big = false;
         if (only_idle) {
             uint64_t activity = activity_of(tcache);
             bool idle = activity == READ_RELAXED(tcache->activity_seen);
             WRITE_RELAXED(tcache->activity_seen, activity);
-            if (!idle) continue;
+            only_big = tcache_big_rests(tcache) && !idle;
+            if (!idle && !only_big) continue;
         }
         uint32_t expected = 0;
         if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, 1, memory_order_seq_cst,
                                                     memory_order_relaxed))
-            batch[n++] = tcache;
+            batch[n++] = (struct claimed){tcache, only_big};
     }
     *cursor = tcache;
     return n;
@@ -278,21 +327,21 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
     unsigned n_emptied = 0;
     struct tcache *cursor = tcache_registered();
     while (cursor) {
-        struct tcache *batch[RECLAIM_BATCH];
+        struct claimed batch[RECLAIM_BATCH];
         unsigned n = claim_batch(pool, only_idle, &cursor, batch);
         if (n == 0) continue;
         bool ordered = os_membarrier() == 0;
         TCACHE_OTHERS_BARRIER();
         for (unsigned i = 0; i < n; i++) {
             struct extent *list = NULL;
+            struct tcache *tcache = batch[i].tcache;
             /* Between the look and the claim the cache may have passed to another thread and pool. */
-            if (ordered && atomic_load_explicit(&batch[i]->busy, memory_order_acquire) == 0 &&
-                READ_RELAXED(batch[i]->pool) == pool) {
-                list = tcache_take_all(batch[i]);
+            if (ordered && atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0 && READ_RELAXED(tcache->pool) == pool) {
+                list = batch[i].only_big ? take_slot(tcache) : tcache_take_all(tcache);
                 n_emptied++;
             }
             tcache_return_list(pool, list);
-            atomic_store_explicit(&batch[i]->claim, 0, memory_order_release);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         }
     }
     return n_emptied;
@@ -304,8 +353,9 @@ size_t tcache_limit_of(const struct pool *pool)
     if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
     size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
     size_t active = READ_RELAXED(pool->heap.active_bytes);
-    if (n_threads > TCACHE_FULL_THREADS) {
-        size_t all = max_size(least * TCACHE_FULL_THREADS, active / TCACHE_MANY_SHARE);
+    size_t n_full = max_size(TCACHE_FULL_THREADS, pool->n_shards);
+    if (n_threads > n_full) {
+        size_t all = max_size(least * n_full, active / TCACHE_MANY_SHARE);
         least = max_size(least / 4, min_size(least, all / n_threads));
     }
     return max_size(least, min_size(active / CACHE_SHARE / n_threads, TCACHE_GROW_MAX));
@@ -338,7 +388,7 @@ static bool claim_one(struct tcache *tcache, int tries)
     TCACHE_OTHERS_BARRIER();
     for (int i = 0; i < tries; i++) {
         if (atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0) return true;
-        os_yield();
+        lock_relax();
     }
     atomic_store_explicit(&tcache->claim, 0, memory_order_release);
     return false;
@@ -349,7 +399,11 @@ void tcache_forget_pool(struct pool *pool)
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         while (READ_RELAXED(tcache->pool) == pool) {
             if (!claim_one(tcache, CLAIM_TRIES)) {
-                os_yield();
+                lock_relax();
+                if (!in_child) continue;
+                /* Its thread was inside when another one forked, and does not exist here. */
+                abandon(tcache);
+                WRITE_RELAXED(tcache->pool, NULL);
                 continue;
             }
             if (READ_RELAXED(tcache->pool) == pool) {
@@ -364,6 +418,7 @@ void tcache_forget_pool(struct pool *pool)
 
 void tcache_fork_child(void)
 {
+    WRITE_RELAXED(in_child, true);
     /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */
     atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
@@ -372,7 +427,7 @@ void tcache_fork_child(void)
             /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
             abandon(tcache);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
-        } else if (barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
+        } else if (!os_restricted && barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
             struct extent *list = tcache_take_all(tcache);
             tcache_return_list(READ_RELAXED(tcache->pool), list);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);

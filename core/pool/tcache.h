@@ -15,6 +15,14 @@
  *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim
  *                        with claim
  *   n_* counters         the owner                             statistics, without synchronization
+ *   limit_bytes          the owner; others only lower it       the owner, tcache_disturb
+ *                        (tcache_disturb, recycle_watch),
+ *                        unclaimed
+ *   trusting             the owner; tcache_disturb stores 0    the owner
+ *   depth, n_unused_big  the owner                             the owner
+ *   counted              the owner while busy, or with claim   the same
+ *   activity_seen,       whoever looks with only_idle; races   the same
+ *   big_seen, ..hits_seen are harmless
  *
  * The reclaim protocol is Dekker's with an asymmetric barrier: the owner stores busy and then loads claim without any
  * barrier; a reclaimer stores claim, makes every running thread execute a barrier (membarrier) and then loads busy.
@@ -56,9 +64,10 @@ struct tcache {
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
     struct tcache *next_free;
-    bool owned;              /* registry lock */
     bool counted;            /* in pool->n_tcaches; the owner, or who holds claim */
-    uint64_t activity_seen;  /* background thread: sum of counters at its last visit */
+    uint64_t activity_seen;  /* sum of counters when anybody last looked with only_idle */
+    struct extent *big_seen; /* what was in the slot then, */
+    uint64_t big_hits_seen;  /* and how often slots of this cache had served */
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
     struct tcache_bin bins[TCACHE_BIG_CLASS];
@@ -68,8 +77,9 @@ struct tcache {
 /* All thread-local storage of the library. */
 struct tcache_tls {
     struct tcache *first; /* most recently used pool first */
-    uint32_t entered;     /* in the slow path: a nested call must not come here */
+    uint32_t entered;     /* bit 0: in a slow path, a nested call must not come here; bit 1: in the shim's dlsym (next.c). Core tests the whole */
     bool is_helper;       /* this is the background thread */
+    bool relinking;       /* the list that begins at first is being changed: handlers leave it as it is */
 };
 extern __thread struct tcache_tls tcache_tls
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -139,8 +149,8 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 
 /* What a thread cache may hold now. Blocks in caches serve nobody else and do not merge, so where nothing else was asked for the limits follow
  * what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much (shard_limit_of), but each what it
- * was given at the start. More threads than TCACHE_FULL_THREADS share what so many were given, or 1/TCACHE_MANY_SHARE of what is in use
- * where that is more, but each has at least a quarter of it. A plain read; the result is a hint. */
+ * was given at the start. More threads than TCACHE_FULL_THREADS, or than shards (CPUs) where those are more, share what so many were given,
+ * or 1/TCACHE_MANY_SHARE of what is in use where that is more, but each has at least a quarter of it. A plain read; the result is a hint. */
 #define CACHE_SHARE 80
 #define TCACHE_GROW_MAX (4 * MIB)
 #define TCACHE_FULL_THREADS 4
@@ -149,8 +159,11 @@ size_t tcache_limit_of(const struct pool *pool);
 /* Set a cache's limit to that; by its owner. */
 void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
 
+/* Has the block in the slot rested there since this was last asked? */
+bool tcache_big_rests(struct tcache *tcache);
+
 /* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
- * nothing since the last call. Returns the number emptied. Takes the registry lock. */
+ * nothing since the last call, and of the others the slot if its block has rested there. Returns the number emptied. */
 unsigned tcache_reclaim(struct pool *pool, bool only_idle);
 
 /* True if that can be done without a wait of milliseconds. */

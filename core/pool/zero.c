@@ -19,7 +19,7 @@
 #define VOTE_SPARSE (-4)
 /* A class that is cleared by memset is looked at again after this many blocks: memset leaves nothing to see. */
 #define RECHECK_EVERY 64
-/* Once the answer has been the same VOTE_MAX times, only every so-manieth block is looked at. */
+/* Once the answer is settled (one sparse block; of zeroed blocks also VOTE_MAX dense ones), only every so-manieth is looked at. */
 #define PROBE_EVERY 16
 /* Of the fresh blocks that might be made resident beforehand, so many-th is not, to see whether they still are filled. */
 #define FRESH_PROBE_EVERY 8
@@ -28,11 +28,7 @@
 /* And blocks of which less was untouched show nothing: most of their pages were there before. */
 #define FRESH_SHARE 4
 
-static struct learned *learned_of(struct pool *pool, size_t n_pages)
-{
-    unsigned index = log2_floor(n_pages);
-    return &pool->learned[index < N_LEARNED ? index : N_LEARNED - 1];
-}
+static struct learned *learned_of(struct pool *pool, size_t n_pages) { return &pool->learned[log2_floor(n_pages)]; }
 
 static void vote(_Atomic int8_t *counter, bool dense)
 {
@@ -71,14 +67,14 @@ void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes)
     ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_cleared, n_bytes);
 }
 
-void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t n_bytes)
+void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages)
 {
     if (n_pages > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
     struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, cls) : NULL;
     if (!extent) extent = pool_get_slow(pool, n_pages, cls, 1, true);
     if (!extent) return NULL;
-    zero_clear(pool, extent, n_bytes);
+    zero_clear(pool, extent, extent_active_bytes(extent)); /* programs rely on zeros as far as malloc_usable_size says */
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     return extent->address;
 }

@@ -29,8 +29,8 @@
 /* Make the first n_bytes of a live block zero, the best way for its size. */
 void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes);
 
-/* A zeroed block; NULL if refused. */
-void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages, size_t n_bytes);
+/* A block that is zero to its end, as far as malloc_usable_size says; NULL if refused. */
+void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages);
 
 /* Should fresh memory for such a block be backed by huge pages? */
 bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);

@@ -18,7 +18,6 @@ MAY = {
 }
 # Exceptions, each with its reason.
 ALLOWED = {
-    ("core/os/os_helper.c", "core/pool/tcache.h"): "must know where the library's thread-local storage lies",
     ("core/pool/stats.c", "core/include/zeropool.h"): "fills the public statistics structure",
 }
 # Calls that enter the kernel; everywhere but in core/os they go through os.h.

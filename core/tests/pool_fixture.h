@@ -7,6 +7,7 @@
 #include "pool/helper.h"
 #include "pool/pool.h"
 
+#include <criterion/criterion.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -41,6 +42,16 @@ static inline void *fixture_get(struct pool *pool, size_t n_bytes)
 }
 
 static inline void fixture_put(struct pool *pool, void *p) { pool_put(pool, tcache_find(pool), p); }
+
+/* At most 64 blocks of a size, all out at once. */
+static inline void fixture_get_and_put(struct pool *pool, unsigned n, size_t n_bytes)
+{
+    void *p[64];
+    for (unsigned i = 0; i < n; i++)
+        cr_assert(p[i] = fixture_get(pool, n_bytes));
+    for (unsigned i = 0; i < n; i++)
+        fixture_put(pool, p[i]);
+}
 
 static inline struct extent *fixture_extent(struct pool *pool, void *p) { return space_lookup(&pool->heap.space, p); }
 

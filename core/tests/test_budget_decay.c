@@ -51,12 +51,12 @@ Test(budget, a_large_request_may_bring_the_sum_to_the_peak_and_its_slack)
     cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (64 * MIB + 64 * MIB / 128 * 21 + BUDGET_FLOOR_BYTES));
 }
 
-Test(budget, small_requests_hold_the_sum_at_a_twelfth_by_giving_back_twice_what_they_take)
+Test(budget, small_requests_hold_the_sum_at_35_32_by_giving_back_twice_what_they_take)
 {
     heap_free(&heap, take(64 * MIB));
     struct extent *live = take(58 * MIB), *rest = take(6 * MIB);
     heap_free(&heap, rest);
-    /* live 58 + idle 6 is under 67/64 of the peak. */
+    /* live 58 + idle 6 is under 35/32 of the peak. */
     cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 0);
     rest = take(6 * MIB);
     struct extent *more = take(8 * MIB);
@@ -64,6 +64,10 @@ Test(budget, small_requests_hold_the_sum_at_a_twelfth_by_giving_back_twice_what_
     heap_free(&heap, rest);
     heap.peak_window[0] = 64 * MIB; /* what the peak was before the last two steps, which set the scene */
     cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 128 * KIB, "live 58 + idle 14 of a peak of 64");
+    heap.peak_window[0] = 65 * MIB;
+    cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 0, "35/32 of 65 and the floor are 72.09, the sum is 72.06");
+    heap.peak_window[0] = 65 * MIB - 64 * KIB;
+    cr_assert_eq(budget_excess(&heap, 64 * KIB, 64 * KIB), 38 * KIB);
     (void)live;
 }
 

@@ -28,7 +28,7 @@ static void *resize(void *p, size_t n_bytes)
 
 static void *zeroed(size_t n_bytes)
 {
-    void *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes), n_bytes);
+    void *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
     if (p) cr_assert_eq(first_nonzero(p, n_bytes), n_bytes, "%s: a zeroed block is not zero", where);
     return p;
 }

@@ -2,6 +2,7 @@
 /* test_heap.c: the extent heap, one property at a time. test_heap_random.c holds it against a model. */
 #include <criterion/criterion.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "os/os.h"
 #include "pool/heap.h"
@@ -329,11 +330,80 @@ Test(heap, pages_can_be_moved_without_copying)
     struct extent *to = heap_alloc(&heap, &request);
     cr_assert(to && to->flags & EXTENT_ZERO);
     to->state = EXTENT_LIVE;
-    if (!heap_move_pages(&heap, from, to, 512)) cr_skip_test("this kernel does not move pages");
+    if (heap_move_pages(&heap, from, to, 512) <= 0) cr_skip_test("this kernel does not move pages");
     cr_assert_eq(pattern_check(to->address, 512 * PAGE_BYTES, 7), 512 * PAGE_BYTES);
     cr_assert_eq(first_nonzero(from->address, 512 * PAGE_BYTES), 512 * PAGE_BYTES);
     heap_free(&heap, from);
     heap_free(&heap, to);
+}
+
+Test(heap, pages_of_several_vmas_are_moved_piece_by_piece)
+{
+    struct extent *from = take_dirty(512);
+    char *start = from->address;
+    pattern_fill(start, extent_bytes(from), 7);
+    /* Kernels before 6.17 refuse such a range as a whole. */
+    cr_assert_eq(madvise(start + 100 * PAGE_BYTES, 50 * PAGE_BYTES, MADV_DONTFORK), 0);
+    struct heap_request request = {.n_pages = 1024, .align_pages = 1};
+    struct extent *to = heap_alloc(&heap, &request);
+    cr_assert(to && to->flags & EXTENT_ZERO);
+    to->state = EXTENT_LIVE;
+    ssize_t moved = heap_move_pages(&heap, from, to, 512);
+    if (moved == 0) cr_skip_test("this kernel does not move pages");
+    cr_assert_eq(moved, 512 * PAGE_BYTES);
+    cr_assert_eq(pattern_check(to->address, 512 * PAGE_BYTES, 7), 512 * PAGE_BYTES);
+    cr_assert_eq(first_nonzero(start, 512 * PAGE_BYTES), 512 * PAGE_BYTES);
+    heap_free(&heap, from);
+    heap_free(&heap, to);
+}
+
+Test(heap, what_lies_in_the_way_of_a_step_leaves_room_for_what_is_needed)
+{
+    static struct heap open;
+    cr_assert_eq(heap_init(&open, SPAN, false), 0);
+    struct heap_request request = {.n_pages = 4, .align_pages = 1};
+    struct extent *e[3];
+    cr_assert(e[0] = heap_alloc(&open, &request));
+    cr_assert_eq(os_map_at((void *)(open.frontier + 256 * KIB), PAGE_BYTES), 0);
+    request.n_pages = PAGES(open.frontier - open.space.base) - 4;
+    cr_assert(e[1] = heap_alloc(&open, &request));
+    request.n_pages = 16;
+    cr_assert(e[2] = heap_alloc(&open, &request));
+    cr_assert_not(open.exhausted);
+    void *last = e[2]->address;
+    for (int i = 0; i < 3; i++) {
+        e[i]->state = EXTENT_CACHED;
+        heap_free(&open, e[i]);
+    }
+    heap_trim(&open, 0);
+    heap_release_top(&open);
+    cr_assert_not(space_owns(&open.space, last), "others may have blocks there now");
+    cr_assert_null(heap_check(&open));
+    space_destroy(&open.space);
+}
+
+Test(heap, without_descriptors_nothing_is_aligned_and_nobody_is_told_otherwise)
+{
+    take_dirty(1); /* so that the next does not begin at a multiple of everything */
+    struct extent *e = take_dirty(300), *unused = heap.unused;
+    uint32_t untouched = heap.untouched, untouched_end = heap.untouched_end;
+    e->state = EXTENT_BUSY;
+    heap.unused = NULL;
+    heap.untouched = heap.untouched_end = 0;
+    size_t off = 1;
+    while (((uintptr_t)e->address & ((off << PAGE_SHIFT) - 1)) == 0)
+        off *= 2;
+    cr_assert_not(heap_bins_carve(&heap, e, 10, off, &heap.dirty));
+    heap.unused = unused;
+    heap.untouched = untouched;
+    heap.untouched_end = untouched_end;
+    cr_assert(heap_bins_carve(&heap, e, 10, off, &heap.dirty));
+    cr_assert_eq((uintptr_t)e->address & ((off << PAGE_SHIFT) - 1), 0);
+    cr_assert_eq(e->n_pages, 10);
+    e->used_pages = 10;
+    heap.active_bytes -= 290 * PAGE_BYTES;
+    e->state = EXTENT_CACHED;
+    heap_free(&heap, e);
 }
 
 Test(heap, a_full_descriptor_table_does_not_mark_written_pages_clean)
@@ -383,6 +453,10 @@ Test(heap, a_held_lock_never_hangs_anybody)
 
 Test(heap, release_top_returns_address_space)
 {
+    /* Of an open space; what is reserved stays so. */
+    space_destroy(&heap.space);
+    memset(&heap, 0, sizeof heap);
+    cr_assert_eq(heap_init(&heap, SPAN, false), 0);
     struct extent *low = take_dirty(10), *high = take_dirty(PAGES(64 * MIB));
     heap_free(&heap, high);
     heap_release_top(&heap);

@@ -67,7 +67,6 @@ static void op_alloc(unsigned slot)
     struct heap_request request = {.n_pages = random_pages(), .align_pages = 1};
     if (rng_next(&m.rng) % 4 == 0) request.align_pages = (size_t)1 << rng_range(&m.rng, 0, 9);
     if (rng_next(&m.rng) % 8 == 0) request.headroom_pages = random_pages();
-    if (rng_next(&m.rng) % 8 == 0) request.want_zero = true;
     struct extent *e = heap_alloc(&m.heap, &request);
     if (!e) return; /* the span is small on purpose: refusals are part of the game */
     e->state = EXTENT_LIVE;

@@ -84,12 +84,12 @@ Test(recycle, is_watchful_where_no_live_block_is)
 Test(recycle, gives_up_after_a_bound)
 {
     struct pool_setup setup = fixture_setup();
-    setup.span_max = 8 * GIB;
-    setup.max_block_bytes = 4 * GIB;
+    setup.span_max = 16 * GIB;
+    setup.max_block_bytes = 8 * GIB;
     pool_finish(&pool);
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
-    char *p = fixture_get(&pool, 3 * GIB);
+    char *p = fixture_get(&pool, 5 * GIB);
     cr_assert(p);
     recycle_note(&pool, p + GIB / 2, 1, EXTENT_CHANGED);
     cr_assert(flags_of(p) & EXTENT_CHANGED);
@@ -231,4 +231,19 @@ Test(recycle, mends_what_a_copy_leaves)
     cr_assert_eq(q, p);
     memset(q, 2, 2 * MIB);
     cr_assert(wall && wall2);
+}
+
+Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found)
+{
+    static struct pool large;
+    struct pool_setup setup = fixture_setup();
+    setup.span_max = 8 * GIB;
+    setup.max_block_bytes = 4 * GIB;
+    cr_assert_eq(fixture_init(&large, &setup), 0);
+    large.n_checks = 1000001;
+    char *p = pool_get(&large, NULL, pages_of(3 * GIB));
+    cr_assert(p);
+    recycle_note(&large, p + 3 * GIB - PAGE_BYTES, PAGE_BYTES, EXTENT_CHANGED);
+    cr_assert(fixture_extent(&large, p)->flags & EXTENT_CHANGED);
+    cr_assert_not(large.watchful);
 }

@@ -38,7 +38,7 @@ static size_t usable(void *p) { return extent_active_bytes(fixture_extent(&pool,
 static void assert_idle_memory_is_clean_or_cleared(size_t n_bytes, unsigned n)
 {
     for (unsigned i = 0; i < n; i++) {
-        unsigned char *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes), n_bytes);
+        unsigned char *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
         if (!p) break;
         cr_assert_eq(first_nonzero(p, n_bytes), n_bytes, "block %u is not zero", i);
     }
@@ -71,7 +71,7 @@ Test(resize, a_recycled_block_shrinks_cleanly_too)
         char *p = fixture_get(&pool, 16 * MIB);
         memset(p, 0xff, 16 * MIB);
         p = resize(p, 3 * MIB);
-        unsigned char *zeroed = zero_get(&pool, tcache_find(&pool), pages_of(12 * MIB), 12 * MIB);
+        unsigned char *zeroed = zero_get(&pool, tcache_find(&pool), pages_of(12 * MIB));
         cr_assert_eq(first_nonzero(zeroed, 12 * MIB), 12 * MIB);
         fixture_put(&pool, zeroed);
         fixture_put(&pool, p);
@@ -137,6 +137,27 @@ Test(resize, a_block_that_keeps_growing_seldom_moves)
     cr_assert_null(pool_check(&pool));
 }
 
+Test(resize, a_block_that_moves_again_and_again_counts_once)
+{
+    char *p = fixture_get(&pool, 600 * KIB);
+    void *walls[12];
+    unsigned n = 0;
+    for (size_t want = MIB; want <= 256 * MIB; want = want * 3 / 2) {
+        walls[n % 12] = fixture_get(&pool, 600 * KIB);
+        n++;
+        char *q = resize(p, want);
+        if (!q) break;
+        p = q;
+    }
+    cr_assert_gt(n, 6);
+    int64_t count = pool.heap.counters.n_moved_vmas;
+    cr_assert_leq(count, 2, "%ld", (long)count);
+    fixture_put(&pool, p);
+    pool_trim(&pool, 0);
+    cr_assert_eq(pool.heap.counters.n_moved_vmas, 0);
+    (void)walls;
+}
+
 Test(resize, the_limit_on_moved_blocks_counts_those_that_exist)
 {
     /* A server that grows one buffer after the other must not lose page moving for good after a few thousand. */
@@ -185,7 +206,7 @@ Test(resize, random_against_a_model)
         size_t n = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 10, 23));
         if (!live[slot].p) {
             bool zeroed = rng_next(&rng) % 2;
-            live[slot].p = zeroed ? zero_get(&pool, tcache_find(&pool), pages_of(n), n) : fixture_get(&pool, n);
+            live[slot].p = zeroed ? zero_get(&pool, tcache_find(&pool), pages_of(n)) : fixture_get(&pool, n);
             if (!live[slot].p) continue;
             if (zeroed) cr_assert_eq(first_nonzero(live[slot].p, n), n, "operation %u: calloc is not zero", i);
         } else {

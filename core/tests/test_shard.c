@@ -190,3 +190,20 @@ static void thrash(enum eviction eviction)
 
 Test(shard, thrash_lifo) { thrash(EVICT_LIFO); }
 Test(shard, thrash_clockpro) { thrash(EVICT_CLOCKPRO); }
+
+Test(shard, the_limit_follows_use_where_nothing_else_was_asked_for)
+{
+    static const struct {
+        size_t active_bytes, limit_bytes;
+    } cases[] = {{4 * MIB, 256 * KIB}, {40 * MIB, 256 * KIB}, {320 * MIB, 2 * MIB}, {4 * GIB, 4 * GIB / CACHE_SHARE / 2}};
+    size_t before = pool.heap.active_bytes;
+    pool.shard_limit_bytes = 256 * KIB;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        pool.heap.active_bytes = cases[i].active_bytes;
+        pool.caches_grow = true;
+        cr_assert_eq(shard_limit_of(&pool), cases[i].limit_bytes, "%zu bytes in use", cases[i].active_bytes);
+        pool.caches_grow = false;
+        cr_assert_eq(shard_limit_of(&pool), 256 * KIB);
+    }
+    pool.heap.active_bytes = before;
+}

@@ -107,7 +107,7 @@ Test(stats, zeroed_blocks_that_were_warm_are_told_apart)
 {
     void *p = fixture_get(&pool, 64 * KIB);
     fixture_put(&pool, p);
-    fixture_put(&pool, zero_get(&pool, tcache_find(&pool), 16, 64 * KIB));
+    fixture_put(&pool, zero_get(&pool, tcache_find(&pool), 16));
     pool_stats_by_size(&pool, sizes);
     cr_assert_eq(sizes[4].bytes_cleared, 64 * KIB);
     cr_assert_eq(sizes[4].bytes_emptied, 0);

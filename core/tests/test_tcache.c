@@ -1,23 +1,20 @@
 /* SPDX-License-Identifier: MIT */
-/* test_tcache.c: the thread cache: its limits, its big slot, and the ways in which others take from it. */
+/* test_tcache.c: the thread cache: its limits and its big slot. test_tcache_threads.c has what other threads do to it. */
 #include <criterion/criterion.h>
 #include <pthread.h>
-#include <semaphore.h>
 #include <string.h>
 
 #include "os/os.h"
 #include "pool_fixture.h"
 #include "support.h"
 
-static struct pool pool, other_pool;
+static struct pool pool;
 
 static void set_up(void)
 {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
-    memset(&other_pool, 0, sizeof other_pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
-    cr_assert_eq(fixture_init(&other_pool, &setup), 0);
     fixture_pin(0);
 }
 static void tear_down(void)
@@ -25,18 +22,8 @@ static void tear_down(void)
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
-    pool_finish(&other_pool);
 }
 TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
-
-static void get_and_put(struct pool *from, unsigned n, size_t n_bytes)
-{
-    void *p[64];
-    for (unsigned i = 0; i < n; i++)
-        cr_assert(p[i] = fixture_get(from, n_bytes));
-    for (unsigned i = 0; i < n; i++)
-        fixture_put(from, p[i]);
-}
 
 static unsigned cached(unsigned cls) { return tcache_find(&pool)->bins[cls].n; }
 
@@ -54,7 +41,7 @@ Test(tcache, is_last_in_first_out_and_exact)
 
 Test(tcache, depth_is_kept)
 {
-    get_and_put(&pool, 20, 4 * KIB);
+    fixture_get_and_put(&pool, 20, 4 * KIB);
     cr_assert_leq(cached(1), 8);
     cr_assert_gt(cached(1), 0);
     struct tcache *tcache = tcache_find(&pool);
@@ -66,7 +53,7 @@ Test(tcache, byte_limit_is_kept)
 {
     uint64_t rng = 5;
     for (int i = 0; i < 2000; i++) {
-        get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
+        fixture_get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
         cr_assert_leq(tcache_find(&pool)->bytes, 1 * MIB);
     }
     size_t bytes = 0;
@@ -95,6 +82,14 @@ Test(tcache, the_limit_follows_threads_and_use)
         pool.caches_grow = false;
         cr_assert_eq(tcache_limit_of(&pool), MIB, "only where nothing else was asked for");
     }
+    pool.heap.active_bytes = 4 * MIB;
+    pool.caches_grow = true;
+    pool.n_shards = 32; /* threads that can all run at once */
+    atomic_store(&pool.n_tcaches, 32);
+    cr_assert_eq(tcache_limit_of(&pool), MIB);
+    atomic_store(&pool.n_tcaches, 64);
+    cr_assert_eq(tcache_limit_of(&pool), MIB / 2);
+    pool.n_shards = 2;
     pool.heap.active_bytes = before;
     atomic_store(&pool.n_tcaches, 0);
 }
@@ -102,7 +97,7 @@ Test(tcache, the_limit_follows_threads_and_use)
 static void *put_much(void *unused)
 {
     (void)unused;
-    get_and_put(&pool, 6, 128 * KIB);
+    fixture_get_and_put(&pool, 6, 128 * KIB);
     return (void *)tcache_find(&pool)->bytes;
 }
 
@@ -123,8 +118,8 @@ Test(tcache, one_big_block_stays_at_every_size)
 {
     /* The first put of a block goes the long way round (it is fresh); from then on the slot serves it. */
     for (size_t n = 300 * KIB; n <= 256 * MIB; n *= 3) {
-        get_and_put(&pool, 1, n);
-        get_and_put(&pool, 1, n);
+        fixture_get_and_put(&pool, 1, n);
+        fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
         fixture_put(&pool, p);
         cr_assert_eq(tcache_find(&pool)->big, fixture_extent(&pool, p), "%zu bytes", n);
@@ -136,8 +131,8 @@ Test(tcache, one_big_block_stays_at_every_size)
 
 Test(tcache, a_second_big_block_goes_to_the_heap)
 {
-    get_and_put(&pool, 2, MIB);
-    get_and_put(&pool, 2, MIB);
+    fixture_get_and_put(&pool, 2, MIB);
+    fixture_get_and_put(&pool, 2, MIB);
     cr_assert(tcache_find(&pool)->big);
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
@@ -153,6 +148,15 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
     cr_assert_null(tcache->big, "it would be missed by the thread that allocates");
     cr_assert_gt(pool.heap.dirty_bytes, 8 * MIB);
     void *p = fixture_get(&pool, MIB);
+    fixture_put(&pool, p);
+    for (int i = 0; i < 8; i++)
+        blocks[i] = fixture_get(&pool, MIB + (size_t)i * 64 * KIB);
+    for (int i = 0; i < 8; i++) {
+        fixture_put(&pool, blocks[i]);
+        fixture_get_and_put(&pool, 20, 4 * KIB);
+    }
+    cr_assert_null(tcache->big, "small blocks in between change nothing");
+    p = fixture_get(&pool, MIB);
     fixture_put(&pool, p);
     cr_assert_eq(tcache->big, fixture_extent(&pool, p), "once it asks for one, it may keep one");
 }
@@ -170,14 +174,14 @@ Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
 Test(tcache, depth_zero_means_no_cache)
 {
     pool.tcache_depth = 0;
-    get_and_put(&pool, 3, 4 * KIB);
-    get_and_put(&pool, 1, MIB);
+    fixture_get_and_put(&pool, 3, 4 * KIB);
+    fixture_get_and_put(&pool, 1, MIB);
     cr_assert_null(tcache_find(&pool));
 }
 
 Test(tcache, owner_and_reclaimer_exclude_each_other)
 {
-    get_and_put(&pool, 4, 4 * KIB);
+    fixture_get_and_put(&pool, 4, 4 * KIB);
     struct tcache *tcache = tcache_find(&pool);
     cr_assert(tcache_enter(tcache));
     cr_assert_not(tcache_enter(tcache), "a signal handler goes round a cache in use");
@@ -195,7 +199,7 @@ Test(tcache, owner_and_reclaimer_exclude_each_other)
 
 Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss)
 {
-    get_and_put(&pool, 4, 4 * KIB);
+    fixture_get_and_put(&pool, 4, 4 * KIB);
     size_t active = pool.heap.active_bytes;
     struct tcache *tcache = tcache_find(&pool);
     cr_assert(tcache_enter(tcache)); /* the thread is interrupted here */
@@ -224,210 +228,4 @@ Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred)
     tcache_tls.entered = 0;
     pool_trim(&pool, 0);
     cr_assert_eq(pool.heap.active_bytes, 0, "deferred blocks come home");
-}
-
-/* --- other threads --- */
-
-struct sleeper {
-    struct pool *pool;
-    sem_t go, ready;
-    unsigned n_blocks;
-    size_t n_bytes;
-    bool hold_busy; /* stay inside the critical section */
-    struct tcache *tcache;
-};
-
-/* Fills its cache at each go, and sleeps in between; ends when n_blocks is 0. */
-static void *sleeper_main(void *argument)
-{
-    struct sleeper *s = argument;
-    fixture_pin(0);
-    for (;;) {
-        sem_wait(&s->go);
-        if (!s->n_blocks) break;
-        get_and_put(s->pool, s->n_blocks, s->n_bytes);
-        s->tcache = tcache_find(s->pool);
-        if (s->hold_busy) tcache_enter(s->tcache);
-        sem_post(&s->ready);
-    }
-    if (s->hold_busy && s->tcache) tcache_leave(s->tcache);
-    return NULL;
-}
-
-static pthread_t sleeper_start(struct sleeper *s)
-{
-    pthread_t thread;
-    sem_init(&s->go, 0, 0);
-    sem_init(&s->ready, 0, 0);
-    cr_assert_eq(pthread_create(&thread, NULL, sleeper_main, s), 0);
-    return thread;
-}
-static void sleeper_work(struct sleeper *s)
-{
-    sem_post(&s->go);
-    sem_wait(&s->ready);
-}
-static void sleeper_end(struct sleeper *s, pthread_t thread)
-{
-    s->n_blocks = 0;
-    sem_post(&s->go);
-    pthread_join(thread, NULL);
-}
-
-Test(tcache, others_take_from_a_sleeping_thread)
-{
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    s.n_blocks = 1;
-    s.n_bytes = 16 * MIB;
-    sleeper_work(&s);
-    sleeper_work(&s);
-    cr_assert_eq(s.tcache->bytes, 5 * 8 * KIB);
-    cr_assert(s.tcache->big);
-    unsigned n = tcache_reclaim(&pool, false);
-    if (n == 0) cr_skip_test("no membarrier here");
-    cr_assert_eq(n, 1);
-    cr_assert_eq(s.tcache->bytes, 0);
-    cr_assert_null(s.tcache->big);
-    cr_assert_eq(pool.heap.dirty_bytes, 16 * MIB);
-    cr_assert_eq(atomic_load(&s.tcache->claim), 0);
-    /* And the sleeper goes on as if nothing had been. */
-    s.n_blocks = 5;
-    s.n_bytes = 8 * KIB;
-    sleeper_work(&s);
-    cr_assert_eq(s.tcache->bytes, 5 * 8 * KIB);
-    sleeper_end(&s, thread);
-}
-
-Test(tcache, a_thread_inside_its_cache_is_left_alone)
-{
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB, .hold_busy = true};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, false), 0);
-    cr_assert_eq(s.tcache->bytes, 5 * 8 * KIB);
-    cr_assert_eq(atomic_load(&s.tcache->claim), 0, "the reclaimer gives up its claim");
-    sleeper_end(&s, thread);
-}
-
-Test(tcache, only_idle_spares_threads_that_have_worked_since)
-{
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "first seen");
-    sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
-    if (tcache_reclaim(&pool, true) == 0) cr_skip_test("no membarrier here");
-    cr_assert_eq(s.tcache->bytes, 0, "has slept since");
-    sleeper_end(&s, thread);
-}
-
-/* --- a storm: without the barrier, or without either half of the protocol, a block is soon in two hands --- */
-
-static _Atomic bool storm_over;
-static _Atomic unsigned n_in_two_hands;
-
-static void *storm_owner(void *argument)
-{
-    fixture_pin((unsigned)(uintptr_t)argument);
-    while (!atomic_load_explicit(&storm_over, memory_order_relaxed)) {
-        volatile uintptr_t *p[3];
-        for (int i = 0; i < 3; i++)
-            if ((p[i] = fixture_get(&pool, 4 * KIB))) *p[i] = (uintptr_t)&p;
-        for (int i = 0; i < 3; i++) {
-            if (!p[i]) continue;
-            /* &p differs from thread to thread. */
-            if (*p[i] != (uintptr_t)&p) atomic_fetch_add(&n_in_two_hands, 1);
-            *p[i] = 0;
-            fixture_put(&pool, (void *)p[i]);
-        }
-    }
-    return NULL;
-}
-
-Test(tcache, owners_and_a_reclaimer_in_a_storm)
-{
-    pthread_t owners[2];
-    for (uintptr_t i = 0; i < 2; i++)
-        cr_assert_eq(pthread_create(&owners[i], NULL, storm_owner, (void *)(1 - i)), 0);
-    unsigned n_emptied = 0;
-    uint64_t end = os_clock_ns() + 1500000000u;
-    while (os_clock_ns() < end)
-        n_emptied += tcache_reclaim(&pool, false);
-    storm_over = true;
-    for (int i = 0; i < 2; i++)
-        pthread_join(owners[i], NULL);
-    cr_assert_eq(n_in_two_hands, 0);
-    cr_assert_null(pool_check(&pool), "%s", pool_check(&pool));
-    pool_trim(&pool, 0);
-    cr_assert_eq(pool.heap.active_bytes, 0, "blocks were lost");
-    if (n_emptied == 0) cr_skip_test("no membarrier here");
-    cr_assert_gt(n_emptied, 100, "the reclaimer came in only %u times", n_emptied);
-}
-
-Test(tcache, pools_do_not_reclaim_from_each_other)
-{
-    struct sleeper s = {.pool = &other_pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, false), 0);
-    cr_assert_eq(s.tcache->bytes, 5 * 8 * KIB);
-    sleeper_end(&s, thread);
-}
-
-Test(tcache, an_exiting_thread_leaves_nothing_behind)
-{
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    sleeper_end(&s, thread);
-    cr_assert_eq(pool.shards[0].n_blocks, 5, "its blocks are in the shard");
-    cr_assert_eq(s.tcache->bytes, 0);
-    struct tcache *first = s.tcache;
-    s.n_blocks = 3;
-    thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert_eq(s.tcache, first, "the cache itself is used again");
-    sleeper_end(&s, thread);
-}
-
-Test(tcache, a_cache_that_passes_to_another_pool_does_not_take_its_counts_along)
-{
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    for (int i = 0; i < 10; i++)
-        sleeper_work(&s);
-    struct tcache *first = s.tcache;
-    sleeper_end(&s, thread);
-    s = (struct sleeper){.pool = &other_pool, .n_blocks = 1, .n_bytes = 8 * KIB};
-    thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert_eq(s.tcache, first);
-    uint64_t hits = 0;
-    for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        hits += tcache_hits(s.tcache, cls);
-    cr_assert_leq(hits + s.tcache->n_slow_gets, 1, "the other pool is credited with %lu gets it never served",
-                  (unsigned long)(hits + s.tcache->n_slow_gets - 1));
-    sleeper_end(&s, thread);
-}
-
-Test(tcache, an_adopted_cache_respects_a_claim)
-{
-    /* A thread ends while a reclaimer, long preempted, still holds its claim; the next thread must not touch the lists. */
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    struct tcache *first = s.tcache;
-    atomic_store(&first->claim, 1);
-    sleeper_end(&s, thread);
-    size_t bytes = first->bytes;
-    s.n_blocks = 1;
-    s.tcache = NULL;
-    thread = sleeper_start(&s);
-    sleeper_work(&s);
-    cr_assert(first->bytes == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, first->bytes);
-    atomic_store(&first->claim, 0);
-    sleeper_end(&s, thread);
 }

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Plays the pool's shard and steal rules on many CPUs: who serves a request, and how many reach the heap's one lock.
 
-A model, not a measurement: it counts which level serves which share, from the rules of core/pool (thread cache of 1 MiB and 16 blocks
-a class, shards of 256 KiB, at most 64, batches of 4), and estimates from HEAP_NS where the heap lock saturates.
+A model, not a measurement: it counts which level serves which share, from the rules of core/pool (thread cache of 1 MiB, or a part of what
+four or as many as shards have where there are more threads, and 16 blocks a class, shards of 256 KiB, at most 64, batches of 4), and estimates from HEAP_NS where the heap lock saturates.
 """
 import argparse
 import random
@@ -11,6 +11,7 @@ from collections import defaultdict
 
 PAGE = 4096
 TCACHE_BYTES = 1 << 20
+FULL_THREADS = 4  # so many, or one a shard, have TCACHE_BYTES each; more share as much, but have at least a quarter
 TCACHE_DEPTH = 16
 SHARD_BYTES = 256 << 10
 SHARDS_MAX = 64
@@ -25,6 +26,7 @@ class Model:
         self.n_shards = min(SHARDS_MAX, 1 << (cpus - 1).bit_length())
         self.caches = [defaultdict(int) for _ in range(cpus)]
         self.cache_bytes = [0] * cpus
+        self.cache_limit = max(TCACHE_BYTES // 4, min(TCACHE_BYTES, max(FULL_THREADS, self.n_shards) * TCACHE_BYTES // cpus))
         self.shards = [defaultdict(int) for _ in range(self.n_shards)]
         self.shard_bytes = [0] * self.n_shards
         self.served = defaultdict(int)
@@ -55,8 +57,10 @@ class Model:
         cache = self.caches[cpu]
         if cache[pages] >= TCACHE_DEPTH:
             self.to_shard(cpu, {pages: TCACHE_DEPTH // 2})
-        elif self.cache_bytes[cpu] + pages * PAGE > TCACHE_BYTES:
-            self.to_shard(cpu, dict(cache))
+        elif self.cache_bytes[cpu] + pages * PAGE > self.cache_limit:
+            self.to_shard(cpu, {held: n // 2 for held, n in cache.items()})
+            if self.cache_bytes[cpu] + pages * PAGE > self.cache_limit:
+                self.to_shard(cpu, dict(cache))
         cache[pages] += 1
         self.cache_bytes[cpu] += pages * PAGE
 

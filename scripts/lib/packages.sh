@@ -49,13 +49,13 @@ ensure_packages() {
         die 1 "no rights to install: not root, and no sudo; as root: $by_hand"
     fi
     say "installing: $wanted"
-    apt_log=${TMPDIR:-/tmp}/zeropool-apt.$$.log
+    apt_folder=$(mktemp -d "${TMPDIR:-/tmp}/zeropool-apt.XXXXXX") || die 1 "no folder for apt's log in ${TMPDIR:-/tmp}"
+    apt_log=$apt_folder/log
     # Lists may be absent on a fresh machine. A failing update alone is no reason to stop: the old lists may do.
     with_log "apt-get update" "$apt_log" apt_get update || :
     # shellcheck disable=SC2086 # a list of names
     if ! with_log "apt-get install" "$apt_log.install" apt_get install -y --no-install-recommends $wanted; then
         cat "$apt_log.install" >>"$apt_log"
-        rm -f "$apt_log.install"
         show_tail "$apt_log" 8
         reason='apt-get failed'
         if grep -qiE 'could not (resolve|connect)|temporary failure|unable to (connect|locate)|failed to fetch|network is unreachable' \
@@ -64,7 +64,7 @@ ensure_packages() {
         fi
         die 1 "$reason (whole log: $apt_log); by hand: $by_hand"
     fi
-    rm -f "$apt_log" "$apt_log.install"
+    rm -rf "$apt_folder"
 }
 
 # Ends in exec, so that the process that with_log knows is apt-get (or sudo, which passes signals on).

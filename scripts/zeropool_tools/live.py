@@ -62,12 +62,25 @@ def read(path):
     finally:
         os.close(handle)
     try:
-        report = json.loads(data[HEADER.size:HEADER.size + length])
-    except ValueError:
+        report = tame(json.loads(data[HEADER.size:HEADER.size + length]))
+    except (ValueError, RecursionError):
         return None
     if not isinstance(report, dict) or not isinstance(report.get("gets"), int):
         return None
     return Page(path, pid, uid, ticks, updated, report)
+
+
+def tame(value):
+    """What another user's program may have written, fit for arithmetic and for a terminal."""
+    if isinstance(value, dict):
+        return {tame(key): tame(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [tame(each) for each in value]
+    if isinstance(value, str):
+        return "".join(c if c.isprintable() else "?" for c in value)
+    if isinstance(value, (int, float)) and not -2 ** 64 < value < 2 ** 64:
+        raise ValueError("a number no program reports")
+    return value
 
 
 def start_ticks(pid):

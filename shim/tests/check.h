@@ -41,8 +41,8 @@ static inline void require_shim(void)
     CHECK(symbol && dladdr(symbol, &info) && strstr(info.dli_fname, "zeropool-preload"));
 }
 
-/* The pool lies between 4 and 28 TiB, where the kernel places nothing by itself. */
-static inline bool in_pool(const void *p) { return (uintptr_t)p >> 42 && (uintptr_t)p < (uintptr_t)28 << 40; }
+/* The pool and the hardened mode's blocks lie between 22 and 42 TiB, where nobody else places anything. */
+static inline bool in_pool(const void *p) { return (uintptr_t)p >> 40 >= 22 && (uintptr_t)p >> 40 < 42; }
 
 /* The compiler knows malloc and may drop a pair whose result is not used. */
 #define KEEP(p) __asm__ __volatile__("" : "+r"(p)::"memory")

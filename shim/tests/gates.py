@@ -15,7 +15,7 @@ free_sized free_aligned_sized cfree malloc_trim mallinfo mallinfo2 malloc_stats 
 __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_valloc __libc_pvalloc __posix_memalign""".split())
 
 # The calls by which a program can change what the pool's blocks are made of.
-MAPPINGS = set("""mmap mmap64 munmap mremap remap_file_pages shmat mprotect pkey_mprotect madvise posix_madvise mlock mlock2
+MAPPINGS = set("""mmap mmap64 munmap mremap remap_file_pages shmat mlockall munlockall mprotect pkey_mprotect madvise posix_madvise mlock mlock2
 mbind""".split())
 
 

@@ -129,6 +129,15 @@ void tcache_setup_process(void);
 /* With the section entered: move everything to a list linked by next, and leave the cache empty. */
 struct extent *tcache_take_all(struct tcache *tcache);
 
+/* The same for the slot alone: a list of one block, or NULL. */
+struct extent *tcache_take_slot(struct tcache *tcache);
+
+/* Hand a cache's counts to its pool, for the totals, and begin anew. */
+void tcache_fold_counters(struct tcache *tcache, struct pool *pool);
+
+/* In a forked child. */
+void tcache_free_registry(void);
+
 /* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
 void tcache_return_list(struct pool *pool, struct extent *list);
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap.c: the extent heap, one property at a time. test_heap_random.c holds it against a model. */
+/* test_heap.c: the extent heap, one property at a time. test_heap_random.c holds it against a model,
+ * test_heap_edges.c has moving pages, and what happens where descriptors, room or the lock are missing. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/mman.h>
 
 #include "os/os.h"
 #include "pool/heap.h"
-#include "pool/heap_bins.h"
 #include "support.h"
 
 #define SPAN (256 * MIB)
@@ -320,155 +320,4 @@ Test(heap, headroom_is_address_space_not_memory)
     heap_free(&heap, e);
     cr_assert_eq(heap.dirty_bytes - dirty_before, 250 * PAGE_BYTES, "the headroom goes back clean");
     heap_free(&heap, fence);
-}
-
-Test(heap, pages_can_be_moved_without_copying)
-{
-    struct extent *from = take_dirty(512);
-    pattern_fill(from->address, extent_bytes(from), 7);
-    struct heap_request request = {.n_pages = 1024, .align_pages = 1};
-    struct extent *to = heap_alloc(&heap, &request);
-    cr_assert(to && to->flags & EXTENT_ZERO);
-    to->state = EXTENT_LIVE;
-    if (heap_move_pages(&heap, from, to, 512) <= 0) cr_skip_test("this kernel does not move pages");
-    cr_assert_eq(pattern_check(to->address, 512 * PAGE_BYTES, 7), 512 * PAGE_BYTES);
-    cr_assert_eq(first_nonzero(from->address, 512 * PAGE_BYTES), 512 * PAGE_BYTES);
-    heap_free(&heap, from);
-    heap_free(&heap, to);
-}
-
-Test(heap, pages_of_several_vmas_are_moved_piece_by_piece)
-{
-    struct extent *from = take_dirty(512);
-    char *start = from->address;
-    pattern_fill(start, extent_bytes(from), 7);
-    /* Kernels before 6.17 refuse such a range as a whole. */
-    cr_assert_eq(madvise(start + 100 * PAGE_BYTES, 50 * PAGE_BYTES, MADV_DONTFORK), 0);
-    struct heap_request request = {.n_pages = 1024, .align_pages = 1};
-    struct extent *to = heap_alloc(&heap, &request);
-    cr_assert(to && to->flags & EXTENT_ZERO);
-    to->state = EXTENT_LIVE;
-    ssize_t moved = heap_move_pages(&heap, from, to, 512);
-    if (moved == 0) cr_skip_test("this kernel does not move pages");
-    cr_assert_eq(moved, 512 * PAGE_BYTES);
-    cr_assert_eq(pattern_check(to->address, 512 * PAGE_BYTES, 7), 512 * PAGE_BYTES);
-    cr_assert_eq(first_nonzero(start, 512 * PAGE_BYTES), 512 * PAGE_BYTES);
-    heap_free(&heap, from);
-    heap_free(&heap, to);
-}
-
-Test(heap, what_lies_in_the_way_of_a_step_leaves_room_for_what_is_needed)
-{
-    static struct heap open;
-    cr_assert_eq(heap_init(&open, SPAN, false), 0);
-    struct heap_request request = {.n_pages = 4, .align_pages = 1};
-    struct extent *e[3];
-    cr_assert(e[0] = heap_alloc(&open, &request));
-    cr_assert_eq(os_map_at((void *)(open.frontier + 256 * KIB), PAGE_BYTES), 0);
-    request.n_pages = PAGES(open.frontier - open.space.base) - 4;
-    cr_assert(e[1] = heap_alloc(&open, &request));
-    request.n_pages = 16;
-    cr_assert(e[2] = heap_alloc(&open, &request));
-    cr_assert_not(open.exhausted);
-    void *last = e[2]->address;
-    for (int i = 0; i < 3; i++) {
-        e[i]->state = EXTENT_CACHED;
-        heap_free(&open, e[i]);
-    }
-    heap_trim(&open, 0);
-    heap_release_top(&open);
-    cr_assert_not(space_owns(&open.space, last), "others may have blocks there now");
-    cr_assert_null(heap_check(&open));
-    space_destroy(&open.space);
-}
-
-Test(heap, without_descriptors_nothing_is_aligned_and_nobody_is_told_otherwise)
-{
-    take_dirty(1); /* so that the next does not begin at a multiple of everything */
-    struct extent *e = take_dirty(300), *unused = heap.unused;
-    uint32_t untouched = heap.untouched, untouched_end = heap.untouched_end;
-    e->state = EXTENT_BUSY;
-    heap.unused = NULL;
-    heap.untouched = heap.untouched_end = 0;
-    size_t off = 1;
-    while (((uintptr_t)e->address & ((off << PAGE_SHIFT) - 1)) == 0)
-        off *= 2;
-    cr_assert_not(heap_bins_carve(&heap, e, 10, off, &heap.dirty));
-    heap.unused = unused;
-    heap.untouched = untouched;
-    heap.untouched_end = untouched_end;
-    cr_assert(heap_bins_carve(&heap, e, 10, off, &heap.dirty));
-    cr_assert_eq((uintptr_t)e->address & ((off << PAGE_SHIFT) - 1), 0);
-    cr_assert_eq(e->n_pages, 10);
-    e->used_pages = 10;
-    heap.active_bytes -= 290 * PAGE_BYTES;
-    e->state = EXTENT_CACHED;
-    heap_free(&heap, e);
-}
-
-Test(heap, a_full_descriptor_table_does_not_mark_written_pages_clean)
-{
-    /* Without descriptors nothing can be split: extend then absorbs a whole dirty neighbour. */
-    struct extent *e = take_dirty(10), *next = take_dirty(100), *fence = take_dirty(1);
-    char *start = e->address;
-    heap_free(&heap, next);
-    struct extent *unused = heap.unused;
-    uint32_t n_unused = heap.n_unused;
-    heap.unused = NULL;
-    heap.n_unused = 4; /* enough to pass the check at the door, as if others had used them up since */
-    bool grown = heap_extend(&heap, e, 20);
-    struct extent *dropped = heap.unused;
-    heap.unused = unused;
-    heap.n_unused = n_unused;
-    if (dropped) heap_bins_drop_extent(&heap, dropped);
-    if (grown) memset(start, 0xa5, 20 * PAGE_BYTES);
-    heap_free(&heap, e);
-    cr_assert_null(heap_check(&heap));
-    struct extent *back;
-    while ((back = take(1)) && (uintptr_t)back->address < heap.frontier - PAGE_BYTES)
-        if (back->flags & EXTENT_ZERO)
-            cr_assert_eq(first_nonzero(back->address, PAGE_BYTES), PAGE_BYTES, "page %zu",
-                         ((uintptr_t)back->address - heap.space.base) >> PAGE_SHIFT);
-    (void)fence;
-}
-
-Test(heap, a_held_lock_never_hangs_anybody)
-{
-    struct extent *e = take_dirty(50), *other = take_dirty(50);
-    size_t active = heap.active_bytes;
-    cr_assert(lock_try(&heap.lock)); /* the holder was lost in a fork */
-    cr_assert_null(take(50), "allocation gives up");
-    cr_assert_not(heap_extend(&heap, other, 60));
-    heap_shrink(&heap, other, 10);
-    cr_assert_eq(heap_trim(&heap, 0), 0);
-    cr_assert_str_eq(heap_check(&heap), "heap lock is held");
-    heap_free(&heap, e); /* onto the deferred list */
-    lock_release(&heap.lock);
-    cr_assert_eq(heap.active_bytes, active, "deferred blocks still count");
-    e = take(50);
-    cr_assert_eq(heap.counters.n_dirty_hits, 1, "the next holder files what was deferred");
-    heap_free(&heap, e);
-    heap_free(&heap, other);
-}
-
-Test(heap, release_top_returns_address_space)
-{
-    /* Of an open space; what is reserved stays so. */
-    space_destroy(&heap.space);
-    memset(&heap, 0, sizeof heap);
-    cr_assert_eq(heap_init(&heap, SPAN, false), 0);
-    struct extent *low = take_dirty(10), *high = take_dirty(PAGES(64 * MIB));
-    heap_free(&heap, high);
-    heap_release_top(&heap);
-    uintptr_t frontier = heap.frontier;
-    cr_assert_gt(frontier - heap.space.base, 64 * MIB, "dirty memory is not released");
-    heap_trim(&heap, 0);
-    heap_release_top(&heap);
-    cr_assert_lt(heap.frontier, frontier);
-    cr_assert_eq(heap.frontier, (uintptr_t)extent_end(low));
-    cr_assert_null(heap_check(&heap));
-    high = take_dirty(PAGES(64 * MIB));
-    cr_assert(high, "and can be taken again");
-    heap_free(&heap, high);
-    heap_free(&heap, low);
 }

@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: MIT */
+/* tcache_reclaim.c: what others do to a thread's cache: take from it, forget a pool in it, repair it after a fork. See tcache.h for the
+ * protocol. */
+#include "os/os.h"
+#include "pool/fork.h"
+#include "pool/helper.h"
+#include "pool/pool.h"
+#include "pool/tcache.h"
+
+static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
+static bool in_child;             /* this process was forked from one that had a pool */
+
+/* Caches reclaimed behind one membarrier. */
+#define RECLAIM_BATCH 64
+
+/* Yields to wait for an owner that is inside its cache, which it is for nanoseconds unless it is preempted or dead. */
+#define CLAIM_TRIES 100
+
+/* Forget what a cache holds, where its lists cannot be trusted. */
+static void abandon(struct tcache *tcache)
+{
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+        tcache->bins[cls].head = NULL, WRITE_RELAXED(tcache->bins[cls].n, 0);
+    WRITE_RELAXED(tcache->big, NULL);
+    WRITE_RELAXED(tcache->bytes, 0);
+}
+
+/* Registering waits for a grace period of the kernel, milliseconds, when the process has several threads. */
+static bool barrier_registered(void)
+{
+    return atomic_load_explicit(&barrier_state, memory_order_relaxed) == 1;
+}
+
+static bool barrier_works(void)
+{
+    int state = atomic_load_explicit(&barrier_state, memory_order_relaxed);
+    if (state == 0) {
+        state = os_membarrier_register() == 0 ? 1 : 2;
+        atomic_store_explicit(&barrier_state, state, memory_order_relaxed);
+    }
+    return state == 1;
+}
+
+static uint64_t activity_of(const struct tcache *tcache)
+{
+    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->bytes);
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        sum += tcache_hits(tcache, cls);
+    return sum;
+}
+
+bool tcache_big_rests(struct tcache *tcache)
+{
+    uint64_t hits = 0;
+    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+        hits += tcache_hits(tcache, cls);
+    struct extent *big = READ_RELAXED(tcache->big);
+    bool rests = big && big == READ_RELAXED(tcache->big_seen) && hits == READ_RELAXED(tcache->big_hits_seen);
+    WRITE_RELAXED(tcache->big_seen, big);
+    WRITE_RELAXED(tcache->big_hits_seen, hits);
+    return rests;
+}
+
+static bool empty(const struct tcache *tcache) { return !READ_RELAXED(tcache->big) && READ_RELAXED(tcache->bytes) == 0; }
+
+/* A cache that is to be emptied, or only its slot: its thread is at work, but not with that. */
+struct claimed {
+    struct tcache *tcache;
+    bool only_big;
+};
+
+/* Claim up to a batch of caches, starting after *cursor. */
+static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct claimed *batch)
+{
+    unsigned n = 0;
+    struct tcache *tcache = *cursor;
+    for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
+        if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
+        if (empty(tcache)) continue;
+        bool only_big = false;
+        if (only_idle) {
+            uint64_t activity = activity_of(tcache);
+            bool idle = activity == READ_RELAXED(tcache->activity_seen);
+            WRITE_RELAXED(tcache->activity_seen, activity);
+            only_big = tcache_big_rests(tcache) && !idle;
+            if (!idle && !only_big) continue;
+        }
+        uint32_t expected = 0;
+        if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, 1, memory_order_seq_cst,
+                                                    memory_order_relaxed))
+            batch[n++] = (struct claimed){tcache, only_big};
+    }
+    *cursor = tcache;
+    return n;
+}
+
+bool tcache_can_reclaim(void) { return barrier_registered(); }
+
+unsigned tcache_reclaim(struct pool *pool, bool only_idle)
+{
+    if ((os_restricted && !helper_is_self()) || !barrier_works()) return 0;
+    unsigned n_emptied = 0;
+    struct tcache *cursor = tcache_registered();
+    while (cursor) {
+        struct claimed batch[RECLAIM_BATCH];
+        unsigned n = claim_batch(pool, only_idle, &cursor, batch);
+        if (n == 0) continue;
+        bool ordered = os_membarrier() == 0;
+        TCACHE_OTHERS_BARRIER();
+        for (unsigned i = 0; i < n; i++) {
+            struct extent *list = NULL;
+            struct tcache *tcache = batch[i].tcache;
+            /* Between the look and the claim the cache may have passed to another thread and pool. */
+            if (ordered && atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0 && READ_RELAXED(tcache->pool) == pool) {
+                list = batch[i].only_big ? tcache_take_slot(tcache) : tcache_take_all(tcache);
+                n_emptied++;
+            }
+            tcache_return_list(pool, list);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        }
+    }
+    return n_emptied;
+}
+
+void tcache_disturb(struct pool *pool)
+{
+    /* A store of the owner at the same moment may win; then it is found a second later. */
+    size_t limit = tcache_limit_of(pool);
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (READ_RELAXED(tcache->pool) != pool) continue;
+        __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
+        if (READ_RELAXED(tcache->limit_bytes) > limit) WRITE_RELAXED(tcache->limit_bytes, limit);
+    }
+}
+
+/* Claim one cache and wait for its owner to be out of it. False if it is claimed by somebody else or stays busy. */
+static bool claim_one(struct tcache *tcache, int tries)
+{
+    uint32_t unclaimed = 0;
+    if (!atomic_compare_exchange_strong(&tcache->claim, &unclaimed, 1)) return false;
+    if (barrier_works()) os_membarrier();
+    TCACHE_OTHERS_BARRIER();
+    for (int i = 0; i < tries; i++) {
+        if (atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0) return true;
+        lock_relax();
+    }
+    atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+    return false;
+}
+
+void tcache_forget_pool(struct pool *pool)
+{
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        while (READ_RELAXED(tcache->pool) == pool) {
+            if (!claim_one(tcache, CLAIM_TRIES)) {
+                lock_relax();
+                if (!in_child) continue;
+                /* Its thread was inside when another one forked, and does not exist here. */
+                abandon(tcache);
+                WRITE_RELAXED(tcache->pool, NULL);
+                continue;
+            }
+            if (READ_RELAXED(tcache->pool) == pool) {
+                tcache_fold_counters(tcache, pool);
+                tcache_take_all(tcache);
+                tcache->counted = false;
+                WRITE_RELAXED(tcache->pool, NULL);
+            }
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        }
+}
+
+void tcache_fork_child(void)
+{
+    WRITE_RELAXED(in_child, true);
+    tcache_free_registry();
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (!READ_RELAXED(tcache->pool) || tcache == tcache_tls.first) continue;
+        if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
+            /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
+            abandon(tcache);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        } else if (!os_restricted && barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
+            struct extent *list = tcache_take_all(tcache);
+            tcache_return_list(READ_RELAXED(tcache->pool), list);
+            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
+        }
+    }
+    struct tcache *mine = tcache_tls.first;
+    if (mine && atomic_load_explicit(&mine->claim, memory_order_relaxed)) {
+        abandon(mine);
+        atomic_store_explicit(&mine->claim, 0, memory_order_release);
+    }
+}

@@ -40,7 +40,7 @@ void cache_keep_again(struct pool *pool, struct tcache *tcache)
 /* Cut a bin after its first keep blocks, those used last; the rest is put before list. */
 static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uint32_t keep, struct extent *list)
 {
-    if (bin->n <= keep) return list;
+    if (tcache_bin_n(bin) <= keep) return list;
     struct extent **link = &bin->head;
     for (uint32_t i = 0; i < keep; i++)
         link = &(*link)->next;
@@ -53,7 +53,7 @@ static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uin
         list = extent;
         extent = next;
     }
-    WRITE_RELAXED(bin->n, keep);
+    tcache_bin_set_n(bin, keep);
     return list;
 }
 
@@ -61,7 +61,7 @@ static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uin
 static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct extent *list)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        list = cut_bin(tcache, &tcache->bins[cls], to_half ? (tcache->bins[cls].n + 1) / 2 : 0, list);
+        list = cut_bin(tcache, &tcache->bins[cls], to_half ? (tcache_bin_n(&tcache->bins[cls]) + 1) / 2 : 0, list);
     return list;
 }
 
@@ -71,7 +71,7 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsign
     struct extent *list = NULL;
     struct tcache_bin *bin = &tcache->bins[cls];
     uint32_t depth = READ_RELAXED(tcache->depth);
-    if (bin->n >= depth) list = cut_bin(tcache, bin, depth / 2, list);
+    if (tcache_bin_n(bin) >= depth) list = cut_bin(tcache, bin, depth / 2, list);
     size_t limit = READ_RELAXED(tcache->limit_bytes);
     if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
     tcache_adopt_limit(tcache, pool);

@@ -147,8 +147,7 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pag
         extent = bin->head;
         if (likely(extent)) {
             bin->head = extent->next;
-            SUB_RELAXED(bin->n, 1);
-            ADD_RELAXED(bin->n_hits, 1);
+            ADD_RELAXED(bin->counts, TCACHE_HIT - 1); /* one hit more, one block less */
             SUB_RELAXED(tcache->bytes, extent_bytes(extent));
             extent_set_state(extent, EXTENT_LIVE);
         }
@@ -175,11 +174,11 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
     if (likely(cls < TCACHE_BIG_CLASS)) {
         struct tcache_bin *bin = &tcache->bins[cls];
         size_t bytes = READ_RELAXED(tcache->bytes) + extent_bytes(extent);
-        if (likely(bin->n < READ_RELAXED(tcache->depth) && bytes <= READ_RELAXED(tcache->limit_bytes))) {
+        if (likely(tcache_bin_n(bin) < READ_RELAXED(tcache->depth) && bytes <= READ_RELAXED(tcache->limit_bytes))) {
             extent_set_state(extent, EXTENT_CACHED);
             extent->next = bin->head;
             bin->head = extent;
-            ADD_RELAXED(bin->n, 1);
+            ADD_RELAXED(bin->counts, 1);
             WRITE_RELAXED(tcache->bytes, bytes);
             kept = true;
         }

@@ -22,7 +22,7 @@ size_t tcache_count_blocks(struct pool *pool)
         if (READ(tcache->pool) != pool) continue;
         n += READ(tcache->big) != NULL;
         for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-            n += READ(tcache->bins[cls].n);
+            n += tcache_bin_n(&tcache->bins[cls]);
     }
     return n;
 }

@@ -209,7 +209,7 @@ struct extent *tcache_take_all(struct tcache *tcache)
             extent->next = list;
             list = extent;
         }
-        WRITE_RELAXED(bin->n, 0);
+        tcache_bin_set_n(bin, 0);
     }
     WRITE_RELAXED(tcache->bytes, 0);
     struct extent *big = tcache_take_slot(tcache);

@@ -45,11 +45,20 @@ struct pool;
  * big block itself. */
 #define TCACHE_UNUSED_BIG 3
 
+/* Both counts in one word, so that a get changes both with one addition. */
 struct tcache_bin {
     struct extent *head;
-    uint32_t n;
-    uint64_t n_hits; /* gets served here */
+    uint64_t counts; /* blocks in it in the lowest 16 bits, gets served here above them */
 };
+#define TCACHE_HIT ((uint64_t)1 << 16)
+
+static inline uint32_t tcache_bin_n(const struct tcache_bin *bin) { return (uint16_t)READ_RELAXED(bin->counts); }
+
+/* By the owner or who holds claim. */
+static inline void tcache_bin_set_n(struct tcache_bin *bin, uint32_t n)
+{
+    WRITE_RELAXED(bin->counts, (bin->counts & ~(TCACHE_HIT - 1)) | n);
+}
 
 struct tcache {
     _Atomic uint32_t busy;
@@ -144,14 +153,16 @@ void tcache_return_list(struct pool *pool, struct extent *list);
 /* How often this cache has served a class; readable by anyone without synchronization. */
 static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
 {
-    const uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_big_hits[cls - TCACHE_BIG_CLASS];
-    return __atomic_load_n(counter, __ATOMIC_RELAXED);
+    if (cls < TCACHE_BIG_CLASS) return READ_RELAXED(tcache->bins[cls].counts) / TCACHE_HIT;
+    return READ_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS]);
 }
 
 static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 {
-    uint64_t *counter = cls < TCACHE_BIG_CLASS ? &tcache->bins[cls].n_hits : &tcache->n_big_hits[cls - TCACHE_BIG_CLASS];
-    WRITE_RELAXED(*counter, 0);
+    if (cls < TCACHE_BIG_CLASS)
+        WRITE_RELAXED(tcache->bins[cls].counts, tcache_bin_n(&tcache->bins[cls]));
+    else
+        WRITE_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS], 0);
 }
 
 /* --- others --- */

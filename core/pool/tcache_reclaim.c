@@ -20,7 +20,7 @@ static bool in_child;             /* this process was forked from one that had a
 static void abandon(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        tcache->bins[cls].head = NULL, WRITE_RELAXED(tcache->bins[cls].n, 0);
+        tcache->bins[cls].head = NULL, tcache_bin_set_n(&tcache->bins[cls], 0);
     WRITE_RELAXED(tcache->big, NULL);
     WRITE_RELAXED(tcache->bytes, 0);
 }

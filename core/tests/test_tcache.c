@@ -25,7 +25,7 @@ static void tear_down(void)
 }
 TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static unsigned cached(unsigned cls) { return tcache_find(&pool)->bins[cls].n; }
+static unsigned cached(unsigned cls) { return tcache_bin_n(&tcache_find(&pool)->bins[cls]); }
 
 Test(tcache, is_last_in_first_out_and_exact)
 {
@@ -208,7 +208,7 @@ Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss)
         cr_assert(p[i] = fixture_get(&pool, 4 * KIB));
     for (int i = 0; i < 10; i++)
         fixture_put(&pool, p[i]);
-    cr_assert_eq(tcache->bins[1].n, 4, "the lists of the interrupted thread are untouched");
+    cr_assert_eq(tcache_bin_n(&tcache->bins[1]), 4, "the lists of the interrupted thread are untouched");
     tcache_leave(tcache);
     pool_trim(&pool, 0);
     cr_assert_eq(pool.heap.active_bytes, 0);

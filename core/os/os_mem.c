@@ -143,16 +143,15 @@ static int move_one(void *from, void *to, size_t length)
                                                MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
 }
 
-/* A block that was moved and has grown since is two or three VMAs, one that the program has given advice about a few more. */
+/* A block that was moved and has grown since is two or three VMAs, one that the program has given advice about a few more; numpy does so
+ * from the second page on. */
 #define MOVE_PIECES 8
-#define MOVE_PIECE_MIN (64 * KIB)
 
-/* How much of a range, from its beginning on, is one VMA; 0 if too little to be worth a call. */
+/* How much of a range, from its beginning on, is one VMA. */
 static size_t one_vma_prefix(char *from, size_t length)
 {
-    if (os_is_one_vma(from, length)) return length;
-    if (length <= MOVE_PIECE_MIN || !os_is_one_vma(from, MOVE_PIECE_MIN)) return 0;
-    size_t is = MOVE_PIECE_MIN, is_not = length;
+    if (length <= PAGE_BYTES || os_is_one_vma(from, length)) return length;
+    size_t is = PAGE_BYTES, is_not = length;
     while (is_not - is > PAGE_BYTES) {
         size_t middle = align_down(is + (is_not - is) / 2, PAGE_BYTES);
         if (os_is_one_vma(from, middle))
@@ -169,7 +168,6 @@ ssize_t os_move_pages(void *from, void *to, size_t length)
     for (int piece = 0; piece < MOVE_PIECES && moved < length; piece++) {
         char *source = (char *)from + moved, *target = (char *)to + moved;
         size_t n_bytes = one_vma_prefix(source, length - moved);
-        if (!n_bytes) break;
         if (move_one(source, target, n_bytes) == 0) {
             moved += n_bytes;
             continue;

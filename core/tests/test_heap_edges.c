@@ -63,6 +63,7 @@ Test(heap_edges, pages_of_several_vmas_are_moved_piece_by_piece)
     pattern_fill(start, extent_bytes(from), 7);
     /* Kernels before 6.17 refuse such a range as a whole. */
     cr_assert_eq(madvise(start + 100 * PAGE_BYTES, 50 * PAGE_BYTES, MADV_DONTFORK), 0);
+    cr_assert_eq(madvise(start, PAGE_BYTES, MADV_DONTFORK), 0, "as numpy does: all but the first page is another VMA");
     struct heap_request request = {.n_pages = 1024, .align_pages = 1};
     struct extent *to = heap_alloc(&heap, &request);
     cr_assert(to && to->flags & EXTENT_ZERO);

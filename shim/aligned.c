@@ -29,10 +29,10 @@ static void *get_aligned(size_t alignment, size_t size)
 }
 
 /* Calls the next allocator, and once more after making room if it has none. */
-#define NEXT_OR_ROOM(size, expression)                                                                               \
+#define NEXT_OR_ROOM(size, expression)                                                                         \
     ({                                                                                                         \
         void *p_ = (expression);                                                                               \
-        if (unlikely(!p_) && errno == ENOMEM && shim_make_room(size)) p_ = (expression);                            \
+        if (unlikely(!p_) && errno == ENOMEM && shim_make_room(size)) p_ = (expression);                       \
         p_;                                                                                                    \
     })
 

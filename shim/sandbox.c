@@ -9,7 +9,7 @@
 #include <string.h>
 
 struct imports {
-    bool seen;
+    bool seen, has_libseccomp;
     const ElfW(Sym) *table;
     const char *names;
     uint32_t count;
@@ -22,15 +22,13 @@ static uint32_t count_imports(const uint32_t *gnu_hash, const uint32_t *hash)
     return hash ? hash[1] : 0;
 }
 
-static bool filters_by_library;
-
 static int read_symbols(struct dl_phdr_info *info, size_t size, void *result)
 {
     (void)size;
     struct imports *symbols = result;
     /* The first object is the main program. Of the others one is telling, whoever has brought it in: nobody else has a use for it. */
     if (symbols->seen) {
-        if (info->dlpi_name && strstr(info->dlpi_name, "/libseccomp.so")) filters_by_library = true;
+        if (info->dlpi_name && strstr(info->dlpi_name, "/libseccomp.so")) symbols->has_libseccomp = true;
         return 0;
     }
     symbols->seen = true;
@@ -62,9 +60,9 @@ static enum sandbox_plan look(void)
         {"unshare", SANDBOX_NO_THREAD},      {"setns", SANDBOX_NO_THREAD}, {"seccomp_load", SANDBOX_NO_THREAD},
         {"seccomp_init", SANDBOX_NO_THREAD}, {"prctl", SANDBOX_AT_START},
     };
-    struct imports symbols = {false, NULL, NULL, 0};
+    struct imports symbols = {.count = 0};
     dl_iterate_phdr(read_symbols, &symbols);
-    enum sandbox_plan plan = filters_by_library ? SANDBOX_NO_THREAD : SANDBOX_ANY_TIME;
+    enum sandbox_plan plan = symbols.has_libseccomp ? SANDBOX_NO_THREAD : SANDBOX_ANY_TIME;
     if (!symbols.table || !symbols.names) return plan;
     for (uint32_t i = 1; i < symbols.count; i++) {
         if (symbols.table[i].st_shndx != SHN_UNDEF) continue;

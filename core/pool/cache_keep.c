@@ -7,8 +7,7 @@
 struct extent *cache_take_big(struct tcache *tcache)
 {
     if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return NULL;
-    struct extent *extent = READ_RELAXED(tcache->big);
-    WRITE_RELAXED(tcache->big, NULL);
+    struct extent *extent = tcache_take_slot(tcache);
     tcache_leave(tcache);
     return extent;
 }

@@ -30,7 +30,7 @@ static int map_pages(struct heap *heap, uintptr_t start, size_t bytes, bool smal
     return error;
 }
 
-/* The same, and *error is what the kernel said, 0 if it was not asked. */
+/* As heap_fresh_frontier, and *error is what the kernel said, 0 if it was not asked. */
 static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error)
 {
     *error = 0;
@@ -79,14 +79,12 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
     size_t need = n_pages + align_pages - 1;
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
     size_t step = step_pages(heap);
-    int error;
-    /* What is in the way of a whole step may leave room for what is needed. */
-    if (!extent && need < step) extent = claim(heap, step, lock_lost, &error);
-    else if (!extent) extent = heap_fresh_frontier(heap, need, lock_lost);
-    if (!extent && !*lock_lost && need < step) {
-        heap->step_refused_ms = os_clock_ms() | 1;
-        extent = heap_fresh_frontier(heap, need, lock_lost);
+    if (!extent && need < step) {
+        int ignored; /* what is in the way of a whole step may leave room for what is needed */
+        extent = claim(heap, step, lock_lost, &ignored);
+        if (!extent && !*lock_lost) heap->step_refused_ms = os_clock_ms() | 1;
     }
+    if (!extent && !*lock_lost) extent = heap_fresh_frontier(heap, need, lock_lost);
     if (!extent) return NULL;
     if (!heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean)) {
         heap_bins_file(heap, &heap->clean, extent);

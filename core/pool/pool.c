@@ -195,8 +195,9 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    bool for_others = tcache && extent->cls >= TCACHE_BIG_CLASS && cache_hands_over(tcache);
-    bool for_slot = tcache && !pool->limited && extent->cls >= TCACHE_BIG_CLASS && !for_others;
+    bool is_big = tcache && extent->cls >= TCACHE_BIG_CLASS;
+    bool for_others = is_big && cache_hands_over(tcache);
+    bool for_slot = is_big && !for_others && !pool->limited;
     if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
@@ -208,7 +209,6 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     } else if (for_others) {
         WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
         extent->next = cache_take_big(tcache);
-        if (extent->next) extent->next->next = NULL;
         heap_free_list(&pool->heap, extent);
     } else {
         cache_put(pool, tcache, extent);

@@ -2,7 +2,6 @@
 /* tcache_reclaim.c: what others do to a thread's cache: take from it, forget a pool in it, repair it after a fork. See tcache.h for the
  * protocol. */
 #include "os/os.h"
-#include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
 #include "pool/tcache.h"

@@ -5,41 +5,10 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "os/os.h"
-#include "pool/heap.h"
+#include "heap_fixture.h"
 #include "support.h"
 
-#define SPAN (256 * MIB)
-#define PAGES(bytes) ((bytes) >> PAGE_SHIFT)
-
-static struct heap heap;
-
-static void set_up(void) { cr_assert_eq(heap_init(&heap, SPAN, true), 0); }
-static void tear_down(void)
-{
-    const char *broken = heap_check(&heap);
-    cr_expect_null(broken, "%s", broken);
-    space_destroy(&heap.space);
-}
 TestSuite(heap, .init = set_up, .fini = tear_down, .timeout = 60);
-
-static struct extent *take(size_t n_pages)
-{
-    struct heap_request request = {.n_pages = n_pages, .align_pages = 1};
-    struct extent *e = heap_alloc(&heap, &request);
-    if (e) e->state = EXTENT_LIVE;
-    return e;
-}
-
-/* A program writes what it was given; the pool clears the flag on free. */
-static struct extent *take_dirty(size_t n_pages)
-{
-    struct extent *e = take(n_pages);
-    cr_assert(e);
-    memset(e->address, 0xa5, extent_bytes(e));
-    e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
-    return e;
-}
 
 Test(heap, fresh_memory_is_zero_and_says_so)
 {

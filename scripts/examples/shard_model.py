@@ -2,8 +2,9 @@
 # SPDX-License-Identifier: MIT
 """Plays the pool's shard and steal rules on many CPUs: who serves a request, and how many reach the heap's one lock.
 
-A model, not a measurement: it counts which level serves which share, from the rules of core/pool (thread cache of 1 MiB, or a part of what
-four or as many as shards have where there are more threads, and 16 blocks a class, shards of 256 KiB, at most 64, batches of 4), and estimates from HEAP_NS where the heap lock saturates.
+A model, not a measurement: it counts which level serves which share, from the rules of core/pool (thread cache of 1 MiB, less where
+there are more threads than shards, and 16 blocks a class; shards of 256 KiB, at most 64; batches of 4), and estimates from HEAP_NS where
+the heap lock saturates.
 """
 import argparse
 import random

@@ -3,6 +3,7 @@
 #ifndef ZP_SHIM_TESTS_CHECK_H
 #define ZP_SHIM_TESTS_CHECK_H
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -52,6 +53,18 @@ static inline void *get(size_t n)
     void *p = malloc(n);
     KEEP(p);
     return p;
+}
+
+/* Threads of this process, those that the C library does not know among them. */
+static inline unsigned n_threads(void)
+{
+    DIR *folder = opendir("/proc/self/task");
+    CHECK(folder);
+    unsigned n = 0;
+    for (struct dirent *entry; (entry = readdir(folder));)
+        n += entry->d_name[0] != '.';
+    closedir(folder);
+    return n;
 }
 
 /* --- contents: a word in every page, and one at the end --- */

@@ -3,7 +3,6 @@
  * the next allocator. usage: giving_back CASE */
 #include "check.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <malloc.h>
 #include <pthread.h>
@@ -103,17 +102,6 @@ static int resting_block(void)
     }
     say("the block is still resident after 10 s\n");
     return 1;
-}
-
-static unsigned n_threads(void)
-{
-    DIR *folder = opendir("/proc/self/task");
-    CHECK(folder);
-    unsigned n = 0;
-    for (struct dirent *entry; (entry = readdir(folder));)
-        n += entry->d_name[0] != '.';
-    closedir(folder);
-    return n;
 }
 
 static void *fork_here(void *result)

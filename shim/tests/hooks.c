@@ -4,7 +4,6 @@
 #include "check.h"
 #include "hooks_lib.h"
 
-#include <dirent.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <sys/mman.h>
@@ -58,17 +57,6 @@ static void sees_the_program(struct hooks_seen *seen)
     CHECK(q == p);
     memset(q, 1, n); /* a fault, had the pool not heard of it */
     free(q);
-}
-
-static unsigned n_threads(void)
-{
-    DIR *folder = opendir("/proc/self/task");
-    CHECK(folder);
-    unsigned n = 0;
-    for (struct dirent *entry; (entry = readdir(folder));)
-        n += entry->d_name[0] != '.';
-    closedir(folder);
-    return n;
 }
 
 int main(int argc, char **argv)

@@ -52,9 +52,9 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
     if (!lock_acquire(&heap->lock)) return step;
     uint32_t elapsed = now_ms - heap->decay_epoch_ms;
     if (elapsed < step) {
-        bool idle = heap->dirty_bytes == 0;
+        bool at_rest = heap->dirty_bytes <= heap->retain_bytes;
         lock_release(&heap->lock);
-        return idle ? 0 : step - elapsed;
+        return at_rest ? 0 : step - elapsed;
     }
     unsigned n_steps = elapsed / step;
     ADD_RELAXED(heap->decay_epoch_ms, n_steps * step);

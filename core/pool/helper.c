@@ -21,8 +21,9 @@ static uint32_t last_round_ms;
 
 static bool for_good;
 
-/* Rounds with next to nothing to look after before the thread leaves. */
-#define IDLE_ROUNDS_MAX 3
+/* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves. The first sees what
+ * a thread's cache holds, the second that it still does, and empties it: then it is not at rest. */
+#define IDLE_LOOKS_MAX 3
 
 bool helper_add_pool(struct pool *pool)
 {
@@ -52,18 +53,21 @@ void helper_for_each_pool(void (*visit)(struct pool *))
     }
 }
 
-/* One round over one pool: returns how long it can be left alone. */
+/* One round over one pool: returns when it wants to be looked at again, 0 at rest. */
 static unsigned care_for(struct pool *pool, bool look_at_caches)
 {
     uint32_t now = os_clock_ms();
     if (look_at_caches && !os_helper_narrow) pool_drain_caches(pool, true);
-    unsigned wait = decay_tick(&pool->heap, now);
-    return wait ? wait : HELPER_POLL_MS;
+    return decay_tick(&pool->heap, now);
 }
 
-static void look_after_all(size_t limit, uint32_t *last_look)
+enum round_result { ROUND_BUSY, ROUND_AT_REST, ROUND_LOOKED_AT_REST };
+
+/* One round over all pools, and the sleep after it. */
+static enum round_result look_after_all(size_t limit, uint32_t *last_look)
 {
     unsigned wait = HELPER_POLL_MS;
+    bool at_rest = true;
     bool look = os_clock_ms() - *last_look >= DECAY_GRACE_MS;
     if (look) *last_look = os_clock_ms();
     for (int i = 0; i < HELPER_POOLS_MAX; i++) {
@@ -73,7 +77,8 @@ static void look_after_all(size_t limit, uint32_t *last_look)
         if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
             WRITE_RELAXED(pool->heap.limit_bytes, limit);
             unsigned pool_wait = care_for(pool, look);
-            if (pool_wait < wait) wait = pool_wait;
+            if (pool_wait) at_rest = false;
+            if (pool_wait && pool_wait < wait) wait = pool_wait;
         }
         atomic_store(&visiting, NULL);
     }
@@ -83,6 +88,8 @@ static void look_after_all(size_t limit, uint32_t *last_look)
         if (visitor_every_ms < wait) wait = visitor_every_ms;
     }
     os_helper_sleep(wait);
+    if (!at_rest) return ROUND_BUSY;
+    return look ? ROUND_LOOKED_AT_REST : ROUND_AT_REST;
 }
 
 void helper_set_visitor(void (*visit)(void), unsigned every_ms)
@@ -110,9 +117,12 @@ static void run(void)
     size_t limit = READ_RELAXED(cgroup_limit);
     uint32_t last_look = os_clock_ms();
     unsigned n_idle = 0;
-    while (!os_helper_must_leave() && n_idle < IDLE_ROUNDS_MAX) {
-        look_after_all(limit, &last_look);
-        n_idle = little_is_left() && !for_good && !atomic_load(&visitor) ? n_idle + 1 : 0;
+    while (!os_helper_must_leave() && n_idle < IDLE_LOOKS_MAX) {
+        enum round_result round = look_after_all(limit, &last_look);
+        if (round == ROUND_BUSY || for_good || atomic_load(&visitor) || !little_is_left())
+            n_idle = 0;
+        else
+            n_idle += round == ROUND_LOOKED_AT_REST;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
     atomic_store(&state, 0);

@@ -4,8 +4,9 @@
  * Why a thread   A decay clock that ticks only on allocator calls never fires in an idle process, the most repeated
  *                complaint about allocators. Signals and timers would interrupt the program's system calls, and a process of its own
  *                shows among the program's children. os_helper.c says what kind of thread, and why.
- * When           Started at the first allocation that brings the pool above HELPER_START_BYTES; leaves after three rounds in which
- *                less than half of that was left, live or idle. One per process. All signals blocked; it runs only code of the pool.
+ * When           Started at the first allocation that brings the pool above HELPER_START_BYTES; leaves after three looks at the thread
+ *                caches at which less than half of that was left, live or idle, and nothing had to decay any more. One per process. All signals
+ *                blocked; it runs only code of the pool.
  * When not       ZEROPOOL_BACKGROUND=off; under valgrind or a debugger; in programs that must stay single-threaded, and in forked
  *                children of programs that may install a seccomp filter (shim/sandbox.h). Memory then decays on the
  *                program's own calls.

@@ -193,6 +193,25 @@ Test(api_stats, decay_works_without_further_calls)
     zp_pool_destroy(pool);
 }
 
+Test(api_stats, the_last_megabytes_decay_too)
+{
+    /* Less than what keeps the background thread: it may leave when that is idle, not before it is given back. */
+    zp_pool *pool = make(0, 2000);
+    void *started_by[2] = {zp_get(pool, 16 * MIB), zp_get(pool, 16 * MIB)};
+    for (int i = 0; i < 2; i++)
+        zp_put(pool, started_by[i]);
+    zp_pool_trim(pool, 0);
+    char *p = zp_get(pool, 3 * MIB);
+    memset(p, 1, 3 * MIB);
+    zp_put(pool, p);
+    zp_stats s = stats_of(pool);
+    cr_assert_geq(idle(&s), 3 * MIB);
+    for (int i = 0; i < 80 && idle(&s); i++)
+        usleep(100000), s = stats_of(pool);
+    cr_assert_eq(idle(&s), 0, "%zu bytes idle after 8 s of a decay of 2 s", idle(&s));
+    zp_pool_destroy(pool);
+}
+
 Test(api_stats, many_pools_decay_all)
 {
     enum { N = 80 };

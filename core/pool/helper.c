@@ -53,6 +53,9 @@ void helper_for_each_pool(void (*visit)(struct pool *))
     }
 }
 
+/* A retired pool's lock is never released, and what it holds is never given back. */
+static bool needs_care(const struct pool *pool) { return pool->ready && !READ_RELAXED(pool->retired) && pool->heap.decay_ms; }
+
 /* One round over one pool: returns when it wants to be looked at again, 0 at rest. */
 static unsigned care_for(struct pool *pool, bool look_at_caches)
 {
@@ -74,7 +77,7 @@ static enum round_result look_after_all(size_t limit, uint32_t *last_look)
         struct pool *pool = atomic_load(&pools[i]);
         if (!pool) continue;
         atomic_store(&visiting, pool);
-        if (atomic_load(&pools[i]) == pool && pool->ready && pool->heap.decay_ms) {
+        if (atomic_load(&pools[i]) == pool && needs_care(pool)) {
             WRITE_RELAXED(pool->heap.limit_bytes, limit);
             unsigned pool_wait = care_for(pool, look);
             if (pool_wait) at_rest = false;
@@ -105,7 +108,8 @@ static bool little_is_left(void)
         struct pool *pool = atomic_load(&pools[i]);
         if (!pool) continue;
         atomic_store(&visiting, pool);
-        if (atomic_load(&pools[i]) == pool) bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
+        if (atomic_load(&pools[i]) == pool && needs_care(pool))
+            bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
         atomic_store(&visiting, NULL);
     }
     return bytes < HELPER_START_BYTES / 2;

@@ -4,7 +4,7 @@
  * None of these functions allocates or takes a lock; all preserve errno (those that run in the background thread have one of their own).
  * What returns int returns 0 or a negative errno value unless it says otherwise. All may be called from any thread, but where
  * os_restricted is set the program's threads call, after start-up, only what gets along with mmap, munmap, mprotect, madvise and mremap:
- * not what reads files (os_read_*, os_huge_pages, os_has_several_nodes), not os_resident_*, os_membarrier*, os_yield, os_helper_start.
+ * not what reads files (os_read_*, os_huge_pages, os_has_several_nodes), not os_resident_*, os_membarrier*, os_yield, os_block_signals, os_helper_start.
  * Callers hold no lock of the pool, since libraries (RDMA) hook these symbols; the exceptions are named in heap.h.
  */
 #ifndef ZP_OS_OS_H
@@ -127,6 +127,9 @@ uint64_t os_random(void);
 int os_process_id(void);
 int os_thread_id(void);
 void os_yield(void);
+/* Keep all signals, the C library's own, too, from the calling thread, and let them in again. Not where os_restricted is set. */
+uint64_t os_block_signals(void);
+void os_restore_signals(uint64_t before);
 
 /* --- time (os_clock.c) --------------------------------------------------------------------------------------- */
 

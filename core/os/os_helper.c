@@ -211,11 +211,9 @@ int os_helper_start(void (*entry)(void), const void *tls)
         if (!error) pthread_detach(thread);
         goto out;
     }
-    /* Raw, so that the C library's own signals are blocked too: handlers must never run on that stack. */
-    uint64_t all = ~(uint64_t)0, before = 0;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all);
+    uint64_t before = os_block_signals(); /* handlers must never run on that stack */
     if (clone(run, memory + STACK_BYTES, THREAD_FLAGS, NULL, &thread_id, tcb, &thread_id) < 0) error = -ENOSYS;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof all);
+    os_restore_signals(before);
 out:
     errno = saved;
     return error;

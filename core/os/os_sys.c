@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/syscall.h>
@@ -86,6 +87,22 @@ void os_yield(void)
     syscall(SYS_sched_yield);
     errno = saved;
 }
+
+static void set_signals(uint64_t mask, uint64_t *before)
+{
+    int saved = errno;
+    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, before, sizeof mask);
+    errno = saved;
+}
+
+uint64_t os_block_signals(void)
+{
+    uint64_t before = 0;
+    set_signals(~(uint64_t)0, &before);
+    return before;
+}
+
+void os_restore_signals(uint64_t before) { set_signals(before, NULL); }
 
 long os_read_file(const char *path, char *buffer, size_t size)
 {

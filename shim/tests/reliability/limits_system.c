@@ -210,7 +210,7 @@ static void hold_60_after_rest(void)
 {
     held = get_filled(60 * MIB);
     free(get_filled(200 * MIB));
-    struct timespec rest = {10, 0}; /* what docs/memory-policy.md promises */
+    struct timespec rest = {10, 0}; /* a few seconds until a cache counts as idle, then five of decay */
     nanosleep(&rest, NULL);
 }
 

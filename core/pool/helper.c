@@ -56,43 +56,63 @@ void helper_for_each_pool(void (*visit)(struct pool *))
 /* A retired pool's lock is never released, and what it holds is never given back. */
 static bool needs_care(const struct pool *pool) { return pool->ready && !READ_RELAXED(pool->retired) && pool->heap.decay_ms; }
 
-/* One round over one pool: returns when it wants to be looked at again, 0 at rest. */
-static unsigned care_for(struct pool *pool, bool look_at_caches)
-{
-    uint32_t now = os_clock_ms();
-    if (look_at_caches && !os_helper_narrow) pool_drain_caches(pool, true);
-    return decay_tick(&pool->heap, now);
-}
+/* What one round sets, and what it finds. */
+struct round {
+    size_t limit;        /* of the control group */
+    bool look_at_caches;
+    unsigned wait_ms;    /* until a pool wants to be looked at again, */
+    bool at_rest;        /* or none does */
+    size_t bytes;        /* live and idle */
+};
 
-enum round_result { ROUND_BUSY, ROUND_AT_REST, ROUND_LOOKED_AT_REST };
-
-/* One round over all pools, and the sleep after it. */
-static enum round_result look_after_all(size_t limit, uint32_t *last_look)
+/* Visit each pool in our care; helper_remove_pool waits while its pool is visited. */
+static void visit_pools(void (*visit)(struct pool *, struct round *), struct round *round)
 {
-    unsigned wait = HELPER_POLL_MS;
-    bool at_rest = true;
-    bool look = os_clock_ms() - *last_look >= DECAY_GRACE_MS;
-    if (look) *last_look = os_clock_ms();
     for (int i = 0; i < HELPER_POOLS_MAX; i++) {
         struct pool *pool = atomic_load(&pools[i]);
         if (!pool) continue;
         atomic_store(&visiting, pool);
-        if (atomic_load(&pools[i]) == pool && needs_care(pool)) {
-            WRITE_RELAXED(pool->heap.limit_bytes, limit);
-            unsigned pool_wait = care_for(pool, look);
-            if (pool_wait) at_rest = false;
-            if (pool_wait && pool_wait < wait) wait = pool_wait;
-        }
+        if (atomic_load(&pools[i]) == pool && needs_care(pool)) visit(pool, round);
         atomic_store(&visiting, NULL);
     }
+}
+
+static void care_for(struct pool *pool, struct round *round)
+{
+    WRITE_RELAXED(pool->heap.limit_bytes, round->limit);
+    uint32_t now = os_clock_ms();
+    if (round->look_at_caches && !os_helper_narrow) pool_drain_caches(pool, true);
+    unsigned wait = decay_tick(&pool->heap, now);
+    if (!wait) return;
+    round->at_rest = false;
+    if (wait < round->wait_ms) round->wait_ms = wait;
+}
+
+static void add_bytes(struct pool *pool, struct round *round)
+{
+    round->bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
+}
+
+static bool little_is_left(void)
+{
+    struct round round = {.bytes = 0};
+    visit_pools(add_bytes, &round);
+    return round.bytes < HELPER_START_BYTES / 2;
+}
+
+/* One round over all pools, and the sleep after it. Returns whether anything speaks against leaving. */
+static bool look_after_all(struct round *round)
+{
+    round->wait_ms = HELPER_POLL_MS;
+    round->at_rest = true;
+    visit_pools(care_for, round);
     void (*visit)(void) = atomic_load_explicit(&visitor, memory_order_acquire);
     if (visit) {
         visit();
-        if (visitor_every_ms < wait) wait = visitor_every_ms;
+        if (visitor_every_ms < round->wait_ms) round->wait_ms = visitor_every_ms;
     }
-    os_helper_sleep(wait);
-    if (!at_rest) return ROUND_BUSY;
-    return look ? ROUND_LOOKED_AT_REST : ROUND_AT_REST;
+    os_helper_sleep(round->wait_ms);
+    return !round->at_rest || for_good || atomic_load(&visitor) || !little_is_left();
 }
 
 void helper_set_visitor(void (*visit)(void), unsigned every_ms)
@@ -101,34 +121,19 @@ void helper_set_visitor(void (*visit)(void), unsigned every_ms)
     atomic_store_explicit(&visitor, visit, memory_order_release);
 }
 
-static bool little_is_left(void)
-{
-    size_t bytes = 0;
-    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
-        struct pool *pool = atomic_load(&pools[i]);
-        if (!pool) continue;
-        atomic_store(&visiting, pool);
-        if (atomic_load(&pools[i]) == pool && needs_care(pool))
-            bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
-        atomic_store(&visiting, NULL);
-    }
-    return bytes < HELPER_START_BYTES / 2;
-}
-
 static void run(void)
 {
     tcache_tls.is_helper = true;
-    size_t limit = READ_RELAXED(cgroup_limit);
-    uint32_t last_look = os_clock_ms();
-    unsigned n_idle = 0;
-    while (!os_helper_must_leave() && n_idle < IDLE_LOOKS_MAX) {
-        enum round_result round = look_after_all(limit, &last_look);
-        if (round == ROUND_BUSY || for_good || atomic_load(&visitor) || !little_is_left())
-            n_idle = 0;
-        else
-            n_idle += round == ROUND_LOOKED_AT_REST;
+    struct round round = {.limit = READ_RELAXED(cgroup_limit)};
+    uint32_t last_look_ms = os_clock_ms();
+    unsigned n_idle_looks = 0;
+    while (!os_helper_must_leave() && n_idle_looks < IDLE_LOOKS_MAX) {
+        round.look_at_caches = os_clock_ms() - last_look_ms >= DECAY_GRACE_MS;
+        if (round.look_at_caches) last_look_ms = os_clock_ms();
+        n_idle_looks = look_after_all(&round) ? 0 : n_idle_looks + round.look_at_caches;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
+    /* A call that passes the start mark in these microseconds takes us for running; the next one starts another thread. */
     atomic_store(&state, 0);
 }
 

@@ -3,6 +3,8 @@
 #ifndef ZP_TESTS_SUPPORT_H
 #define ZP_TESTS_SUPPORT_H
 
+#include "portable.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -13,21 +15,6 @@
 #else
 #define UNDER_ASAN false
 #endif
-
-/* splitmix64: every test names its seed, so that a failure can be run again. */
-static inline uint64_t rng_next(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-
-/* Uniform enough in [low, high]. */
-static inline size_t rng_range(uint64_t *state, size_t low, size_t high)
-{
-    return low + (size_t)(rng_next(state) % (high - low + 1));
-}
 
 /* Fill n_bytes with a pattern derived from a tag, and look whether it is still there: at the ends and in every page.
  * Returns the first wrong offset, or n_bytes. */

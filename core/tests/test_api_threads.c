@@ -5,7 +5,6 @@
 #include <pthread.h>
 #include <signal.h>
 #include <string.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -333,13 +332,6 @@ Test(api_threads, a_child_can_destroy_at_once_whatever_the_background_thread_was
 
 static zp_pool *handler_pool;
 static volatile unsigned n_handled, n_handler_failures;
-
-/* Once, and again at the end of each handler: at a fixed pace one that takes longer would leave the main flow no instruction. */
-static void signal_after_us(long us)
-{
-    struct itimerval timer = {{0, 0}, {0, us}};
-    setitimer(ITIMER_REAL, &timer, NULL);
-}
 
 static void on_signal(int number)
 {

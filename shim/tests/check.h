@@ -3,6 +3,8 @@
 #ifndef ZP_SHIM_TESTS_CHECK_H
 #define ZP_SHIM_TESTS_CHECK_H
 
+#include "../../core/tests/portable.h"
+
 #include <dirent.h>
 #include <dlfcn.h>
 #include <stdbool.h>
@@ -108,18 +110,6 @@ static inline bool all_zero(const void *p, size_t n)
     const unsigned char *bytes = p;
     if (n == 0) return true;
     return bytes[0] == 0 && memcmp(bytes, bytes + 1, n - 1) == 0;
-}
-
-static inline uint64_t rng_next(uint64_t *state)
-{
-    uint64_t x = *state += 0x9e3779b97f4a7c15u;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
-    return x ^ (x >> 31);
-}
-static inline size_t rng_range(uint64_t *state, size_t low, size_t high)
-{
-    return low + (size_t)(rng_next(state) % (high - low + 1));
 }
 
 #endif

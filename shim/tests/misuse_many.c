@@ -4,7 +4,8 @@
  *
  * Most cases run in this process: the handler of SIGABRT jumps back (glibc's abort holds no lock while it raises), so that the
  * heap goes on being used after every misuse, and damage would show. Some run in children without a handler.
- * 100000 cases take two seconds.   usage: misuse_many [SEED] */
+ * 100000 cases take two seconds; in the hardened mode, where every block is new memory, some minutes where page faults are slow.
+ * usage: misuse_many [SEED [CASES]] */
 #include "check.h"
 
 #include <errno.h>
@@ -168,8 +169,9 @@ static void one_case(bool in_child)
 
 int main(int argc, char **argv)
 {
-    unsigned wanted = 100000;
+    unsigned wanted = argc > 2 ? (unsigned)atoi(argv[2]) : 100000;
     rng = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    CHECK(wanted >= 100); /* one in a hundred runs in a child */
     require_shim();
     message_file = memfd_create("stderr", MFD_CLOEXEC);
     CHECK(message_file >= 0);

@@ -8,7 +8,6 @@
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -156,14 +155,6 @@ static void threads(void)
 
 static volatile int n_signals;
 static int handler_allocates; /* glibc alone crashes of that now and then, so not in the run without the library */
-
-/* Once, and again at the end of each handler: at a fixed pace one that takes longer than that would leave the main flow no
- * instruction, as where page faults are slow. */
-static void signal_after_us(long us)
-{
-    struct itimerval timer = {{0, 0}, {0, us}};
-    setitimer(ITIMER_REAL, &timer, NULL);
-}
 
 static void handler(int number)
 {

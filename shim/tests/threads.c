@@ -9,7 +9,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -138,14 +137,6 @@ static int raw_exit(void)
 
 static volatile sig_atomic_t n_handled;
 
-/* Once, and again at the end of each handler: at a fixed pace a handler that takes longer than that would leave the main flow no
- * instruction, as where page faults are slow. */
-static void next_signal_after_us(long us)
-{
-    struct itimerval timer = {{0, 0}, {0, us}};
-    setitimer(ITIMER_REAL, &timer, NULL);
-}
-
 static void handler(int number)
 {
     (void)number;
@@ -158,7 +149,7 @@ static void handler(int number)
         CHECK(stamped(p, n, n, 9));
         free(p);
     }
-    next_signal_after_us(40);
+    signal_after_us(40);
     errno = saved;
 }
 
@@ -170,7 +161,7 @@ static int handlers_that_allocate(void)
     action.sa_handler = handler;
     action.sa_flags = SA_RESTART;
     sigaction(SIGALRM, &action, NULL);
-    next_signal_after_us(40);
+    signal_after_us(40);
     uint64_t rng = 5;
     void *live[24] = {NULL};
     size_t sizes[24];

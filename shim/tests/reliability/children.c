@@ -9,7 +9,6 @@
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 
 static volatile sig_atomic_t n_good, n_bad;
@@ -22,13 +21,6 @@ static void reap(pid_t pid)
         n_good = n_good + 1;
     else
         n_bad = n_bad + 1;
-}
-
-/* Handlers ask for the next signal when they are done: at a fixed pace one that takes longer would leave the main flow no instruction. */
-static void signal_after_ms(int ms)
-{
-    struct itimerval timer = {{0, 0}, {0, ms * 1000}};
-    setitimer(ITIMER_REAL, &timer, NULL);
 }
 
 /* Only large blocks on both sides: glibc maps those, so the interrupted call leaves nothing half done in its own lists. */
@@ -53,7 +45,7 @@ static void fork_in_handler(int sig)
         _exit(0);
     }
     reap(pid);
-    signal_after_ms(2);
+    signal_after_us(2 * 1000);
     errno = saved;
 }
 
@@ -61,7 +53,7 @@ static void handler(void)
 {
     struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
-    signal_after_ms(2);
+    signal_after_us(2 * 1000);
     for (unsigned i = 0; n_good + n_bad < 150; i++) {
         size_t size = (1 + i % 3) * 33 * MIB;
         void *a = get(size), *b = get(34 * MIB);
@@ -83,7 +75,7 @@ static void allocate_in_handler(int sig)
     free(p);
     free(q);
     n_good = n_good + 1;
-    signal_after_ms(1);
+    signal_after_us(1 * 1000);
     errno = saved;
 }
 
@@ -91,7 +83,7 @@ static void signals(void)
 {
     struct sigaction action = {.sa_handler = allocate_in_handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
-    signal_after_ms(1);
+    signal_after_us(1 * 1000);
     int bad = 0;
     for (unsigned i = 0; n_good < 400; i++) {
         size_t size = (1 + i % 3) * 33 * MIB;

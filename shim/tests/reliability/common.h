@@ -3,6 +3,8 @@
 #ifndef ZP_TESTS_RELIABILITY_COMMON_H
 #define ZP_TESTS_RELIABILITY_COMMON_H
 
+#include "../../../core/tests/portable.h"
+
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -172,6 +172,21 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     return extent;
 }
 
+/* Is there warm room for a block that grows to n_pages? */
+static bool has_room(const struct heap *heap, size_t n_pages)
+{
+    return n_pages <= ROOM_MAX_PAGES && !heap->pinned && heap_bins_has(&heap->dirty, ROOM_FACTOR * n_pages);
+}
+
+/* A request is served from a dirty extent that was found large enough. */
+static void take_dirty(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages)
+{
+    heap_bins_carve(heap, extent, n_pages, align_pages, &heap->dirty);
+    extent->flags &= (uint16_t)~EXTENT_ZERO;
+    ADD_RELAXED(heap->counters.n_dirty_hits, 1);
+    count_by_size(heap, n_pages, 0);
+}
+
 static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
 {
     size_t huge_start = align_up((uintptr_t)extent->address, HUGE_BYTES);
@@ -204,13 +219,14 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     struct fresh_range fresh = {NULL, NULL, NULL};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
-    if (!request->headroom_pages) {
+    bool roomy = request->grows && has_room(heap, n_pages);
+    if (roomy) {
+        extent = heap_bins_take(heap, &heap->dirty, ROOM_FACTOR * n_pages);
+        take_dirty(heap, extent, n_pages, 1);
+    } else if (!request->headroom_pages) {
         extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
         if (extent) {
-            heap_bins_carve(heap, extent, n_pages, align, &heap->dirty);
-            extent->flags &= (uint16_t)~EXTENT_ZERO;
-            ADD_RELAXED(heap->counters.n_dirty_hits, 1);
-            count_by_size(heap, n_pages, 0);
+            take_dirty(heap, extent, n_pages, align);
         } else if (align == 1 && !heap->pinned) {
             extent = take_mixed(heap, n_pages, &fresh, &lock_lost);
             if (lock_lost) goto refused;
@@ -271,9 +287,12 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         size_t untouched = n_pages - extent->n_pages;
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
         untouched -= right ? min_size(untouched, right->n_pages) : 0;
-        lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
-        struct fresh_range ignored = {NULL, NULL, NULL};
-        if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
+        bool better_moved = untouched && had >= ROOM_MIN_PAGES && has_room(heap, n_pages);
+        if (!better_moved) {
+            lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
+            struct fresh_range ignored = {NULL, NULL, NULL};
+            if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
+        }
     }
     if (lock_lost) return false;
     bool grown = extent->n_pages >= n_pages;

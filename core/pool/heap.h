@@ -89,10 +89,18 @@ struct heap {
 int heap_init(struct heap *heap, size_t span_max, bool reserved);
 
 /* What an allocation wants. */
+/* Room for a growing block: a dirty extent of at least twice its new size, for blocks from 512 KiB to 32 MiB. Copying costs a third of a fault a page, so a block
+ * that then doubles in place has paid for its copy three times; grown over untouched memory instead, it spreads the program over more
+ * pages than it uses, which the budget takes away elsewhere. Measured: docs/benchmarks.md, multiprocessing. */
+#define ROOM_FACTOR 2
+#define ROOM_MIN_PAGES (512 * KIB >> PAGE_SHIFT)
+#define ROOM_MAX_PAGES (32 * MIB >> PAGE_SHIFT)
+
 struct heap_request {
     size_t n_pages;       /* at least 1 */
     size_t align_pages;   /* power of two; 1 = any */
     size_t headroom_pages;/* address space wanted behind the block */
+    bool grows;           /* a block that grows: into a dirty extent with room behind it, if there is one; then without headroom */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
     struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
     bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
@@ -108,7 +116,8 @@ void heap_free(struct heap *heap, struct extent *extent);
 /* The same for a list linked by next, at few holds of the lock. */
 void heap_free_list(struct heap *heap, struct extent *list);
 
-/* Grow a live extent to at least n_pages without moving it. False if its neighbours do not allow it. */
+/* Grow a live extent to at least n_pages without moving it. False if its neighbours do not allow it, or if it had to take untouched memory
+ * though a request with `grows` would find dirty memory with room. */
 bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages);
 
 /* Give the tail of a live extent beyond n_pages back. */

@@ -190,6 +190,11 @@ struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pag
     return best;
 }
 
+bool heap_bins_has(const struct bins *bins, size_t n_pages)
+{
+    return n_pages <= CLASS_MAX_PAGES && first_bin(bins, class_of_pages(n_pages)) < N_CLASSES;
+}
+
 bool heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages, struct bins *bins)
 {
     if (align_pages > 1) {

@@ -11,7 +11,7 @@
 #include <string.h>
 
 /* Below this, copying into warm memory beats moving page tables and faulting in the new part. */
-#define MOVE_MIN_PAGES (512 * KIB >> PAGE_SHIFT)
+#define MOVE_MIN_PAGES ROOM_MIN_PAGES
 /* Up to here a block is copied rather than moved if the pool has enough idle memory for the larger one. */
 #define COPY_MAX_PAGES (8 * MIB >> PAGE_SHIFT)
 /* A moved block gets this many times its size as address space behind it, up to a bound. Addresses are free. */
@@ -58,6 +58,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
         struct heap_request request = {
             .n_pages = wanted,
             .align_pages = 1,
+            .grows = true,
             .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
         /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */

@@ -137,6 +137,33 @@ Test(resize, a_block_that_keeps_growing_seldom_moves)
     cr_assert_null(pool_check(&pool));
 }
 
+/* Rather than over untouched memory, where idle warm memory has room for twice as much; once there it stays. */
+Test(resize, a_block_grows_into_warm_room)
+{
+    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB), *p = fixture_get(&pool, 2 * MIB);
+    memset(warm, 1, 32 * MIB);
+    pattern_fill(p, 2 * MIB, 5);
+    cr_assert(p > warm, "else the growing block has no untouched memory behind it, and nothing is tested");
+    fixture_put(&pool, warm);
+    uintptr_t frontier = pool.heap.frontier;
+    size_t n = 2 * MIB;
+    unsigned n_moves = 0;
+    while (n < 15 * MIB) {
+        char *q = resize(p, n + n / 8);
+        cr_assert_eq(pattern_check(q, n, 5), n);
+        n_moves += q != p;
+        p = q;
+        n += n / 8;
+        pattern_fill(p, n, 5);
+        cr_assert(p >= warm && p + n <= warm + 32 * MIB, "%zu bytes are %td bytes from the warm ones", n, p - warm);
+    }
+    cr_assert_eq(n_moves, 1);
+    cr_assert_eq(pool.heap.frontier, frontier);
+    fixture_put(&pool, p);
+    fixture_put(&pool, wall);
+    assert_idle_memory_is_clean_or_cleared(2 * MIB, 20);
+}
+
 Test(resize, a_block_that_moves_again_and_again_counts_once)
 {
     char *p = fixture_get(&pool, 600 * KIB);

@@ -87,7 +87,8 @@ def touch_rows():
     for shift in (16, 18, 20, 22, 24, 26, 28, 30):
         size = 1 << shift
         yield Row(f"touch-{size_word(size)}", "touch", f"malloc, touch all pages, free {size_label(size)}",
-                  ("touch", f"--size={size}"), (NS, Measure("ratio", "to static", "ratio"), PEAK, PER_BLOCK),
+                  ("touch", f"--size={size}"),
+                  (NS, Measure("ratio", "to static", "ratio"), Measure("ratio_slot", "slot to static", "ratio"), PEAK, PER_BLOCK),
                   (Absolute("ratio", 1.15 if shift == 16 else 1.05, "a static buffer"),), quick=shift in (16, 20, 26),
                   rounds=SHORT_ROUNDS if shift <= SHORT_MOST_SHIFT else 1 if shift < 28 else 0.6,
                   settle_mib=max(64, 5 * size // MIB // 2))

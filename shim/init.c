@@ -55,10 +55,11 @@ static void teach_next(void)
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
     /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a child that it forks, would
      * wait for that lock for ever. Where os_restricted is set, this is still start-up. */
-    uint64_t before = os_restricted ? 0 : os_block_signals();
+    bool blocks = !os_restricted; /* which may be set meanwhile */
+    uint64_t before = blocks ? os_block_signals() : 0;
     next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
     if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
-    if (!os_restricted) os_restore_signals(before);
+    if (blocks) os_restore_signals(before);
 }
 
 /* Is the hardened mode wanted? Then it is on afterwards. Before the constructor only the switch itself is known. */

@@ -121,6 +121,7 @@ static void *run_known(void *ignored)
 {
     (void)ignored;
     task_entry();
+    __atomic_store_n(&thread_id, 0, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -207,8 +208,10 @@ int os_helper_start(void (*entry)(void), const void *tls)
     task_entry = entry;
     if (SANITIZED) { /* instrumented code cannot run on a thread that the sanitizer does not know */
         pthread_t thread;
+        __atomic_store_n(&thread_id, 1, __ATOMIC_RELEASE);
         error = pthread_create(&thread, NULL, run_known, NULL) ? -ENOSYS : 0;
         if (!error) pthread_detach(thread);
+        else __atomic_store_n(&thread_id, 0, __ATOMIC_RELEASE);
         goto out;
     }
     uint64_t before = os_block_signals(); /* handlers must never run on that stack */

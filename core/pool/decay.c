@@ -2,6 +2,8 @@
 /* decay.c: the decay curve. See decay.h. */
 #include "pool/decay.h"
 
+#include "pool/heap_bins.h"
+
 static uint32_t step_ms(const struct heap *heap)
 {
     uint64_t total = (uint64_t)heap->decay_ms + DECAY_GRACE_MS;
@@ -50,6 +52,7 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
     if (!heap->decay_ms) return 0;
     uint32_t step = step_ms(heap);
     if (!lock_acquire(&heap->lock)) return step;
+    heap_bins_drain_deferred(heap); /* what a handler or a thread without the lock left: nobody else may come for it */
     uint32_t elapsed = now_ms - heap->decay_epoch_ms;
     if (elapsed < step) {
         bool at_rest = heap->dirty_bytes <= heap->retain_bytes;

@@ -20,9 +20,11 @@ static unsigned visitor_every_ms;
 static uint32_t last_round_ms;
 
 static bool for_good;
+static bool has_run; /* in this process */
 
 /* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves. The first sees what
- * a thread's cache holds, the second that it still does, and empties it: then it is not at rest. */
+ * a thread's cache holds, the second that it still does, and empties it: then it is not at rest. What a cache in steady use holds, below
+ * HELPER_LEAVE_BYTES, does not keep the thread. */
 #define IDLE_LOOKS_MAX 3
 
 bool helper_add_pool(struct pool *pool)
@@ -90,17 +92,20 @@ static void care_for(struct pool *pool, struct round *round)
 
 static void add_bytes(struct pool *pool, struct round *round)
 {
-    round->bytes += READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes);
+    size_t dirty = READ_RELAXED(pool->heap.dirty_bytes);
+    if (dirty > pool->heap.retain_bytes) round->at_rest = false;
+    round->bytes += READ_RELAXED(pool->heap.active_bytes) + dirty;
 }
 
-static bool little_is_left(void)
+/* Does what the pools hold now speak against leaving? */
+static bool is_needed(struct round *round)
 {
-    struct round round = {.bytes = 0};
-    visit_pools(add_bytes, &round);
-    return round.bytes < HELPER_START_BYTES / 2;
+    round->bytes = 0;
+    visit_pools(add_bytes, round);
+    return !round->at_rest || for_good || atomic_load(&visitor) || round->bytes >= HELPER_LEAVE_BYTES;
 }
 
-/* One round over all pools, and the sleep after it. Returns whether anything speaks against leaving. */
+/* One round over all pools, and the sleep after it: what happened during that counts, too. Returns whether the thread is needed. */
 static bool look_after_all(struct round *round)
 {
     round->wait_ms = HELPER_POLL_MS;
@@ -112,7 +117,7 @@ static bool look_after_all(struct round *round)
         if (visitor_every_ms < round->wait_ms) round->wait_ms = visitor_every_ms;
     }
     os_helper_sleep(round->wait_ms);
-    return !round->at_rest || for_good || atomic_load(&visitor) || !little_is_left();
+    return is_needed(round);
 }
 
 void helper_set_visitor(void (*visit)(void), unsigned every_ms)
@@ -121,20 +126,32 @@ void helper_set_visitor(void (*visit)(void), unsigned every_ms)
     atomic_store_explicit(&visitor, visit, memory_order_release);
 }
 
+/* Until it is not needed, or must leave. */
+static void rounds(struct round *round)
+{
+    uint32_t last_look_ms = os_clock_ms();
+    unsigned n_idle_looks = 0;
+    while (!os_helper_must_leave() && n_idle_looks < IDLE_LOOKS_MAX) {
+        round->look_at_caches = os_clock_ms() - last_look_ms >= DECAY_GRACE_MS;
+        if (round->look_at_caches) last_look_ms = os_clock_ms();
+        n_idle_looks = look_after_all(round) ? 0 : n_idle_looks + round->look_at_caches;
+        __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
+    }
+}
+
 static void run(void)
 {
     tcache_tls.is_helper = true;
     struct round round = {.limit = READ_RELAXED(cgroup_limit)};
-    uint32_t last_look_ms = os_clock_ms();
-    unsigned n_idle_looks = 0;
-    while (!os_helper_must_leave() && n_idle_looks < IDLE_LOOKS_MAX) {
-        round.look_at_caches = os_clock_ms() - last_look_ms >= DECAY_GRACE_MS;
-        if (round.look_at_caches) last_look_ms = os_clock_ms();
-        n_idle_looks = look_after_all(&round) ? 0 : n_idle_looks + round.look_at_caches;
-        __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
+    for (;;) {
+        rounds(&round);
+        atomic_store(&state, 0);
+        /* A call that passed the mark just before took us for running, so look once more. Nobody can start another thread while we
+         * exist (os_helper_start): who tries holds `state` only until that is refused. */
+        if (os_helper_must_leave() || !is_needed(&round)) return;
+        for (int none = 0; !atomic_compare_exchange_strong(&state, &none, 1); none = 0)
+            os_yield();
     }
-    /* A call that passes the start mark in these microseconds takes us for running; the next one starts another thread. */
-    atomic_store(&state, 0);
 }
 
 void helper_allow(bool allowed) { forbidden = !allowed; }
@@ -155,7 +172,7 @@ void helper_fork_child(void)
     atomic_store(&state, 0);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
-    for_good = false;
+    for_good = has_run = false;
     /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
     if (!os_restricted) WRITE_RELAXED(limit_known, false);
     if (forbidden_in_children) forbidden = true;
@@ -171,17 +188,29 @@ void helper_learn_limit(void)
     helper_for_each_pool(set_limit);
 }
 
-static void helper_start(void)
+static void claim_and_start(void)
 {
     int none = 0;
-    if (READ_RELAXED(forbidden) || !atomic_compare_exchange_strong(&state, &none, 1)) return;
+    if (!atomic_compare_exchange_strong(&state, &none, 1)) return;
     helper_learn_limit();
     WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run, &tcache_tls);
-    if (!error) return;
+    if (!error) {
+        WRITE_RELAXED(has_run, true);
+        return;
+    }
     /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
     if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
     atomic_store(&state, 0);
+}
+
+/* A handler that comes in half-way and forks would leave the child a thread that is neither there nor not. */
+static void helper_start(void)
+{
+    if (READ_RELAXED(forbidden)) return;
+    uint64_t before = os_block_signals();
+    claim_and_start();
+    os_restore_signals(before);
 }
 
 void helper_start_for_good(void)
@@ -194,7 +223,8 @@ void helper_poke(struct pool *pool)
 {
     if (os_restricted) return; /* whatever was to be started was started before there could be a filter */
     if (likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
-    if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < HELPER_START_BYTES) return;
+    size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
+    if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
     helper_learn_limit();
     if (READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
     helper_start();

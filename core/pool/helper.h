@@ -5,8 +5,8 @@
  *                complaint about allocators. Signals and timers would interrupt the program's system calls, and a process of its own
  *                shows among the program's children. os_helper.c says what kind of thread, and why.
  * When           Started at the first allocation that brings the pool above HELPER_START_BYTES; leaves after three looks at the thread
- *                caches at which less than half of that was left, live or idle, and nothing had to decay any more. One per process. All signals
- *                blocked; it runs only code of the pool.
+ *                caches at which less than HELPER_LEAVE_BYTES was left, live or idle, and nothing had to decay any more; comes back
+ *                when as much is in use again. One per process. All signals blocked; it runs only code of the pool.
  * When not       ZEROPOOL_BACKGROUND=off; under valgrind or a debugger; in programs that must stay single-threaded, and in forked
  *                children of programs that may install a seccomp filter (shim/sandbox.h). Memory then decays on the
  *                program's own calls.
@@ -19,6 +19,7 @@
 #include "pool/pool.h"
 
 #define HELPER_START_BYTES (8 * MIB)
+#define HELPER_LEAVE_BYTES (HELPER_START_BYTES / 2)
 #define HELPER_POLL_MS 1000
 #define HELPER_POOLS_MAX 1024
 

@@ -6,6 +6,7 @@
 #include "os/os.h"
 #include "pool/budget.h"
 #include "pool/decay.h"
+#include "pool/heap_bins.h"
 #include "support.h"
 
 #define SPAN (512 * MIB)
@@ -183,6 +184,19 @@ Test(decay, memory_is_held_for_the_grace_then_goes_gradually_and_whole)
     cr_assert(fell_in_part);
     cr_assert_eq(heap.dirty_bytes, 0, "everything is gone after decay and grace");
     cr_assert_eq(decay_tick(&heap, now + DECAY + DECAY_GRACE_MS + 3 * STEP), 0, "nothing left to wait for");
+}
+
+/* By a handler that interrupted the pool, say; in a process that then makes no call nobody else comes for it. */
+Test(decay, what_waits_for_the_next_holder_of_the_lock_ages_too)
+{
+    uint32_t now = START;
+    start_decay(DECAY, now);
+    struct extent *e = take(64 * MIB);
+    extent_set_state(e, EXTENT_CACHED);
+    heap_bins_defer(&heap, e);
+    cr_assert_neq(decay_tick(&heap, now + 1), 0, "it is not at rest");
+    cr_assert_eq(heap.dirty_bytes, 64 * MIB);
+    cr_assert_eq(heap.active_bytes, 0);
 }
 
 Test(decay, nothing_happens_between_steps)

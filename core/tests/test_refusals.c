@@ -119,31 +119,6 @@ Test(refusals, a_retired_pool)
     fixture_put(&pool, grow);
 }
 
-/* Its lock is never released: who waits for it waits in vain, and what it holds is never given back. */
-Test(refusals, the_background_thread_has_no_business_with_a_retired_pool)
-{
-    static struct pool other;
-    struct pool_setup setup = fixture_setup();
-    cr_assert_eq(fixture_init(&other, &setup), 0);
-    cr_assert(fixture_get(&pool, 20 * MIB));
-    other.heap.decay_ms = pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool) && helper_add_pool(&other));
-    pool.retired = true;
-    cr_assert(lock_acquire(&pool.heap.lock));
-    os_helper_prepare();
-    helper_allow(true);
-    void *p[2] = {fixture_get(&other, 16 * MIB), fixture_get(&other, 16 * MIB)};
-    cr_assert(helper_runs());
-    for (int i = 0; i < 2; i++)
-        fixture_put(&other, p[i]);
-    for (int i = 0; i < 150 && helper_runs(); i++)
-        usleep(100000);
-    cr_assert_not(helper_runs(), "still at work after 15 s");
-    cr_assert_eq(other.heap.dirty_bytes, 0);
-    helper_remove_pool(&pool);
-    helper_remove_pool(&other);
-}
-
 Test(refusals, sizes_beyond_the_largest_block)
 {
     char *p = fixture_get(&pool, MIB);

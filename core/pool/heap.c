@@ -175,7 +175,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
 /* Is there warm room for a block that grows to n_pages? */
 static bool has_room(const struct heap *heap, size_t n_pages)
 {
-    return n_pages <= ROOM_MAX_PAGES && !heap->pinned && heap_bins_has(&heap->dirty, ROOM_FACTOR * n_pages);
+    return !heap->pinned && heap_bins_has(&heap->dirty, ROOM_FACTOR * n_pages);
 }
 
 /* A request is served from a dirty extent that was found large enough. */
@@ -287,7 +287,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         size_t untouched = n_pages - extent->n_pages;
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
         untouched -= right ? min_size(untouched, right->n_pages) : 0;
-        bool better_moved = untouched && had >= ROOM_MIN_PAGES && has_room(heap, n_pages);
+        bool better_moved = untouched && room_is_wanted(n_pages, had) && has_room(heap, n_pages);
         if (!better_moved) {
             lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
             struct fresh_range ignored = {NULL, NULL, NULL};

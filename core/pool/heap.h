@@ -91,10 +91,16 @@ int heap_init(struct heap *heap, size_t span_max, bool reserved);
 /* What an allocation wants. */
 /* Room for a growing block: a dirty extent of at least twice its new size, for blocks from 512 KiB to 32 MiB. Copying costs a third of a fault a page, so a block
  * that then doubles in place has paid for its copy three times; grown over untouched memory instead, it spreads the program over more
- * pages than it uses, which the budget takes away elsewhere. Measured: docs/benchmarks.md, multiprocessing. */
+ * pages than it uses, which the budget takes away elsewhere. Measured: docs/benchmarks.md, multiprocessing. Only for steps of a sixteenth and more:
+ * where others take the room each time, a block is copied at every step, and small ones would make that quadratic. */
 #define ROOM_FACTOR 2
 #define ROOM_MIN_PAGES (512 * KIB >> PAGE_SHIFT)
 #define ROOM_MAX_PAGES (32 * MIB >> PAGE_SHIFT)
+#define ROOM_STEP_SHIFT 4
+static inline bool room_is_wanted(size_t n_pages, size_t n_pages_had)
+{
+    return n_pages_had >= ROOM_MIN_PAGES && n_pages <= ROOM_MAX_PAGES && n_pages - n_pages_had >= n_pages_had >> ROOM_STEP_SHIFT;
+}
 
 struct heap_request {
     size_t n_pages;       /* at least 1 */

@@ -58,7 +58,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
         struct heap_request request = {
             .n_pages = wanted,
             .align_pages = 1,
-            .grows = true,
+            .grows = room_is_wanted(wanted, used),
             .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
         /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */

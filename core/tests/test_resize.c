@@ -164,6 +164,19 @@ Test(resize, a_block_grows_into_warm_room)
     assert_idle_memory_is_clean_or_cleared(2 * MIB, 20);
 }
 
+/* Else one of two that grow beside each other might be copied at each step. */
+Test(resize, a_block_that_grows_by_small_steps_stays)
+{
+    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB), *p = fixture_get(&pool, 4 * MIB);
+    memset(warm, 1, 32 * MIB);
+    cr_assert(p > warm);
+    fixture_put(&pool, warm);
+    for (size_t n = 4 * MIB; n < 8 * MIB; n += 64 * KIB)
+        cr_assert_eq(resize(p, n + 64 * KIB), p);
+    fixture_put(&pool, p);
+    fixture_put(&pool, wall);
+}
+
 Test(resize, a_block_that_moves_again_and_again_counts_once)
 {
     char *p = fixture_get(&pool, 600 * KIB);

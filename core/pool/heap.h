@@ -88,9 +88,8 @@ struct heap {
 /* Prepare a zeroed heap over a space; most of it is not touched before it is needed. 0 or negative errno. */
 int heap_init(struct heap *heap, size_t span_max, bool reserved);
 
-/* What an allocation wants. */
-/* Room for a growing block: a dirty extent of at least twice its new size, for blocks from 512 KiB to 32 MiB. Copying costs a third of a fault a page, so a block
- * that then doubles in place has paid for its copy three times; grown over untouched memory instead, it spreads the program over more
+/* Room for a growing block: a dirty extent of at least twice its new size, for blocks from 512 KiB to 32 MiB. Copying costs a third of a
+ * fault a page, so a block that then doubles in place has paid for its copy three times; grown over untouched memory instead, it spreads the program over more
  * pages than it uses, which the budget takes away elsewhere. Measured: docs/benchmarks.md, multiprocessing. Only for steps of a sixteenth and more:
  * where others take the room each time, a block is copied at every step, and small ones would make that quadratic. */
 #define ROOM_FACTOR 2
@@ -102,6 +101,7 @@ static inline bool room_is_wanted(size_t n_pages, size_t n_pages_had)
     return n_pages_had >= ROOM_MIN_PAGES && n_pages <= ROOM_MAX_PAGES && n_pages - n_pages_had >= n_pages_had >> ROOM_STEP_SHIFT;
 }
 
+/* What an allocation wants. */
 struct heap_request {
     size_t n_pages;       /* at least 1 */
     size_t align_pages;   /* power of two; 1 = any */

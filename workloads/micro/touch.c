@@ -37,7 +37,6 @@ static __attribute__((noinline)) void slot_put(void *p) {
     if (!slot) slot = p;
 }
 
-
 static void run_allocated(uint64_t n) {
     for (uint64_t i = 0; i < n; i++) {
         void *p = touch_malloc(size);

@@ -132,11 +132,14 @@ TestSuite(faults, .timeout = 120);
 Test(faults, every_call_fails_once) { every_call_fails_once(false); }
 Test(faults, every_call_fails_once_pinned) { every_call_fails_once(true); }
 
+/* Each scenario touches some ten MiB: seconds in all where page faults are slow. */
+static uint64_t n_seeds(uint64_t in_the_long_suite) { return getenv("ZP_LONG") ? in_the_long_suite : in_the_long_suite / 2; }
+
 Test(faults, random_failures)
 {
     static const int errors[] = {ENOMEM, EINVAL, EPERM, EAGAIN};
     for (unsigned one_in = 2; one_in <= 30; one_in += 7)
-        for (uint64_t seed = 1; seed <= 40; seed++) {
+        for (uint64_t seed = 1; seed <= n_seeds(40); seed++) {
             snprintf(where, sizeof where, "one call in %u, seed %lu", one_in, (unsigned long)seed);
             os_fault_configure(-1, errors[seed % 4], one_in, seed);
             scenario(seed % 3 == 0);
@@ -147,7 +150,7 @@ Test(faults, random_failures)
 Test(faults, locks_that_cannot_be_had)
 {
     for (unsigned one_in = 2; one_in <= 50; one_in += 6)
-        for (uint64_t seed = 1; seed <= 60; seed++) {
+        for (uint64_t seed = 1; seed <= n_seeds(60); seed++) {
             snprintf(where, sizeof where, "one lock in %u, seed %lu", one_in, (unsigned long)seed);
             os_fault_configure(-1, ENOMEM, seed % 2 ? 0 : 20, seed);
             os_fault_locks(one_in, seed);

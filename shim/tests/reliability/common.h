@@ -66,7 +66,7 @@ static inline void *get_filled(size_t size)
 /* Enough large blocks, used and freed, for everything lazy in an allocator to have happened. */
 static inline void warm_up(void)
 {
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 2; i++) {
         void *a = get_filled(16 * MIB), *b = get_filled(12 * MIB);
         free(a);
         free(b);

@@ -30,7 +30,7 @@ SKIP = 77
 
 PYTHON = """
 import zlib
-blocks = [bytes([i % 251]) * (70000 * (i % 40 + 1)) for i in range(120)]
+blocks = [bytes([i % 251]) * (70000 * (i % 40 + 1)) for i in range(50)]
 grown = bytearray()
 for b in blocks: grown += b
 del blocks[::2]
@@ -87,12 +87,18 @@ class Suite:
         self.bare = {name: run(command, {}) for name, command in self.programs}
         self.n_runs, self.bad = collections.Counter(), []
 
-    def differs(self, part, name, command, settings, what, bare=None):
-        """One run; what the library did in it must not be seen, except on stderr."""
+    def differs(self, part, name, command, settings, what, bare_alike=None):
+        """One run; what the library did in it must not be seen, except on stderr.
+
+        Where there is bare_alike, the program itself may mind what is refused: that run without the library counts then, unless it fails."""
         if len(self.bad) >= 20:
             return
-        bare = bare or self.bare[name]
+        bare = self.bare[name]
         ours = run(command, {"LD_PRELOAD": self.options.library, **settings})
+        if ours[:2] != bare[:2] and bare_alike:
+            bare = bare_alike()
+            if bare[0] != 0:
+                return
         self.n_runs[part] += 1
         if ours[:2] != bare[:2]:
             self.bad.append(f"{name}, {what}: {bare[0]} became {ours[0]}; {ours[1][-100:]!r} {ours[2][-300:].decode(errors='replace')}")
@@ -141,9 +147,7 @@ class Suite:
             for call in FILTERED:
                 error = ERRNOS[2] if call != "membarrier" else errno.ENOSYS
                 filtered = [launcher, call, str(error), *command]
-                bare = run(filtered, {})
-                if bare[0] == 0:  # else the program itself needs that call
-                    self.differs("filter", name, filtered, {}, f"a filter refuses {call}", bare)
+                self.differs("filter", name, filtered, {}, f"a filter refuses {call}", lambda command=filtered: run(command, {}))
 
 
 def main():

@@ -4,7 +4,8 @@
 # shellcheck disable=SC2154
 
 # build_tree FOLDER [MESON OPTION...]; the log is build-logs/FOLDER.log. A configuration that fails leaves no half a
-# folder, which the next call would take for a whole one.
+# folder, which the next call would take for a whole one. With built_only, a regular expression, only the programs and libraries whose
+# names in that folder match.
 build_tree() {
     folder=$1
     shift
@@ -29,7 +30,16 @@ build_tree() {
             return 1
         }
     fi
-    with_log "building $folder" "$tree_log" ninja -C "$root/$folder" || {
+    set --
+    if [ -n "${built_only:-}" ]; then
+        # shellcheck disable=SC2046 # a list of names
+        set -- $(ninja -C "$root/$folder" -t targets rule c_LINKER | grep -E "$built_only")
+        [ $# -gt 0 ] || {
+            say "$folder has nothing that matches $built_only"
+            return 1
+        }
+    fi
+    with_log "building $folder" "$tree_log" ninja -C "$root/$folder" "$@" || {
         # ninja puts the failing command's output before its own closing lines.
         grep -n -m1 -A12 '^FAILED' "$tree_log" | sed 's/^/    | /' >&2 || show_tail "$tree_log"
         say "build failed (whole log: build-logs/$folder.log); by hand: ninja -C $folder"

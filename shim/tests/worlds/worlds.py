@@ -135,7 +135,7 @@ def allocators(name):
     """Small blocks of the neighbour, large ones of the pool; before us it takes everything."""
     def case():
         other = allocator(name)
-        script = [sys.executable, "-c", "a=[bytes(i*4997) for i in range(400)]; b=b''.join(a); print(len(b), hash(b[:9])*0)"]
+        script = [sys.executable, "-c", "a=[bytes(i*4997) for i in range(200)]; b=b''.join(a); print(len(b), hash(b[:9])*0)"]
         for place in ({"before": other}, {"behind": other}):
             world("work", **place)
             world("plain", built("world_plugin.so"), **place)

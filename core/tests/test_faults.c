@@ -109,6 +109,8 @@ static void scenario(bool pinned)
     pool_finish(&pool);
 }
 
+static bool in_long_suite(void) { return getenv("ZP_LONG") != NULL; }
+
 static void every_call_fails_once(bool pinned)
 {
     static const int errors[] = {ENOMEM, EINVAL, EPERM, EAGAIN, ENOSYS};
@@ -117,7 +119,7 @@ static void every_call_fails_once(bool pinned)
     scenario(pinned);
     long n = n_calls;
     cr_assert_gt(n, 30, "only %ld kernel calls are covered", n);
-    bool all = getenv("ZP_LONG") != NULL; /* else two errors for each call, in turn */
+    bool all = in_long_suite(); /* else two errors for each call, in turn */
     for (size_t i = 0; i < sizeof errors / sizeof errors[0]; i++)
         for (long k = 0; k < n; k++) {
             if (!all && i != 0 && (size_t)k % 4 + 1 != i) continue;
@@ -133,7 +135,7 @@ Test(faults, every_call_fails_once) { every_call_fails_once(false); }
 Test(faults, every_call_fails_once_pinned) { every_call_fails_once(true); }
 
 /* Each scenario touches some ten MiB: seconds in all where page faults are slow. */
-static uint64_t n_seeds(uint64_t in_the_long_suite) { return getenv("ZP_LONG") ? in_the_long_suite : in_the_long_suite / 2; }
+static uint64_t n_seeds(uint64_t all) { return in_long_suite() ? all : all / 2; }
 
 Test(faults, random_failures)
 {

@@ -149,7 +149,9 @@ int os_membarrier(void);
 /* At start-up, on the main thread: find out what the thread needs to know. Without it none is started. */
 void os_helper_prepare(void);
 
-/* Start the thread. tls: the lowest thread-local variable that entry uses. -EAGAIN: not now; other errors: never. */
+/* Start the thread, which inherits that all signals are blocked (os_block_signals): handlers must never run on its stack.
+ * tls: the lowest thread-local variable that entry uses. -EAGAIN: not at this moment; -EBUSY: something stands in the way that may
+ * go (a tracer, a limit, no memory); other errors: never. */
 int os_helper_start(void (*entry)(void), const void *tls);
 
 /* In the thread: has the program changed its user? */

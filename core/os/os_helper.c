@@ -87,12 +87,13 @@ static bool few_processes_allowed(void)
     return getrlimit(RLIMIT_NPROC, &limit) == 0 && limit.rlim_cur < PROCESSES_NEEDED;
 }
 
-static bool is_traced(void)
+/* -ENOSYS if that cannot be told. */
+static int refuse_if_traced(void)
 {
     char text[512]; /* it is among the first lines */
-    if (os_read_file("/proc/self/status", text, sizeof text) <= 0) return true;
-    const char *tracer = strstr(text, "TracerPid:\t");
-    return !tracer || tracer[11] != '0';
+    const char *tracer = os_read_file("/proc/self/status", text, sizeof text) > 0 ? strstr(text, "TracerPid:\t") : NULL;
+    if (!tracer) return -ENOSYS;
+    return tracer[11] == '0' ? 0 : -EBUSY;
 }
 
 /* Writes a positive number that ends before `end`; returns where it starts. */
@@ -197,11 +198,11 @@ int os_helper_start(void (*entry)(void), const void *tls)
     error = -EAGAIN;
     /* A vfork child shares our memory but not our process; and the one before must be off its stack, which the kernel tells. */
     if (*main_tid_word != os_process_id() || __atomic_load_n(&thread_id, __ATOMIC_ACQUIRE)) goto out;
-    error = -ENOSYS;
-    if (is_traced() || few_processes_allowed()) goto out;
+    error = few_processes_allowed() ? -EBUSY : refuse_if_traced();
+    if (error) goto out;
     own_pid = os_process_id();
     own_uid = (uid_t)syscall(SYS_geteuid);
-    error = memory ? 0 : map_stack(tls);
+    error = memory || map_stack(tls) == 0 ? 0 : -EBUSY;
     if (error) goto out;
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);
     tcb[0] = tcb[2] = (uintptr_t)tcb; /* what the ABI and glibc's THREAD_SELF expect */
@@ -214,9 +215,8 @@ int os_helper_start(void (*entry)(void), const void *tls)
         else __atomic_store_n(&thread_id, 0, __ATOMIC_RELEASE);
         goto out;
     }
-    uint64_t before = os_block_signals(); /* handlers must never run on that stack */
-    if (clone(run, memory + STACK_BYTES, THREAD_FLAGS, NULL, &thread_id, tcb, &thread_id) < 0) error = -ENOSYS;
-    os_restore_signals(before);
+    if (clone(run, memory + STACK_BYTES, THREAD_FLAGS, NULL, &thread_id, tcb, &thread_id) < 0)
+        error = errno == EAGAIN || errno == ENOMEM ? -EBUSY : -ENOSYS; /* a limit, or memory is short; else a filter */
 out:
     errno = saved;
     return error;

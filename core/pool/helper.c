@@ -22,6 +22,11 @@ static uint32_t last_round_ms;
 static bool for_good;
 static bool has_run; /* in this process */
 
+/* When a start was last refused for what may pass; plain relaxed fields, a lost update is a try more or less. */
+static bool refused;
+static uint32_t refused_ms;
+unsigned helper_retry_ms = 60000;
+
 /* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves. The first sees what
  * a thread's cache holds, the second that it still does, and empties it: then it is not at rest. What a cache in steady use holds, below
  * HELPER_LEAVE_BYTES, does not keep the thread. */
@@ -172,7 +177,7 @@ void helper_fork_child(void)
     atomic_store(&state, 0);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
-    for_good = has_run = false;
+    for_good = has_run = refused = false;
     /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
     if (!os_restricted) WRITE_RELAXED(limit_known, false);
     if (forbidden_in_children) forbidden = true;
@@ -199,8 +204,10 @@ static void claim_and_start(void)
         WRITE_RELAXED(has_run, true);
         return;
     }
-    /* Refused (RLIMIT_NPROC, cgroup): decay then rides on the program's calls; do not try at every allocation. */
-    if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
+    /* Decay then rides on the program's calls; do not try at every allocation. */
+    WRITE_RELAXED(refused_ms, os_clock_ms());
+    WRITE_RELAXED(refused, error == -EBUSY);
+    if (error != -EBUSY && error != -EAGAIN) WRITE_RELAXED(forbidden, true);
     atomic_store(&state, 0);
 }
 
@@ -227,5 +234,6 @@ void helper_poke(struct pool *pool)
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
     helper_learn_limit();
     if (READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
+    if (READ_RELAXED(refused) && os_clock_ms() - READ_RELAXED(refused_ms) < READ_RELAXED(helper_retry_ms)) return;
     helper_start();
 }

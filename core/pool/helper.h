@@ -31,6 +31,9 @@ void helper_remove_pool(struct pool *pool);
 /* Start the thread if it is wanted and not running. Called on slow paths, without locks. */
 void helper_poke(struct pool *pool);
 
+/* So long after a start was refused for what may pass (a debugger, RLIMIT_NPROC, no memory) it is not tried again. Tests shorten it. */
+extern unsigned helper_retry_ms;
+
 /* Start it now, whatever is allocated, and for good. */
 void helper_start_for_good(void);
 

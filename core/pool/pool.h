@@ -56,6 +56,7 @@ struct pool {
     struct {
         uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
     } zeroed[HEAP_SIZES];
+    _Atomic uint32_t fault_ns, n_fault_looks; /* what a page fault costs, known once looked at ZERO_LOOKS times (zero.h); a lost update is harmless */
     struct heap heap;
     struct {
         _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];

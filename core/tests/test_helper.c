@@ -3,6 +3,7 @@
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "os/os.h"
@@ -115,5 +116,36 @@ Test(helper, does_not_come_for_little)
     cr_assert_not(helper_runs());
     fixture_put(&pool, get_filled(9 * MIB));
     cr_assert(helper_runs());
+    helper_remove_pool(&pool);
+}
+
+static void allow_processes(rlim_t n)
+{
+    struct rlimit limit;
+    cr_assert_eq(getrlimit(RLIMIT_NPROC, &limit), 0);
+    limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;
+    cr_assert_eq(setrlimit(RLIMIT_NPROC, &limit), 0);
+}
+
+Test(helper, comes_once_what_stood_in_its_way_has_gone)
+{
+    pool.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&pool));
+    os_helper_prepare();
+    helper_allow(true);
+    allow_processes(10);
+    void *p[3];
+    p[0] = get_filled(16 * MIB);
+    cr_assert_not(helper_runs(), "ten processes are not to be shared");
+    allow_processes(RLIM_INFINITY);
+    p[1] = get_filled(16 * MIB);
+    cr_assert_not(helper_runs(), "not tried again at each call");
+    helper_retry_ms = 100;
+    usleep(200 * MS);
+    p[2] = get_filled(16 * MIB);
+    cr_assert(helper_runs());
+    for (int i = 0; i < 3; i++)
+        fixture_put(&pool, p[i]);
+    cr_assert(all_is_given_back());
     helper_remove_pool(&pool);
 }

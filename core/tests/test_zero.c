@@ -108,6 +108,43 @@ Test(zero, small_blocks_are_cleared_in_place)
     cr_assert_eq(resident_percent(q, 64 * KIB), 100, "and stays warm");
 }
 
+Test(zero, where_faults_are_slow_larger_blocks_are_cleared)
+{
+    atomic_store(&pool.n_fault_looks, ZERO_LOOKS);
+    for (unsigned us = 1; us <= 100; us *= 10) {
+        atomic_store(&pool.fault_ns, us * 1000);
+        size_t least = zero_memset_bytes(&pool);
+        cr_expect_eq(least, us == 1 ? ZERO_MEMSET_BYTES : us == 10 ? 10000 * ZERO_MEMSET_BYTES_PER_NS : ZERO_MEMSET_MAX_BYTES, "%u us: %zu", us, least);
+        for (int i = 0; i < 4; i++) {
+            unsigned char *p = get_zeroed(4 * MIB);
+            bool cleared = resident_percent(p, 4 * MIB) == 100;
+            if (i > 1) cr_expect_eq(cleared, us > 1, "%u us, round %d", us, i);
+            p[100] = 1;
+            fixture_put(&pool, p);
+        }
+        unsigned char *p = get_zeroed(16 * MIB);
+        fixture_put(&pool, p);
+        p = get_zeroed(16 * MIB);
+        cr_expect_lt(resident_percent(p, 16 * MIB), 50, "%u us: large ones are purged all the same", us);
+        fixture_put(&pool, p);
+    }
+}
+
+Test(zero, what_a_fault_costs_is_measured)
+{
+    cr_assert_eq(zero_memset_bytes(&pool), ZERO_MEMSET_BYTES, "nothing is known yet");
+    unsigned n_looks = 0;
+    for (int i = 0; i < 10; i++) {
+        unsigned char *p = get_zeroed(32 * MIB);
+        p[100] = 1;
+        fixture_put(&pool, p);
+        n_looks = atomic_load(&pool.n_fault_looks);
+    }
+    cr_assert_eq(n_looks, ZERO_LOOKS);
+    uint32_t ns = atomic_load(&pool.fault_ns);
+    cr_assert(ns > 50 && ns < 1000000, "%u ns", ns);
+}
+
 Test(zero, huge_pages_must_be_earned)
 {
     size_t pages = HUGE_MIN_BYTES >> PAGE_SHIFT;

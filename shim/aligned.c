@@ -17,9 +17,9 @@ static inline void *get_cached(size_t alignment, size_t size)
     if (size < shim_threshold || alignment > PAGE_BYTES || !is_pow2(alignment)) return NULL;
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
-    if (unlikely(!tcache || n_pages > CLASS_MAX_PAGES)) return NULL;
-    struct extent *extent = pool_get_cached(tcache, n_pages, class_of_pages(n_pages));
-    return likely(extent) ? extent->address : NULL;
+    if (unlikely(!tcache)) return NULL;
+    void *address;
+    return likely(pool_get_cached(tcache, n_pages, &address)) ? address : NULL;
 }
 
 static void *get_aligned(size_t alignment, size_t size)

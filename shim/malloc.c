@@ -46,9 +46,9 @@ EXPORT void *malloc(size_t size)
     if (size < shim_threshold) return small_malloc(size);
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
-    if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
-        struct extent *extent = pool_get_cached(tcache, n_pages, class_of_pages(n_pages));
-        if (likely(extent)) return extent->address;
+    if (likely(tcache != NULL)) {
+        void *address;
+        if (likely(pool_get_cached(tcache, n_pages, &address))) return address;
     }
     return malloc_missed(size);
 }

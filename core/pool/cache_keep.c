@@ -6,8 +6,8 @@
 
 struct extent *cache_take_big(struct tcache *tcache)
 {
-    if (!READ_RELAXED(tcache->big) || !tcache_enter(tcache)) return NULL;
-    struct extent *extent = tcache_take_slot(tcache);
+    if (!READ_RELAXED(tcache->big.n_pages) || !tcache_enter(tcache)) return NULL;
+    struct extent *extent = tcache_take_slot(&tcache->big);
     tcache_leave(tcache);
     return extent;
 }
@@ -23,7 +23,7 @@ void cache_flush_big(struct pool *pool, struct tcache *tcache)
 bool cache_hands_over(struct tcache *tcache)
 {
     if (tcache->n_unused_big == TCACHE_UNUSED_BIG) return true;
-    if (!READ_RELAXED(tcache->big))
+    if (!READ_RELAXED(tcache->big.n_pages))
         tcache->n_unused_big = 0;
     else
         tcache->n_unused_big++;
@@ -32,27 +32,27 @@ bool cache_hands_over(struct tcache *tcache)
 
 void cache_keep_again(struct pool *pool, struct tcache *tcache)
 {
-    if (tcache->n_unused_big == TCACHE_UNUSED_BIG) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
+    if (tcache->n_unused_big == TCACHE_UNUSED_BIG) tcache_trust(tcache, recycle_trusts(pool));
     tcache->n_unused_big = 0;
 }
 
-/* Cut a bin after its first keep blocks, those used last; the rest is put before list. */
-static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uint32_t keep, struct extent *list)
+/* Cut the bin of a class after its first keep blocks, those used last; the rest is put before list. */
+static struct extent *cut_bin(struct tcache *tcache, unsigned cls, uint32_t keep, struct extent *list)
 {
-    if (tcache_bin_n(bin) <= keep) return list;
-    struct extent **link = &bin->head;
+    if (tcache_bin_n(tcache, cls) <= keep) return list;
+    struct extent **link = &tcache->bins[cls].head;
     for (uint32_t i = 0; i < keep; i++)
         link = &(*link)->next;
     struct extent *extent = *link;
     *link = NULL;
     while (extent) {
         struct extent *next = extent->next;
-        SUB_RELAXED(tcache->bytes, extent_bytes(extent));
+        SUB_RELAXED(tcache->n_pages, extent->n_pages);
         extent->next = list;
         list = extent;
         extent = next;
     }
-    tcache_bin_set_n(bin, keep);
+    tcache_bin_set_n(tcache, cls, keep);
     return list;
 }
 
@@ -60,50 +60,50 @@ static struct extent *cut_bin(struct tcache *tcache, struct tcache_bin *bin, uin
 static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct extent *list)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        list = cut_bin(tcache, &tcache->bins[cls], to_half ? (tcache_bin_n(&tcache->bins[cls]) + 1) / 2 : 0, list);
+        list = cut_bin(tcache, cls, to_half ? (tcache_bin_n(tcache, cls) + 1) / 2 : 0, list);
     return list;
 }
 
 /* Make room in the bin of a class and in the cache; what leaves, the blocks idle longest, goes to the shards. */
-static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, size_t bytes)
+static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, uint32_t n_pages)
 {
     struct extent *list = NULL;
-    struct tcache_bin *bin = &tcache->bins[cls];
     uint32_t depth = READ_RELAXED(tcache->depth);
-    if (tcache_bin_n(bin) >= depth) list = cut_bin(tcache, bin, depth / 2, list);
-    size_t limit = READ_RELAXED(tcache->limit_bytes);
-    if (READ_RELAXED(tcache->bytes) + bytes <= limit) return list;
+    if (tcache_bin_n(tcache, cls) >= depth) list = cut_bin(tcache, cls, depth / 2, list);
+    uint32_t limit = READ_RELAXED(tcache->limit_pages);
+    if (READ_RELAXED(tcache->n_pages) + n_pages <= limit) return list;
     tcache_adopt_limit(tcache, pool);
-    limit = READ_RELAXED(tcache->limit_bytes);
-    if (bytes > limit) return list; /* nothing that could go would help */
-    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, true, list);
-    if (READ_RELAXED(tcache->bytes) + bytes > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
+    limit = READ_RELAXED(tcache->limit_pages);
+    if (n_pages > limit) return list; /* nothing that could go would help */
+    if (READ_RELAXED(tcache->n_pages) + n_pages > limit) list = cut_bins(tcache, true, list);
+    if (READ_RELAXED(tcache->n_pages) + n_pages > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;
 }
 
 /* pool_put_cached for a block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
-    uint32_t trusting = READ_RELAXED(tcache->trusting);
-    WRITE_RELAXED(tcache->trusting, 1);
-    bool kept = pool_put_cached(tcache, extent);
-    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
+    bool trusting = tcache_trusts(tcache);
+    tcache_trust(tcache, true);
+    bool kept = pool_put_cached(tcache, extent, extent->address);
+    tcache_trust(tcache, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
     return kept;
 }
 
 void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent)
 {
     struct extent *list = NULL;
-    if (extent->cls >= TCACHE_BIG_CLASS) {
+    bool is_big = tcache_is_big(extent);
+    if (is_big) {
         cache_flush_big(pool, tcache);
     } else if (tcache_enter(tcache)) {
-        list = make_room(pool, tcache, extent->cls, extent_bytes(extent));
+        list = make_room(pool, tcache, extent->cls, extent->n_pages);
         tcache_leave(tcache);
     }
     extent_set_state(extent, EXTENT_LIVE);
-    if (extent->cls >= TCACHE_BIG_CLASS && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
+    if (is_big && !tcache_trusts(tcache)) tcache_trust(tcache, recycle_trusts(pool));
     bool kept = false;
-    bool too_big = pool->limited && extent->cls >= TCACHE_BIG_CLASS;
+    bool too_big = pool->limited && is_big;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
         extent_set_state(extent, EXTENT_CACHED);

@@ -30,6 +30,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     n_shards = round_up_pow2(n_shards);
     size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
+    pool->shard_max_pages = pool->shard_end_class ? class_pages(pool->shard_end_class - 1) : 0;
     struct shard_setup shards = {
         .n_shards = n_shards,
         .end_class = pool->shard_end_class,
@@ -75,7 +76,7 @@ static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct
     while (list) {
         struct extent *next = list->next;
         extent_set_state(list, EXTENT_LIVE);
-        if (!tcache || !pool_put_cached(tcache, list)) { /* below TCACHE_BIG_CLASS: no trust needed */
+        if (!tcache || !pool_put_cached(tcache, list, list->address)) {
             extent_set_state(list, EXTENT_CACHED);
             heap_free(&pool->heap, list);
         }
@@ -195,10 +196,10 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     }
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
-    bool is_big = tcache && extent->cls >= TCACHE_BIG_CLASS;
+    bool is_big = tcache && tcache_is_big(extent);
     bool for_others = is_big && cache_hands_over(tcache);
     bool for_slot = is_big && !for_others && !pool->limited;
-    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
+    if (for_slot && !checked && !tcache_trusts(tcache)) recycle_check(pool, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
         extent->next = NULL;
@@ -207,7 +208,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
         else
             tcache_return_list(pool, extent);
     } else if (for_others) {
-        WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
+        tcache_trust(tcache, false); /* so that the next one comes this way, too */
         extent->next = cache_take_big(tcache);
         heap_free_list(&pool->heap, extent);
     } else {
@@ -221,9 +222,10 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     if (alignment <= PAGE_BYTES) return pool_get(pool, tcache, n_pages);
     if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
-    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, cls) : NULL;
+    void *address;
+    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, &address) : NULL;
     if (extent) {
-        if ((uintptr_t)extent->address % alignment == 0) return extent->address;
+        if ((uintptr_t)address % alignment == 0) return address;
         /* The one on top of the stack is not aligned; to the heap with it, which can find one that is. */
         extent_set_state(extent, EXTENT_CACHED);
         heap_free_guarded(pool, extent);

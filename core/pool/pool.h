@@ -35,7 +35,8 @@ struct pool {
     _Atomic uint64_t *class_shards; /* by class below shard_end_class: a bit for each shard that holds blocks of it */
     size_t shards_bytes;
     unsigned n_shards;            /* power of two */
-    unsigned shard_end_class;     /* classes below this pass through the shards */
+    unsigned shard_end_class;     /* classes below this pass through the shards, */
+    size_t shard_max_pages;       /* which are blocks of at most so many pages */
     unsigned tcache_depth;
     size_t tcache_limit_bytes;    /* the least a thread cache may hold; see tcache_limit_of */
     size_t shard_limit_bytes;     /* the same for a shard */
@@ -113,6 +114,9 @@ const char *pool_check(struct pool *pool);
 
 /* --- fast paths --- */
 
+_Static_assert(TCACHE_BIG_CLASS == CLASS_STEPS + 2 * CLASS_STEPS + 1 && TCACHE_BIN_PAGES == CLASS_STEPS << 2, "these classes have bins");
+_Static_assert(TCACHE_BIN_PAGES <= CLASS_TABLE_PAGES, "and are in the table");
+
 /* Flags that send a returned block through the slow path, where they are cleared. */
 #define EXTENT_SPECIAL                                                                                         \
     (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY)
@@ -132,62 +136,84 @@ static inline size_t pool_block_pages(const struct pool *pool, size_t n_pages, u
     return cls < TCACHE_BIG_CLASS || cls < pool->shard_end_class ? class_pages(cls) : n_pages;
 }
 
-/* A big block may serve a request that is up to 1/16 smaller. */
-static inline bool pool_big_fits(const struct extent *extent, size_t n_pages)
+/* Keeps the compiler from computing an address anew at each use. */
+#define IN_A_REGISTER(pointer) __asm__("" : "+r"(pointer))
+
+/* A block may serve a request that is up to 1/16 smaller. */
+static inline bool pool_slot_fits(const struct tcache_slot *slot, size_t n_pages)
 {
-    return extent->n_pages - n_pages <= n_pages >> CLASS_STEPS_LOG2; /* wraps, and fails, if it is too small */
+    return slot->n_pages - n_pages <= n_pages >> CLASS_STEPS_LOG2; /* wraps, and fails, if it is too small or nothing */
 }
 
-/* Take a block for n_pages, of class cls, from a thread cache, or NULL. */
-static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pages, unsigned cls)
+/* Take a block of a class below TCACHE_BIG_CLASS off its stack, or NULL. Entered. */
+static inline struct extent *pool_pop(struct tcache *tcache, unsigned cls)
 {
-    struct extent *extent;
+    struct tcache_bin *bin = &tcache->bins[cls];
+    IN_A_REGISTER(bin);
+    struct extent *extent = bin->head;
+    if (unlikely(!extent)) return NULL;
+    bin->head = extent->next;
+    ADD_OWN(bin->room, 1);
+    SUB_OWN(tcache->n_pages, extent->n_pages);
+    ADD_OWN(tcache->n_hits[cls], 1);
+    return extent;
+}
+
+/* Take a block for n_pages, at least 1, from a thread cache, or NULL; *address is where it begins. */
+static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pages, void **address)
+{
+    struct tcache_slot *slot = n_pages <= TCACHE_BIN_PAGES ? &tcache->small : &tcache->big;
+    struct extent *extent = NULL;
     if (!tcache_enter(tcache)) return NULL;
-    if (likely(cls < TCACHE_BIG_CLASS)) {
-        struct tcache_bin *bin = &tcache->bins[cls];
-        extent = bin->head;
-        if (likely(extent)) {
-            bin->head = extent->next;
-            ADD_RELAXED(bin->counts, TCACHE_HIT - 1); /* one hit more, one block less */
-            SUB_RELAXED(tcache->bytes, extent_bytes(extent));
-            extent_set_state(extent, EXTENT_LIVE);
-        }
-    } else {
-        extent = READ_RELAXED(tcache->big);
-        if (likely(extent && pool_big_fits(extent, n_pages))) {
-            WRITE_RELAXED(tcache->big, NULL);
-            ADD_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS], 1);
-            extent_set_state(extent, EXTENT_LIVE);
-        } else {
-            extent = NULL;
-        }
+    if (likely(pool_slot_fits(slot, n_pages))) {
+        extent = slot->extent;
+        *address = slot->address;
+        WRITE_RELAXED(slot->n_pages, 0);
+        ADD_OWN(tcache->n_hits[extent->cls], 1);
+        extent_set_state(extent, EXTENT_LIVE);
+    } else if (n_pages <= TCACHE_BIN_PAGES && (extent = pool_pop(tcache, class_of_few_pages(n_pages)))) {
+        *address = extent->address;
+        extent_set_state(extent, EXTENT_LIVE);
     }
     tcache_leave(tcache);
     return extent;
 }
 
-/* Put a live block into a thread cache; false if it has no room. */
-static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent)
+/* Entered. False if there is no room. */
+static inline bool pool_put_into(struct tcache_slot *slot, struct extent *extent, void *p)
 {
-    bool kept = false;
+    uint32_t n_pages = extent->n_pages;
+    if (unlikely((slot->n_pages != 0) | (n_pages > READ_RELAXED(slot->max_pages)))) return false;
+    WRITE_RELAXED(slot->extent, extent);
+    slot->address = p;
+    WRITE_RELAXED(slot->n_pages, n_pages);
+    extent_set_state(extent, EXTENT_CACHED);
+    return true;
+}
+
+static inline bool pool_push(struct tcache *tcache, struct extent *extent)
+{
+    struct tcache_bin *bin = &tcache->bins[extent->cls];
+    IN_A_REGISTER(bin);
+    uint32_t n_pages = tcache->n_pages + extent->n_pages, room = bin->room;
+    if (!room || n_pages > READ_RELAXED(tcache->limit_pages)) return false;
+    extent->next = bin->head;
+    extent_set_state(extent, EXTENT_CACHED);
+    bin->head = extent;
+    WRITE_RELAXED(bin->room, room - 1);
+    WRITE_RELAXED(tcache->n_pages, n_pages);
+    return true;
+}
+
+/* Put a live block, which begins at p, into a thread cache; false if it has no room. */
+static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent, void *p)
+{
     if (!tcache_enter(tcache)) return false;
-    unsigned cls = extent->cls;
-    if (likely(cls < TCACHE_BIG_CLASS)) {
-        struct tcache_bin *bin = &tcache->bins[cls];
-        size_t bytes = READ_RELAXED(tcache->bytes) + extent_bytes(extent);
-        if (likely(tcache_bin_n(bin) < READ_RELAXED(tcache->depth) && bytes <= READ_RELAXED(tcache->limit_bytes))) {
-            extent_set_state(extent, EXTENT_CACHED);
-            extent->next = bin->head;
-            bin->head = extent;
-            ADD_RELAXED(bin->counts, 1);
-            WRITE_RELAXED(tcache->bytes, bytes);
-            kept = true;
-        }
-    } else if (likely(!READ_RELAXED(tcache->big) && READ_RELAXED(tcache->trusting))) {
-        extent_set_state(extent, EXTENT_CACHED);
-        WRITE_RELAXED(tcache->big, extent);
-        kept = true;
-    }
+    bool kept;
+    if (likely(!tcache_is_big(extent)))
+        kept = likely(pool_put_into(&tcache->small, extent, p)) || pool_push(tcache, extent);
+    else
+        kept = pool_put_into(&tcache->big, extent, p);
     tcache_leave(tcache);
     return kept;
 }
@@ -198,9 +224,9 @@ noinline_cold void *pool_get_missed(struct pool *pool, size_t n_pages);
 /* Get a block of n_pages, 1 <= n_pages; NULL if the pool refuses. tcache may be NULL. */
 static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_pages)
 {
-    if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
-        struct extent *extent = pool_get_cached(tcache, n_pages, class_of_pages(n_pages));
-        if (likely(extent)) return extent->address;
+    if (likely(tcache != NULL)) {
+        void *address;
+        if (likely(pool_get_cached(tcache, n_pages, &address))) return address;
     }
     return pool_get_missed(pool, n_pages);
 }
@@ -209,7 +235,7 @@ static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_
 static inline void pool_put(struct pool *pool, struct tcache *tcache, void *p)
 {
     struct extent *extent = pool_live_extent(pool, p);
-    if (likely(tcache != NULL && !(extent->flags & EXTENT_SPECIAL)) && likely(pool_put_cached(tcache, extent)))
+    if (likely(tcache != NULL && !(extent->flags & EXTENT_SPECIAL)) && likely(pool_put_cached(tcache, extent, p)))
         return;
     pool_put_slow(pool, extent);
 }

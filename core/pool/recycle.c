@@ -12,7 +12,7 @@ static void watch_bins(struct pool *pool)
     if (READ_RELAXED(pool->tcache_limit_bytes) <= limit) return;
     WRITE_RELAXED(pool->tcache_limit_bytes, limit);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ_RELAXED(tcache->pool) == pool) WRITE_RELAXED(tcache->limit_bytes, limit);
+        if (READ_RELAXED(tcache->pool) == pool) tcache_set_limit(tcache, limit);
 }
 
 void recycle_watch(struct pool *pool)
@@ -122,7 +122,7 @@ static void look_closer(struct pool *pool, struct extent *extent)
     bool joined = is_joined(pool, extent);
     if (!was_joined && (joined || replaced)) {
         WRITE_RELAXED(pool->watchful, true);
-        if (extent->cls < TCACHE_BIG_CLASS) watch_bins(pool);
+        if (!tcache_is_big(extent)) watch_bins(pool);
     }
     /* Under a filter munlock may be forbidden; mapping anew forgets everything. */
     if (os_restricted && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) return;

@@ -20,9 +20,9 @@ size_t tcache_count_blocks(struct pool *pool)
     size_t n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ(tcache->pool) != pool) continue;
-        n += READ(tcache->big) != NULL;
+        n += (READ(tcache->small.n_pages) != 0) + (READ(tcache->big.n_pages) != 0);
         for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-            n += tcache_bin_n(&tcache->bins[cls]);
+            n += tcache_bin_n(tcache, cls);
     }
     return n;
 }
@@ -34,8 +34,7 @@ static void add_tcache(const struct tcache *tcache, zp_stats *stats)
     stats->n_shard_hits += READ(tcache->n_shard_hits);
     stats->n_steals += READ(tcache->n_steals);
     stats->n_gets += READ(tcache->n_slow_gets);
-    struct extent *big = READ(tcache->big);
-    stats->bytes_cached += READ(tcache->bytes) + (big ? extent_bytes(big) : 0);
+    stats->bytes_cached += tcache_bytes(tcache);
 }
 
 void pool_stats(struct pool *pool, zp_stats *stats)
@@ -104,7 +103,7 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
 static void forget_tcache(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        if (tcache_hits(tcache, cls)) tcache_forget_hits(tcache, cls);
+        if (tcache_hits(tcache, cls)) WRITE_RELAXED(tcache->n_hits[cls], 0);
     WRITE_RELAXED(tcache->n_slow_gets, 0);
     WRITE_RELAXED(tcache->n_slow_puts, 0);
     WRITE_RELAXED(tcache->n_shard_hits, 0);

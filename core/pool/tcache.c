@@ -34,7 +34,7 @@ void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
         if (!n) continue;
         n_hits += n;
         atomic_fetch_add_explicit(&pool->gone.n_class_hits[cls], n, memory_order_relaxed);
-        tcache_forget_hits(tcache, cls);
+        WRITE_RELAXED(tcache->n_hits[cls], 0);
     }
     atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
@@ -155,11 +155,13 @@ static struct tcache *set_up_for(struct pool *pool)
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
     if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
     struct extent *left = NULL;
-    if (READ_RELAXED(tcache->pool) && (READ_RELAXED(tcache->big) || READ_RELAXED(tcache->bytes))) left = tcache_take_all(tcache); /* its thread could not */
+    if (READ_RELAXED(tcache->pool) && !tcache_is_empty(tcache)) left = tcache_take_all(tcache); /* its thread could not */
     if (left) tcache_return_list(tcache->pool, left);
     WRITE_RELAXED(tcache->pool, pool);
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
-    WRITE_RELAXED(tcache->trusting, 0);
+    for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+        tcache_bin_set_n(tcache, cls, 0);
+    tcache_trust(tcache, false);
     tcache->n_unused_big = 0;
     if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache->counted = true;
@@ -189,12 +191,12 @@ struct tcache *tcache_get(struct pool *pool)
 }
 
 /* With the section entered or claimed: the block in the slot as a list, or NULL. */
-struct extent *tcache_take_slot(struct tcache *tcache)
+struct extent *tcache_take_slot(struct tcache_slot *slot)
 {
-    struct extent *big = READ_RELAXED(tcache->big);
-    if (big) big->next = NULL;
-    WRITE_RELAXED(tcache->big, NULL);
-    return big;
+    struct extent *extent = tcache_slot_extent(slot);
+    if (extent) extent->next = NULL;
+    WRITE_RELAXED(slot->n_pages, 0);
+    return extent;
 }
 
 struct extent *tcache_take_all(struct tcache *tcache)
@@ -208,13 +210,17 @@ struct extent *tcache_take_all(struct tcache *tcache)
             extent->next = list;
             list = extent;
         }
-        tcache_bin_set_n(bin, 0);
+        tcache_bin_set_n(tcache, cls, 0);
     }
-    WRITE_RELAXED(tcache->bytes, 0);
-    struct extent *big = tcache_take_slot(tcache);
-    if (!big) return list;
-    big->next = list;
-    return big;
+    WRITE_RELAXED(tcache->n_pages, 0);
+    struct tcache_slot *slots[] = {&tcache->small, &tcache->big};
+    for (int i = 0; i < 2; i++) {
+        struct extent *extent = tcache_take_slot(slots[i]);
+        if (!extent) continue;
+        extent->next = list;
+        list = extent;
+    }
+    return list;
 }
 
 void tcache_return_list(struct pool *pool, struct extent *list)
@@ -223,7 +229,7 @@ void tcache_return_list(struct pool *pool, struct extent *list)
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
-        struct extent **to = list->cls < pool->shard_end_class ? &for_shard : &for_heap;
+        struct extent **to = list->n_pages <= pool->shard_max_pages ? &for_shard : &for_heap;
         list->next = *to;
         *to = list;
         list = next;
@@ -248,9 +254,9 @@ size_t tcache_limit_of(const struct pool *pool)
 
 void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool)
 {
-    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool));
+    tcache_set_limit(tcache, tcache_limit_of(pool));
     compiler_barrier();
-    WRITE_RELAXED(tcache->limit_bytes, tcache_limit_of(pool)); /* again: somebody may have begun to watch bins in between */
+    tcache_set_limit(tcache, tcache_limit_of(pool)); /* again: somebody may have begun to watch bins in between */
 }
 
 /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */

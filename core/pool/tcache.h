@@ -5,20 +5,21 @@
  *             above are not stacked: one slot holds the one returned last, whatever its size. That is enough for a block
  *             allocated and freed over and over, and keeps what several threads hold away from the heap small;
  *             a second big block goes to the heap, where 150 ns are nothing beside filling it. A thread that only frees big
- *             blocks keeps none: it would be missed where they are allocated.
+ *             blocks keeps none: it would be missed where they are allocated. Of smaller blocks, too, the one returned last goes
+ *             into a slot, if that is empty: it is the one that is asked for next, and slots are faster than stacks.
  *
  *   field                who writes                            who reads
- *   bins, big, bytes     the owner while busy; a reclaimer     the owner
+ *   bins, slots, n_pages the owner while busy; a reclaimer     the owner
  *                        that holds claim and saw busy == 0
  *   busy                 the owner                             owner, its signal handlers, reclaimers
  *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
  *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim
  *                        with claim
  *   n_* counters         the owner                             statistics, without synchronization
- *   limit_bytes          the owner; others only lower it       the owner, tcache_disturb
- *                        (tcache_disturb, recycle_watch),
+ *   limit_pages and      the owner; others only lower it       the owner, tcache_disturb
+ *   small.max_pages      (tcache_disturb, recycle_watch),
  *                        unclaimed
- *   trusting             the owner; tcache_disturb stores 0    the owner
+ *   big.max_pages        the owner; tcache_disturb stores 0    the owner
  *   depth, n_unused_big  the owner                             the owner
  *   counted              the owner while busy, or with claim   the same
  *   activity_seen,       whoever looks with only_idle; races   the same
@@ -40,35 +41,36 @@ struct pool;
 
 /* Blocks of this class and above use the slot: more than 256 KiB (class 48 is 64 pages). */
 #define TCACHE_BIG_CLASS 49
+#define TCACHE_BIN_PAGES 64
 
 /* A thread from whose slot so many blocks in a row were not taken frees what others allocate: its slot stays empty, until it asks for a
  * big block itself. */
 #define TCACHE_UNUSED_BIG 3
 
-/* Both counts in one word, so that a get changes both with one addition. */
 struct tcache_bin {
     struct extent *head;
-    uint64_t counts; /* blocks in it in the lowest 16 bits, gets served here above them */
+    uint32_t room; /* for so many more blocks */
 };
-#define TCACHE_HIT ((uint64_t)1 << 16)
 
-static inline uint32_t tcache_bin_n(const struct tcache_bin *bin) { return (uint16_t)READ_RELAXED(bin->counts); }
-
-/* By the owner or who holds claim. */
-static inline void tcache_bin_set_n(struct tcache_bin *bin, uint32_t n)
-{
-    WRITE_RELAXED(bin->counts, (bin->counts & ~(TCACHE_HIT - 1)) | n);
-}
+/* Holds one block. Its address stands beside its descriptor: a free knows it at once, while the descriptor has to be looked up, and the next
+ * get would wait for that to tell its caller what it gets. For the same reason the slots lie at fixed places: a store whose place is known late
+ * (a bin's, which depends on the descriptor) holds up the next load just as long. Both together cost half of the pair of calls. */
+struct tcache_slot {
+    struct extent *extent;
+    void *address;
+    uint32_t n_pages;   /* 0: empty, and the two above mean nothing */
+    uint32_t max_pages; /* larger blocks are not put here */
+};
 
 struct tcache {
     _Atomic uint32_t busy;
     _Atomic uint32_t claim;
-    size_t bytes;            /* in bins; the big slot is not counted */
-    size_t limit_bytes;
+    struct tcache_slot small; /* the block returned last, of those that have bins */
+    struct tcache_slot big;   /* of the others, all of which it takes, or none: then they go through a check first (recycle.h) */
+    uint32_t n_pages;        /* in bins; the slots are not counted */
+    uint32_t limit_pages;
     uint32_t depth;
-    uint32_t trusting;       /* big blocks may be put here without a check (recycle.h) */
     uint32_t n_unused_big;   /* blocks in a row that left the slot for the next one; the owner */
-    struct extent *big;
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
@@ -80,8 +82,55 @@ struct tcache {
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
     struct tcache_bin bins[TCACHE_BIG_CLASS];
-    uint64_t n_big_hits[N_CLASSES - TCACHE_BIG_CLASS]; /* of the classes from there on; the others count in their bin */
+    uint64_t n_hits[N_CLASSES]; /* gets served here */
 } __attribute__((aligned(CACHE_LINE)));
+
+static inline void tcache_trust(struct tcache *tcache, bool trusting) { WRITE_RELAXED(tcache->big.max_pages, trusting ? UINT32_MAX : 0); }
+static inline bool tcache_trusts(const struct tcache *tcache) { return READ_RELAXED(tcache->big.max_pages) != 0; }
+
+/* What is in a slot, or NULL. A hint to all but the owner and who holds claim. */
+static inline struct extent *tcache_slot_extent(const struct tcache_slot *slot)
+{
+    return READ_RELAXED(slot->n_pages) ? READ_RELAXED(slot->extent) : NULL;
+}
+
+/* Not by its class: blocks that pass through no bins have exactly the pages asked for, and the class of such a one is the one below
+ * that of the request. */
+static inline bool tcache_is_big(const struct extent *extent) { return extent->n_pages > TCACHE_BIN_PAGES; }
+
+/* How many blocks are in a bin. Others may see a number that is out of date. */
+static inline uint32_t tcache_bin_n(const struct tcache *tcache, unsigned cls)
+{
+    uint32_t depth = READ_RELAXED(tcache->depth), room = READ_RELAXED(tcache->bins[cls].room);
+    return depth > room ? depth - room : 0;
+}
+
+/* By the owner or who holds claim; n is at most the depth. */
+static inline void tcache_bin_set_n(struct tcache *tcache, unsigned cls, uint32_t n)
+{
+    WRITE_RELAXED(tcache->bins[cls].room, READ_RELAXED(tcache->depth) - n);
+}
+
+/* What is in bins and slots. Readable by anyone. */
+static inline size_t tcache_bytes(const struct tcache *tcache)
+{
+    size_t n_pages = READ_RELAXED(tcache->n_pages);
+    return (n_pages + READ_RELAXED(tcache->small.n_pages) + READ_RELAXED(tcache->big.n_pages)) << PAGE_SHIFT;
+}
+
+/* A hint to all but the owner and who holds claim. */
+static inline bool tcache_is_empty(const struct tcache *tcache)
+{
+    return !(READ_RELAXED(tcache->small.n_pages) | READ_RELAXED(tcache->big.n_pages) | READ_RELAXED(tcache->n_pages));
+}
+
+/* See limit_pages above for who may. */
+static inline void tcache_set_limit(struct tcache *tcache, size_t n_bytes)
+{
+    uint32_t n_pages = (uint32_t)min_size(n_bytes >> PAGE_SHIFT, UINT32_MAX / 2); /* one block more must not overflow */
+    WRITE_RELAXED(tcache->limit_pages, n_pages);
+    WRITE_RELAXED(tcache->small.max_pages, n_pages);
+}
 
 /* All thread-local storage of the library. */
 struct tcache_tls {
@@ -108,15 +157,14 @@ extern __thread struct tcache_tls tcache_tls
 /* Enter the critical section. False if a reclaimer has claimed the cache or the owner is in it already (a signal handler). */
 static inline bool tcache_enter(struct tcache *tcache)
 {
-    if (unlikely(atomic_load_explicit(&tcache->busy, memory_order_relaxed))) return false;
+    uint32_t was_busy = atomic_load_explicit(&tcache->busy, memory_order_relaxed);
     atomic_store_explicit(&tcache->busy, 1, memory_order_relaxed);
     TCACHE_OWNER_BARRIER(tcache);
-    /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. */
-    if (unlikely(atomic_load_explicit(&tcache->claim, memory_order_acquire))) {
-        atomic_store_explicit(&tcache->busy, 0, memory_order_release);
-        return false;
-    }
-    return true;
+    /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. One branch for both: processors take two a cycle,
+     * and the pair of calls is made of them. */
+    if (likely(!(was_busy | atomic_load_explicit(&tcache->claim, memory_order_acquire)))) return true;
+    if (!was_busy) atomic_store_explicit(&tcache->busy, 0, memory_order_release);
+    return false;
 }
 
 /* release: a reclaimer that sees 0 sees everything done inside. */
@@ -138,8 +186,8 @@ void tcache_setup_process(void);
 /* With the section entered: move everything to a list linked by next, and leave the cache empty. */
 struct extent *tcache_take_all(struct tcache *tcache);
 
-/* The same for the slot alone: a list of one block, or NULL. */
-struct extent *tcache_take_slot(struct tcache *tcache);
+/* The same for one slot alone: a list of one block, or NULL. */
+struct extent *tcache_take_slot(struct tcache_slot *slot);
 
 /* Hand a cache's counts to its pool, for the totals, and begin anew. */
 void tcache_fold_counters(struct tcache *tcache, struct pool *pool);
@@ -151,19 +199,7 @@ void tcache_free_registry(void);
 void tcache_return_list(struct pool *pool, struct extent *list);
 
 /* How often this cache has served a class; readable by anyone without synchronization. */
-static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
-{
-    if (cls < TCACHE_BIG_CLASS) return READ_RELAXED(tcache->bins[cls].counts) / TCACHE_HIT;
-    return READ_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS]);
-}
-
-static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
-{
-    if (cls < TCACHE_BIG_CLASS)
-        WRITE_RELAXED(tcache->bins[cls].counts, tcache_bin_n(&tcache->bins[cls]));
-    else
-        WRITE_RELAXED(tcache->n_big_hits[cls - TCACHE_BIG_CLASS], 0);
-}
+static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls) { return READ_RELAXED(tcache->n_hits[cls]); }
 
 /* --- others --- */
 

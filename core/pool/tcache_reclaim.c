@@ -19,9 +19,10 @@ static bool in_child;             /* this process was forked from one that had a
 static void abandon(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        tcache->bins[cls].head = NULL, tcache_bin_set_n(&tcache->bins[cls], 0);
-    WRITE_RELAXED(tcache->big, NULL);
-    WRITE_RELAXED(tcache->bytes, 0);
+        tcache->bins[cls].head = NULL, tcache_bin_set_n(tcache, cls, 0);
+    WRITE_RELAXED(tcache->small.n_pages, 0);
+    WRITE_RELAXED(tcache->big.n_pages, 0);
+    WRITE_RELAXED(tcache->n_pages, 0);
 }
 
 /* Registering waits for a grace period of the kernel, milliseconds, when the process has several threads. */
@@ -42,7 +43,7 @@ static bool barrier_works(void)
 
 static uint64_t activity_of(const struct tcache *tcache)
 {
-    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->bytes);
+    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->n_pages);
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         sum += tcache_hits(tcache, cls);
     return sum;
@@ -51,16 +52,15 @@ static uint64_t activity_of(const struct tcache *tcache)
 bool tcache_big_rests(struct tcache *tcache)
 {
     uint64_t hits = 0;
-    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+    for (unsigned cls = TCACHE_BIG_CLASS - 1; cls < N_CLASSES; cls++) /* that of the smallest of them, too (tcache_is_big) */
         hits += tcache_hits(tcache, cls);
-    struct extent *big = READ_RELAXED(tcache->big);
+    struct extent *big = tcache_slot_extent(&tcache->big);
     bool rests = big && big == READ_RELAXED(tcache->big_seen) && hits == READ_RELAXED(tcache->big_hits_seen);
     WRITE_RELAXED(tcache->big_seen, big);
     WRITE_RELAXED(tcache->big_hits_seen, hits);
     return rests;
 }
 
-static bool empty(const struct tcache *tcache) { return !READ_RELAXED(tcache->big) && READ_RELAXED(tcache->bytes) == 0; }
 
 /* A cache that is to be emptied, or only its slot: its thread is at work, but not with that. */
 struct claimed {
@@ -75,7 +75,7 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
-        if (empty(tcache)) continue;
+        if (tcache_is_empty(tcache)) continue;
         bool only_big = false;
         if (only_idle) {
             uint64_t activity = activity_of(tcache);
@@ -111,7 +111,7 @@ unsigned tcache_reclaim(struct pool *pool, bool only_idle)
             struct tcache *tcache = batch[i].tcache;
             /* Between the look and the claim the cache may have passed to another thread and pool. */
             if (ordered && atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0 && READ_RELAXED(tcache->pool) == pool) {
-                list = batch[i].only_big ? tcache_take_slot(tcache) : tcache_take_all(tcache);
+                list = batch[i].only_big ? tcache_take_slot(&tcache->big) : tcache_take_all(tcache);
                 n_emptied++;
             }
             tcache_return_list(pool, list);
@@ -127,8 +127,8 @@ void tcache_disturb(struct pool *pool)
     size_t limit = tcache_limit_of(pool);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
-        __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
-        if (READ_RELAXED(tcache->limit_bytes) > limit) WRITE_RELAXED(tcache->limit_bytes, limit);
+        tcache_trust(tcache, false);
+        if (READ_RELAXED(tcache->limit_pages) > limit >> PAGE_SHIFT) tcache_set_limit(tcache, limit);
     }
 }
 

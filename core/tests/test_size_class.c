@@ -76,3 +76,9 @@ Test(bits, arithmetic)
     cr_assert_eq(align_up(4096, 4096), 4096);
     cr_assert_eq(align_down(4095, 4096), 0);
 }
+
+Test(size_class, the_table_says_the_same)
+{
+    for (size_t n = 1; n <= CLASS_TABLE_PAGES; n++)
+        cr_expect_eq(class_of_few_pages(n), class_of_pages(n), "%zu pages", n);
+}

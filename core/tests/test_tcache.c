@@ -25,15 +25,17 @@ static void tear_down(void)
 }
 TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static unsigned cached(unsigned cls) { return tcache_bin_n(&tcache_find(&pool)->bins[cls]); }
+static unsigned cached(unsigned cls) { return tcache_bin_n(tcache_find(&pool), cls); }
 
-Test(tcache, is_last_in_first_out_and_exact)
+Test(tcache, is_last_in_first_out_behind_the_slot_and_exact)
 {
-    void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 40 * KIB);
+    void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 40 * KIB), *c = fixture_get(&pool, 40 * KIB);
     fixture_put(&pool, a);
     fixture_put(&pool, b);
+    fixture_put(&pool, c);
+    cr_assert_eq(fixture_get(&pool, 40 * KIB), a, "that is in the slot");
+    cr_assert_eq(fixture_get(&pool, 40 * KIB), c);
     cr_assert_eq(fixture_get(&pool, 40 * KIB), b);
-    cr_assert_eq(fixture_get(&pool, 40 * KIB), a);
     fixture_put(&pool, a);
     cr_assert_neq(fixture_get(&pool, 44 * KIB), a, "another class");
     cr_assert_eq(fixture_get(&pool, 37 * KIB), a, "the same class");
@@ -45,8 +47,8 @@ Test(tcache, depth_is_kept)
     cr_assert_leq(cached(1), 8);
     cr_assert_gt(cached(1), 0);
     struct tcache *tcache = tcache_find(&pool);
-    cr_assert_eq(tcache->bytes, cached(1) * PAGE_BYTES);
-    cr_assert_eq(cached(1) + pool.shards[0].n_blocks, 20, "the rest is in the shard");
+    cr_assert_eq(tcache_bytes(tcache), (cached(1) + 1) * PAGE_BYTES, "one is in the slot");
+    cr_assert_eq(cached(1) + 1 + pool.shards[0].n_blocks, 20, "the rest is in the shard");
 }
 
 Test(tcache, byte_limit_is_kept)
@@ -54,13 +56,14 @@ Test(tcache, byte_limit_is_kept)
     uint64_t rng = 5;
     for (int i = 0; i < 2000; i++) {
         fixture_get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
-        cr_assert_leq(tcache_find(&pool)->bytes, 1 * MIB);
+        cr_assert_leq(tcache_find(&pool)->n_pages, MIB >> PAGE_SHIFT, "the slots are not counted");
     }
-    size_t bytes = 0;
+    struct extent *in_slot = tcache_slot_extent(&tcache_find(&pool)->small);
+    size_t bytes = in_slot ? extent_bytes(in_slot) : 0;
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         for (struct extent *e = tcache_find(&pool)->bins[cls].head; e; e = e->next)
             bytes += extent_bytes(e);
-    cr_assert_eq(bytes, tcache_find(&pool)->bytes);
+    cr_assert_eq(bytes, tcache_bytes(tcache_find(&pool)));
 }
 
 Test(tcache, the_limit_follows_threads_and_use)
@@ -98,7 +101,7 @@ static void *put_much(void *unused)
 {
     (void)unused;
     fixture_get_and_put(&pool, 6, 128 * KIB);
-    return (void *)tcache_find(&pool)->bytes;
+    return (void *)((size_t)tcache_find(&pool)->n_pages << PAGE_SHIFT);
 }
 
 Test(tcache, a_thread_that_comes_to_many_keeps_less)
@@ -122,9 +125,9 @@ Test(tcache, one_big_block_stays_at_every_size)
         fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_find(&pool)->big, fixture_extent(&pool, p), "%zu bytes", n);
+        cr_assert_eq(tcache_slot_extent(&tcache_find(&pool)->big), fixture_extent(&pool, p), "%zu bytes", n);
         cr_assert_eq(fixture_get(&pool, n), p);
-        cr_assert_null(tcache_find(&pool)->big);
+        cr_assert_null(tcache_slot_extent(&tcache_find(&pool)->big));
         fixture_put(&pool, p);
     }
 }
@@ -133,7 +136,7 @@ Test(tcache, a_second_big_block_goes_to_the_heap)
 {
     fixture_get_and_put(&pool, 2, MIB);
     fixture_get_and_put(&pool, 2, MIB);
-    cr_assert(tcache_find(&pool)->big);
+    cr_assert(tcache_slot_extent(&tcache_find(&pool)->big));
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
 
@@ -145,7 +148,7 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
     for (int i = 0; i < 8; i++)
         fixture_put(&pool, blocks[i]);
     struct tcache *tcache = tcache_find(&pool);
-    cr_assert_null(tcache->big, "it would be missed by the thread that allocates");
+    cr_assert_null(tcache_slot_extent(&tcache->big), "it would be missed by the thread that allocates");
     cr_assert_gt(pool.heap.dirty_bytes, 8 * MIB);
     void *p = fixture_get(&pool, MIB);
     fixture_put(&pool, p);
@@ -155,10 +158,10 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
         fixture_put(&pool, blocks[i]);
         fixture_get_and_put(&pool, 20, 4 * KIB);
     }
-    cr_assert_null(tcache->big, "small blocks in between change nothing");
+    cr_assert_null(tcache_slot_extent(&tcache->big), "small blocks in between change nothing");
     p = fixture_get(&pool, MIB);
     fixture_put(&pool, p);
-    cr_assert_eq(tcache->big, fixture_extent(&pool, p), "once it asks for one, it may keep one");
+    cr_assert_eq(tcache_slot_extent(&tcache->big), fixture_extent(&pool, p), "once it asks for one, it may keep one");
 }
 
 Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
@@ -167,7 +170,7 @@ Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
         void *first = fixture_get(&pool, MIB), *second = fixture_get(&pool, MIB);
         fixture_put(&pool, first);
         fixture_put(&pool, second);
-        cr_assert_eq(tcache_find(&pool)->big, fixture_extent(&pool, second));
+        cr_assert_eq(tcache_slot_extent(&tcache_find(&pool)->big), fixture_extent(&pool, second));
     }
 }
 
@@ -208,7 +211,7 @@ Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss)
         cr_assert(p[i] = fixture_get(&pool, 4 * KIB));
     for (int i = 0; i < 10; i++)
         fixture_put(&pool, p[i]);
-    cr_assert_eq(tcache_bin_n(&tcache->bins[1]), 4, "the lists of the interrupted thread are untouched");
+    cr_assert_eq(tcache_bin_n(tcache, 1), 3, "the lists of the interrupted thread are untouched");
     tcache_leave(tcache);
     pool_trim(&pool, 0);
     cr_assert_eq(pool.heap.active_bytes, 0);
@@ -228,4 +231,18 @@ Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred)
     tcache_tls.entered = 0;
     pool_trim(&pool, 0);
     cr_assert_eq(pool.heap.active_bytes, 0, "deferred blocks come home");
+}
+
+/* Sizes between the largest with a bin and the next class: their blocks are of the class below. */
+Test(tcache, every_size_is_served_again_at_once)
+{
+    for (size_t n_pages = 1; n_pages <= 600; n_pages++) {
+        void *p = fixture_get(&pool, n_pages << PAGE_SHIFT);
+        fixture_put(&pool, p);
+        uint64_t n_slow_gets = tcache_find(&pool)->n_slow_gets;
+        void *q = fixture_get(&pool, n_pages << PAGE_SHIFT);
+        cr_expect_eq(tcache_find(&pool)->n_slow_gets, n_slow_gets, "%zu pages", n_pages);
+        cr_expect_eq(q, p, "%zu pages", n_pages);
+        fixture_put(&pool, q);
+    }
 }

@@ -26,7 +26,7 @@ size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
     size_t live = heap->active_bytes + n_bytes;
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
-    size_t budget = floor + peak / 128 * 21;
+    size_t budget = floor + (n_bytes < BUDGET_HUGE_BYTES ? peak / 128 * 21 : peak / 32 * 7);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = READ_RELAXED(heap->limit_bytes);
     limit -= limit >> 3;

@@ -46,10 +46,15 @@ Test(budget, nothing_idle_nothing_in_excess)
 Test(budget, a_large_request_may_bring_the_sum_to_the_peak_and_its_slack)
 {
     heap_free(&heap, take(64 * MIB));
-    /* live 0, idle 64, and the peak was 64: room for 10.5 more, 21/128 of it, and the floor. */
+    /* live 0, idle 64, and the peak was 64: room for 14 more, 7/32 of it, and the floor. */
     cr_assert_eq(budget_excess(&heap, MIB, MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 11 * MIB, 11 * MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (64 * MIB + 64 * MIB / 128 * 21 + BUDGET_FLOOR_BYTES));
+    cr_assert_eq(budget_excess(&heap, 15 * MIB, 15 * MIB), 0);
+    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (64 * MIB + 64 * MIB / 32 * 7 + BUDGET_FLOOR_BYTES));
+    /* Below 8 MiB 10.5, 21/128 of it. */
+    make_dirty(70 * MIB);
+    heap.peak_window[0] = 64 * MIB;
+    cr_assert_eq(budget_excess(&heap, 5 * MIB, 5 * MIB), 0);
+    cr_assert_eq(budget_excess(&heap, 7 * MIB, 7 * MIB), 77 * MIB - (64 * MIB + 64 * MIB / 128 * 21 + BUDGET_FLOOR_BYTES));
 }
 
 Test(budget, small_requests_hold_the_sum_at_35_32_by_giving_back_twice_what_they_take)
@@ -97,10 +102,10 @@ Test(budget, allocation_enforces_it)
     for (int i = 0; i < 16; i += 2)
         heap_free(&heap, small[i]); /* 32 MiB idle in pieces, 32 MiB live */
     size_t purged = heap.counters.bytes_purged;
-    take(48 * MIB); /* fits no piece: live becomes 80, so that 93.125 and the floor are the limit of the sum */
+    take(48 * MIB); /* fits no piece: live becomes 80, so that 97.5 and the floor are the limit of the sum */
     cr_assert_gt(heap.counters.bytes_purged, purged, "fresh memory was taken while the sum exceeds the budget");
     size_t total = heap.active_bytes + heap.dirty_bytes;
-    cr_assert_leq(total, 80 * MIB + 80 * MIB / 128 * 21 + BUDGET_FLOOR_BYTES);
+    cr_assert_leq(total, 80 * MIB + 80 * MIB / 32 * 7 + BUDGET_FLOOR_BYTES);
     (void)fence;
 }
 

@@ -43,7 +43,7 @@ void *malloc_or_make_room(size_t size) { return next_malloc(size); }
 
 EXPORT void *malloc(size_t size)
 {
-    if (size < shim_threshold) return small_malloc(size);
+    if (unlikely(size < shim_threshold)) return small_malloc(size); /* laid out for the others, which is all that this says */
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL)) {
@@ -56,7 +56,7 @@ EXPORT void *malloc(size_t size)
 EXPORT void free(void *p)
 {
     /* The table's entry knows about bootstrap memory, should there be any. */
-    if (!shim_owns(p)) {
+    if (unlikely(!shim_owns(p))) {
         next.free(p);
         return;
     }

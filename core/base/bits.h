@@ -34,7 +34,10 @@
 #ifdef __SANITIZE_THREAD__
 #define ADD_OWN(field, value) ADD_RELAXED(field, value)
 #define SUB_OWN(field, value) SUB_RELAXED(field, value)
+/* A word that others may write, read once: what READ_RELAXED does, but as an operand of the instruction that uses it. */
+#define READ_OPERAND(field) READ_RELAXED(field)
 #else
+#define READ_OPERAND(field) (*(const __typeof__(field + 0) *)&(field))
 #define ADD_OWN(field, value) ((void)((field) += (value)))
 #define SUB_OWN(field, value) ((void)((field) -= (value)))
 #endif

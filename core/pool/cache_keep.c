@@ -6,7 +6,7 @@
 
 struct extent *cache_take_big(struct tcache *tcache)
 {
-    if (!READ_RELAXED(tcache->big.n_pages) || !tcache_enter(tcache)) return NULL;
+    if (!READ_RELAXED(tcache->big.extent) || !tcache_enter(tcache)) return NULL;
     struct extent *extent = tcache_take_slot(&tcache->big);
     tcache_leave(tcache);
     return extent;
@@ -23,7 +23,7 @@ void cache_flush_big(struct pool *pool, struct tcache *tcache)
 bool cache_hands_over(struct tcache *tcache)
 {
     if (tcache->n_unused_big == TCACHE_UNUSED_BIG) return true;
-    if (!READ_RELAXED(tcache->big.n_pages))
+    if (!READ_RELAXED(tcache->big.extent))
         tcache->n_unused_big = 0;
     else
         tcache->n_unused_big++;

@@ -139,12 +139,6 @@ static inline size_t pool_block_pages(const struct pool *pool, size_t n_pages, u
 /* Keeps the compiler from computing an address anew at each use. */
 #define IN_A_REGISTER(pointer) __asm__("" : "+r"(pointer))
 
-/* A block may serve a request that is up to 1/16 smaller. */
-static inline bool pool_slot_fits(const struct tcache_slot *slot, size_t n_pages)
-{
-    return slot->n_pages - n_pages <= n_pages >> CLASS_STEPS_LOG2; /* wraps, and fails, if it is too small or nothing */
-}
-
 /* Take a block of a class below TCACHE_BIG_CLASS off its stack, or NULL. Entered. */
 static inline struct extent *pool_pop(struct tcache *tcache, unsigned cls)
 {
@@ -159,38 +153,57 @@ static inline struct extent *pool_pop(struct tcache *tcache, unsigned cls)
     return extent;
 }
 
+/* Entered, and there is a block in it. */
+static inline struct extent *pool_take_slot(struct tcache_slot *slot, void **address)
+{
+    struct extent *extent = slot->extent;
+    *address = slot->address;
+    WRITE_RELAXED(slot->extent, NULL);
+    ADD_OWN(slot->n_hits, 1);
+    extent_set_state(extent, EXTENT_LIVE);
+    return extent;
+}
+
 /* Take a block for n_pages, at least 1, from a thread cache, or NULL; *address is where it begins. */
 static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pages, void **address)
 {
-    struct tcache_slot *slot = n_pages <= TCACHE_BIN_PAGES ? &tcache->small : &tcache->big;
     struct extent *extent = NULL;
-    if (!tcache_enter(tcache)) return NULL;
-    if (likely(pool_slot_fits(slot, n_pages))) {
-        extent = slot->extent;
-        *address = slot->address;
-        WRITE_RELAXED(slot->n_pages, 0);
-        ADD_OWN(tcache->n_hits[extent->cls], 1);
-        extent_set_state(extent, EXTENT_LIVE);
-    } else if (n_pages <= TCACHE_BIN_PAGES && (extent = pool_pop(tcache, class_of_few_pages(n_pages)))) {
-        *address = extent->address;
-        extent_set_state(extent, EXTENT_LIVE);
+    if (likely(n_pages <= TCACHE_BIN_PAGES)) {
+        unsigned cls = class_of_few_pages(n_pages);
+        if (!tcache_enter(tcache)) return NULL;
+        if (likely(tcache->small.extent && tcache->small.cls == cls)) {
+            extent = pool_take_slot(&tcache->small, address);
+        } else if ((extent = pool_pop(tcache, cls))) {
+            *address = extent->address;
+            extent_set_state(extent, EXTENT_LIVE);
+        }
+    } else {
+        if (!tcache_enter(tcache)) return NULL;
+        /* A block may serve a request that is up to 1/16 smaller; the difference wraps if it is too small. */
+        extent = tcache->big.extent;
+        bool fits = likely(extent) && likely(extent->n_pages - n_pages <= n_pages >> CLASS_STEPS_LOG2);
+        extent = fits ? pool_take_slot(&tcache->big, address) : NULL;
     }
     tcache_leave(tcache);
     return extent;
 }
 
-/* Entered. False if there is no room. */
-static inline bool pool_put_into(struct tcache_slot *slot, struct extent *extent, void *p)
+/* Entered, of a size that the slot takes. False if it is occupied. */
+static inline bool pool_put_slot(struct tcache *tcache, struct tcache_slot *slot, struct extent *extent, void *p)
 {
-    uint32_t n_pages = extent->n_pages;
-    if (unlikely((slot->n_pages != 0) | (n_pages > READ_RELAXED(slot->max_pages)))) return false;
+    if (unlikely(slot->extent)) return false;
+    if (unlikely(slot->cls != extent->cls)) {
+        ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
+        WRITE_RELAXED(slot->n_hits, 0);
+        WRITE_RELAXED(slot->cls, extent->cls);
+    }
     WRITE_RELAXED(slot->extent, extent);
     slot->address = p;
-    WRITE_RELAXED(slot->n_pages, n_pages);
     extent_set_state(extent, EXTENT_CACHED);
     return true;
 }
 
+/* The same for the stack of its class. */
 static inline bool pool_push(struct tcache *tcache, struct extent *extent)
 {
     struct tcache_bin *bin = &tcache->bins[extent->cls];
@@ -208,12 +221,12 @@ static inline bool pool_push(struct tcache *tcache, struct extent *extent)
 /* Put a live block, which begins at p, into a thread cache; false if it has no room. */
 static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent, void *p)
 {
+    bool kept = false;
     if (!tcache_enter(tcache)) return false;
-    bool kept;
-    if (likely(!tcache_is_big(extent)))
-        kept = likely(pool_put_into(&tcache->small, extent, p)) || pool_push(tcache, extent);
-    else
-        kept = pool_put_into(&tcache->big, extent, p);
+    if (likely(extent->n_pages <= READ_RELAXED(tcache->small.max_pages)))
+        kept = pool_put_slot(tcache, &tcache->small, extent, p) || pool_push(tcache, extent);
+    else if (tcache_is_big(extent) && READ_RELAXED(tcache->big.max_pages))
+        kept = pool_put_slot(tcache, &tcache->big, extent, p);
     tcache_leave(tcache);
     return kept;
 }

@@ -61,7 +61,7 @@ static inline size_t space_offset(const struct space *space, const void *p)
 
 static inline bool space_owns(const struct space *space, const void *p)
 {
-    return space_offset(space, p) < atomic_load_explicit(&space->span, memory_order_relaxed);
+    return space_offset(space, p) < READ_OPERAND(space->span);
 }
 
 /* The extent that begins or ends in this page; descriptor 0 if none does. p must be owned. */

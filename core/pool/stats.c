@@ -20,7 +20,7 @@ size_t tcache_count_blocks(struct pool *pool)
     size_t n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ(tcache->pool) != pool) continue;
-        n += (READ(tcache->small.n_pages) != 0) + (READ(tcache->big.n_pages) != 0);
+        n += (READ(tcache->small.extent) != NULL) + (READ(tcache->big.extent) != NULL);
         for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
             n += tcache_bin_n(tcache, cls);
     }
@@ -103,7 +103,7 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
 static void forget_tcache(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        if (tcache_hits(tcache, cls)) WRITE_RELAXED(tcache->n_hits[cls], 0);
+        if (tcache_hits(tcache, cls)) tcache_forget_hits(tcache, cls);
     WRITE_RELAXED(tcache->n_slow_gets, 0);
     WRITE_RELAXED(tcache->n_slow_puts, 0);
     WRITE_RELAXED(tcache->n_shard_hits, 0);

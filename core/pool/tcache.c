@@ -34,7 +34,7 @@ void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
         if (!n) continue;
         n_hits += n;
         atomic_fetch_add_explicit(&pool->gone.n_class_hits[cls], n, memory_order_relaxed);
-        WRITE_RELAXED(tcache->n_hits[cls], 0);
+        tcache_forget_hits(tcache, cls);
     }
     atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
     atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
@@ -193,9 +193,9 @@ struct tcache *tcache_get(struct pool *pool)
 /* With the section entered or claimed: the block in the slot as a list, or NULL. */
 struct extent *tcache_take_slot(struct tcache_slot *slot)
 {
-    struct extent *extent = tcache_slot_extent(slot);
+    struct extent *extent = slot->extent;
     if (extent) extent->next = NULL;
-    WRITE_RELAXED(slot->n_pages, 0);
+    WRITE_RELAXED(slot->extent, NULL);
     return extent;
 }
 

@@ -54,23 +54,25 @@ struct tcache_bin {
 
 /* Holds one block. Its address stands beside its descriptor: a free knows it at once, while the descriptor has to be looked up, and the next
  * get would wait for that to tell its caller what it gets. For the same reason the slots lie at fixed places: a store whose place is known late
- * (a bin's, which depends on the descriptor) holds up the next load just as long. Both together cost half of the pair of calls. */
+ * (a bin's, which depends on the descriptor) holds up the next load just as long. What remains are instructions, of which each costs a fifteenth
+ * of a nanosecond: so gets are counted here until a block of another class comes. */
 struct tcache_slot {
-    struct extent *extent;
+    struct extent *extent; /* NULL: empty */
     void *address;
-    uint32_t n_pages;   /* 0: empty, and the two above mean nothing */
-    uint32_t max_pages; /* larger blocks are not put here */
+    uint32_t max_pages;    /* larger blocks are not put here */
+    uint32_t cls;          /* of the block, or of the last one */
+    uint64_t n_hits;       /* gets of that class served here, in addition to those in n_hits of the cache */
 };
 
 struct tcache {
     _Atomic uint32_t busy;
     _Atomic uint32_t claim;
     struct tcache_slot small; /* the block returned last, of those that have bins */
-    struct tcache_slot big;   /* of the others, all of which it takes, or none: then they go through a check first (recycle.h) */
     uint32_t n_pages;        /* in bins; the slots are not counted */
     uint32_t limit_pages;
     uint32_t depth;
     uint32_t n_unused_big;   /* blocks in a row that left the slot for the next one; the owner */
+    struct tcache_slot big;  /* of the others, all of which it takes, or none: then they go through a check first (recycle.h) */
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
@@ -87,12 +89,6 @@ struct tcache {
 
 static inline void tcache_trust(struct tcache *tcache, bool trusting) { WRITE_RELAXED(tcache->big.max_pages, trusting ? UINT32_MAX : 0); }
 static inline bool tcache_trusts(const struct tcache *tcache) { return READ_RELAXED(tcache->big.max_pages) != 0; }
-
-/* What is in a slot, or NULL. A hint to all but the owner and who holds claim. */
-static inline struct extent *tcache_slot_extent(const struct tcache_slot *slot)
-{
-    return READ_RELAXED(slot->n_pages) ? READ_RELAXED(slot->extent) : NULL;
-}
 
 /* Not by its class: blocks that pass through no bins have exactly the pages asked for, and the class of such a one is the one below
  * that of the request. */
@@ -114,14 +110,14 @@ static inline void tcache_bin_set_n(struct tcache *tcache, unsigned cls, uint32_
 /* What is in bins and slots. Readable by anyone. */
 static inline size_t tcache_bytes(const struct tcache *tcache)
 {
-    size_t n_pages = READ_RELAXED(tcache->n_pages);
-    return (n_pages + READ_RELAXED(tcache->small.n_pages) + READ_RELAXED(tcache->big.n_pages)) << PAGE_SHIFT;
+    const struct extent *small = READ_RELAXED(tcache->small.extent), *big = READ_RELAXED(tcache->big.extent);
+    return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + (small ? extent_bytes(small) : 0) + (big ? extent_bytes(big) : 0);
 }
 
 /* A hint to all but the owner and who holds claim. */
 static inline bool tcache_is_empty(const struct tcache *tcache)
 {
-    return !(READ_RELAXED(tcache->small.n_pages) | READ_RELAXED(tcache->big.n_pages) | READ_RELAXED(tcache->n_pages));
+    return !READ_RELAXED(tcache->small.extent) && !READ_RELAXED(tcache->big.extent) && !READ_RELAXED(tcache->n_pages);
 }
 
 /* See limit_pages above for who may. */
@@ -129,7 +125,7 @@ static inline void tcache_set_limit(struct tcache *tcache, size_t n_bytes)
 {
     uint32_t n_pages = (uint32_t)min_size(n_bytes >> PAGE_SHIFT, UINT32_MAX / 2); /* one block more must not overflow */
     WRITE_RELAXED(tcache->limit_pages, n_pages);
-    WRITE_RELAXED(tcache->small.max_pages, n_pages);
+    WRITE_RELAXED(tcache->small.max_pages, n_pages < TCACHE_BIN_PAGES ? n_pages : TCACHE_BIN_PAGES);
 }
 
 /* All thread-local storage of the library. */
@@ -162,7 +158,7 @@ static inline bool tcache_enter(struct tcache *tcache)
     TCACHE_OWNER_BARRIER(tcache);
     /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. One branch for both: processors take two a cycle,
      * and the pair of calls is made of them. */
-    if (likely(!(was_busy | atomic_load_explicit(&tcache->claim, memory_order_acquire)))) return true;
+    if (likely(was_busy + atomic_load_explicit(&tcache->claim, memory_order_acquire) == 0)) return true;
     if (!was_busy) atomic_store_explicit(&tcache->busy, 0, memory_order_release);
     return false;
 }
@@ -199,7 +195,20 @@ void tcache_free_registry(void);
 void tcache_return_list(struct pool *pool, struct extent *list);
 
 /* How often this cache has served a class; readable by anyone without synchronization. */
-static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls) { return READ_RELAXED(tcache->n_hits[cls]); }
+static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
+{
+    uint64_t n = READ_RELAXED(tcache->n_hits[cls]);
+    if (READ_RELAXED(tcache->small.cls) == cls) n += READ_RELAXED(tcache->small.n_hits);
+    if (READ_RELAXED(tcache->big.cls) == cls) n += READ_RELAXED(tcache->big.n_hits);
+    return n;
+}
+
+static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
+{
+    WRITE_RELAXED(tcache->n_hits[cls], 0);
+    if (READ_RELAXED(tcache->small.cls) == cls) WRITE_RELAXED(tcache->small.n_hits, 0);
+    if (READ_RELAXED(tcache->big.cls) == cls) WRITE_RELAXED(tcache->big.n_hits, 0);
+}
 
 /* --- others --- */
 

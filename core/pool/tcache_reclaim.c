@@ -20,8 +20,8 @@ static void abandon(struct tcache *tcache)
 {
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         tcache->bins[cls].head = NULL, tcache_bin_set_n(tcache, cls, 0);
-    WRITE_RELAXED(tcache->small.n_pages, 0);
-    WRITE_RELAXED(tcache->big.n_pages, 0);
+    WRITE_RELAXED(tcache->small.extent, NULL);
+    WRITE_RELAXED(tcache->big.extent, NULL);
     WRITE_RELAXED(tcache->n_pages, 0);
 }
 
@@ -54,7 +54,7 @@ bool tcache_big_rests(struct tcache *tcache)
     uint64_t hits = 0;
     for (unsigned cls = TCACHE_BIG_CLASS - 1; cls < N_CLASSES; cls++) /* that of the smallest of them, too (tcache_is_big) */
         hits += tcache_hits(tcache, cls);
-    struct extent *big = tcache_slot_extent(&tcache->big);
+    struct extent *big = READ_RELAXED(tcache->big.extent);
     bool rests = big && big == READ_RELAXED(tcache->big_seen) && hits == READ_RELAXED(tcache->big_hits_seen);
     WRITE_RELAXED(tcache->big_seen, big);
     WRITE_RELAXED(tcache->big_hits_seen, hits);

@@ -58,7 +58,7 @@ Test(tcache, byte_limit_is_kept)
         fixture_get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
         cr_assert_leq(tcache_find(&pool)->n_pages, MIB >> PAGE_SHIFT, "the slots are not counted");
     }
-    struct extent *in_slot = tcache_slot_extent(&tcache_find(&pool)->small);
+    struct extent *in_slot = tcache_find(&pool)->small.extent;
     size_t bytes = in_slot ? extent_bytes(in_slot) : 0;
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         for (struct extent *e = tcache_find(&pool)->bins[cls].head; e; e = e->next)
@@ -125,9 +125,9 @@ Test(tcache, one_big_block_stays_at_every_size)
         fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_slot_extent(&tcache_find(&pool)->big), fixture_extent(&pool, p), "%zu bytes", n);
+        cr_assert_eq(tcache_find(&pool)->big.extent, fixture_extent(&pool, p), "%zu bytes", n);
         cr_assert_eq(fixture_get(&pool, n), p);
-        cr_assert_null(tcache_slot_extent(&tcache_find(&pool)->big));
+        cr_assert_null(tcache_find(&pool)->big.extent);
         fixture_put(&pool, p);
     }
 }
@@ -136,7 +136,7 @@ Test(tcache, a_second_big_block_goes_to_the_heap)
 {
     fixture_get_and_put(&pool, 2, MIB);
     fixture_get_and_put(&pool, 2, MIB);
-    cr_assert(tcache_slot_extent(&tcache_find(&pool)->big));
+    cr_assert(tcache_find(&pool)->big.extent);
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
 
@@ -148,7 +148,7 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
     for (int i = 0; i < 8; i++)
         fixture_put(&pool, blocks[i]);
     struct tcache *tcache = tcache_find(&pool);
-    cr_assert_null(tcache_slot_extent(&tcache->big), "it would be missed by the thread that allocates");
+    cr_assert_null(tcache->big.extent, "it would be missed by the thread that allocates");
     cr_assert_gt(pool.heap.dirty_bytes, 8 * MIB);
     void *p = fixture_get(&pool, MIB);
     fixture_put(&pool, p);
@@ -158,10 +158,10 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
         fixture_put(&pool, blocks[i]);
         fixture_get_and_put(&pool, 20, 4 * KIB);
     }
-    cr_assert_null(tcache_slot_extent(&tcache->big), "small blocks in between change nothing");
+    cr_assert_null(tcache->big.extent, "small blocks in between change nothing");
     p = fixture_get(&pool, MIB);
     fixture_put(&pool, p);
-    cr_assert_eq(tcache_slot_extent(&tcache->big), fixture_extent(&pool, p), "once it asks for one, it may keep one");
+    cr_assert_eq(tcache->big.extent, fixture_extent(&pool, p), "once it asks for one, it may keep one");
 }
 
 Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
@@ -170,7 +170,7 @@ Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
         void *first = fixture_get(&pool, MIB), *second = fixture_get(&pool, MIB);
         fixture_put(&pool, first);
         fixture_put(&pool, second);
-        cr_assert_eq(tcache_slot_extent(&tcache_find(&pool)->big), fixture_extent(&pool, second));
+        cr_assert_eq(tcache_find(&pool)->big.extent, fixture_extent(&pool, second));
     }
 }
 

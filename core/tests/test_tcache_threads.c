@@ -87,12 +87,12 @@ Test(tcache_threads, others_take_from_a_sleeping_thread)
     sleeper_work(&s);
     sleeper_work(&s);
     cr_assert_eq(tcache_bytes(s.tcache), 5 * 8 * KIB + 16 * MIB);
-    cr_assert(tcache_slot_extent(&s.tcache->big));
+    cr_assert(s.tcache->big.extent);
     unsigned n = tcache_reclaim(&pool, false);
     if (n == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(n, 1);
     cr_assert_eq(tcache_bytes(s.tcache), 0);
-    cr_assert_null(tcache_slot_extent(&s.tcache->big));
+    cr_assert_null(s.tcache->big.extent);
     cr_assert_eq(pool.heap.dirty_bytes, 16 * MIB);
     cr_assert_eq(atomic_load(&s.tcache->claim), 0);
     /* And the sleeper goes on as if nothing had been. */
@@ -243,7 +243,7 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
     sleeper_work(&s);
     sleeper_work(&s);
     fixture_get_and_put(&pool, 2, MIB); /* idle memory, or small requests would take the block apart */
-    cr_assert(tcache_slot_extent(&s.tcache->big));
+    cr_assert(s.tcache->big.extent);
     s.n_blocks = 3;
     s.n_bytes = 8 * KIB;
     unsigned n = 0;
@@ -252,7 +252,7 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
         n += tcache_reclaim(&pool, true);
     }
     if (n == 0 && tcache_reclaim(&pool, false) == 0) cr_skip_test("no membarrier here");
-    cr_assert_null(tcache_slot_extent(&s.tcache->big), "it works, but not with that");
+    cr_assert_null(s.tcache->big.extent, "it works, but not with that");
     cr_assert_eq(tcache_bytes(s.tcache), 3 * 8 * KIB, "what it works with stays");
     sleeper_end(&s, thread);
 }
@@ -265,7 +265,7 @@ Test(tcache_threads, a_big_block_that_is_used_stays)
         sleeper_work(&s);
         sleeper_work(&s);
         tcache_reclaim(&pool, true);
-        cr_assert(tcache_slot_extent(&s.tcache->big));
+        cr_assert(s.tcache->big.extent);
     }
     sleeper_end(&s, thread);
 }

@@ -14,7 +14,8 @@
 /* A block from the thread cache, which is enough for alignments up to a page; else NULL. Here so that a hit costs what it costs in malloc. */
 static inline void *get_cached(size_t alignment, size_t size)
 {
-    if (size < shim_threshold || alignment > PAGE_BYTES || !is_pow2(alignment)) return NULL;
+    size_t mask = alignment - 1; /* of 0: beyond every page */
+    if (unlikely(size < shim_threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
     size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (unlikely(!tcache)) return NULL;

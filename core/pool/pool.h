@@ -223,9 +223,12 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent,
 {
     bool kept = false;
     if (!tcache_enter(tcache)) return false;
-    if (likely(extent->n_pages <= READ_RELAXED(tcache->small.max_pages)))
+    if (likely(extent->n_pages <= READ_RELAXED(tcache->small.max_pages))) {
+        /* The slot holds the block returned last, whose memory is the warmest: the one before it goes on its stack. */
+        struct extent *before = tcache->small.extent;
+        if (unlikely(before) && pool_push(tcache, before)) WRITE_RELAXED(tcache->small.extent, NULL);
         kept = pool_put_slot(tcache, &tcache->small, extent, p) || pool_push(tcache, extent);
-    else if (tcache_is_big(extent) && READ_RELAXED(tcache->big.max_pages))
+    } else if (tcache_is_big(extent) && READ_RELAXED(tcache->big.max_pages))
         kept = pool_put_slot(tcache, &tcache->big, extent, p);
     tcache_leave(tcache);
     return kept;

@@ -6,7 +6,7 @@
  *             allocated and freed over and over, and keeps what several threads hold away from the heap small;
  *             a second big block goes to the heap, where 150 ns are nothing beside filling it. A thread that only frees big
  *             blocks keeps none: it would be missed where they are allocated. Of smaller blocks, too, the one returned last goes
- *             into a slot, if that is empty: it is the one that is asked for next, and slots are faster than stacks.
+ *             into a slot, and the one that was there onto its stack: it is the one that is asked for next, and slots are faster than stacks.
  *
  *   field                who writes                            who reads
  *   bins, slots, n_pages the owner while busy; a reclaimer     the owner

@@ -27,15 +27,15 @@ TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static unsigned cached(unsigned cls) { return tcache_bin_n(tcache_find(&pool), cls); }
 
-Test(tcache, is_last_in_first_out_behind_the_slot_and_exact)
+Test(tcache, is_last_in_first_out_and_exact)
 {
     void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 40 * KIB), *c = fixture_get(&pool, 40 * KIB);
     fixture_put(&pool, a);
     fixture_put(&pool, b);
     fixture_put(&pool, c);
-    cr_assert_eq(fixture_get(&pool, 40 * KIB), a, "that is in the slot");
-    cr_assert_eq(fixture_get(&pool, 40 * KIB), c);
+    cr_assert_eq(fixture_get(&pool, 40 * KIB), c, "that is in the slot");
     cr_assert_eq(fixture_get(&pool, 40 * KIB), b);
+    cr_assert_eq(fixture_get(&pool, 40 * KIB), a);
     fixture_put(&pool, a);
     cr_assert_neq(fixture_get(&pool, 44 * KIB), a, "another class");
     cr_assert_eq(fixture_get(&pool, 37 * KIB), a, "the same class");

@@ -80,7 +80,7 @@ EXPORT zp_pool *zp_pool_create(const zp_config *config)
         .n_shards = config->n_shards,
         .tcache_depth = config->tcache_depth,
         /* Half of a limit for the shards, three eighths for the heap, the rest for the caches of eight threads. */
-        .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 64) : 4 * MIB,
+        .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 128) : 4 * MIB,
         .shard_limit_bytes = retained ? retained / 2 : 256 * MIB,
         .shard_max_block_bytes = SIZE_MAX,
         .retain_max_bytes = retained ? retained / 8 * 3 : SIZE_MAX,

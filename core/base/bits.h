@@ -29,17 +29,18 @@
 #define ADD_RELAXED(field, value) WRITE_RELAXED(field, READ_RELAXED(field) + (value))
 #define SUB_RELAXED(field, value) WRITE_RELAXED(field, READ_RELAXED(field) - (value))
 
-/* The same for a word that nobody but the calling thread writes: the processor's read-modify-write of aligned memory, one instruction, which
- * compilers do not make of two atomic accesses. Readers elsewhere see the word before or after. */
+/* For a word that only the calling thread may write at this time (its own, or one of a section that it has entered): one instruction of the
+ * processor, which compilers do not make of two atomic accesses. Readers elsewhere see the word before or after.
+ * READ_OPERAND is a load of a word, at least an int, that others write, which may become an operand of the instruction that uses it: an atomic
+ * load never does. The compiler may repeat it or keep an earlier value, so not in a loop that waits, nor where two reads must agree. */
 #ifdef __SANITIZE_THREAD__
 #define ADD_OWN(field, value) ADD_RELAXED(field, value)
 #define SUB_OWN(field, value) SUB_RELAXED(field, value)
-/* A word that others may write, read once: what READ_RELAXED does, but as an operand of the instruction that uses it. */
 #define READ_OPERAND(field) READ_RELAXED(field)
 #else
-#define READ_OPERAND(field) (*(const __typeof__(field + 0) *)&(field))
 #define ADD_OWN(field, value) ((void)((field) += (value)))
 #define SUB_OWN(field, value) ((void)((field) -= (value)))
+#define READ_OPERAND(field) (*(const __typeof__((field) + 0) *)&(field))
 #endif
 
 /* Floor of the binary logarithm; x must not be 0. */

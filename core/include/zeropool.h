@@ -50,7 +50,7 @@ typedef enum zp_preset {
 typedef struct zp_config {
     size_t struct_size;        /* set by zp_config_init; lets later versions add fields */
     unsigned n_shards;         /* shards of the shared pool; 0 = one per CPU, rounded up to a power of two; <= 64 */
-    unsigned tcache_depth;     /* idle buffers a thread keeps per size class; 0 = no thread cache; <= 64 */
+    unsigned tcache_depth;     /* idle buffers a thread keeps per size class, besides the one it returned last; 0: no thread cache; <= 64 */
     size_t max_retained_bytes; /* idle bytes the pool may hold in all, with up to eight threads using it (each further
                                 * one may keep 1/64 more); 0 = derive it from the recent peak of live */
     size_t min_size_bytes;     /* zp_get refuses smaller requests with EINVAL; 0 = accept every size */

@@ -149,7 +149,7 @@ int os_membarrier(void);
 /* At start-up, on the main thread: find out what the thread needs to know. Without it none is started. */
 void os_helper_prepare(void);
 
-/* Start the thread, which inherits that all signals are blocked (os_block_signals): handlers must never run on its stack.
+/* Start the thread. Call it with all signals blocked (os_block_signals), which the thread inherits: handlers must never run on its stack.
  * tls: the lowest thread-local variable that entry uses. -EAGAIN: not at this moment; -EBUSY: something stands in the way that may
  * go (a tracer, a limit, no memory); other errors: never. */
 int os_helper_start(void (*entry)(void), const void *tls);

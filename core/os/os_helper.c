@@ -202,7 +202,7 @@ int os_helper_start(void (*entry)(void), const void *tls)
     if (error) goto out;
     own_pid = os_process_id();
     own_uid = (uid_t)syscall(SYS_geteuid);
-    error = memory || map_stack(tls) == 0 ? 0 : -EBUSY;
+    if (!memory && map_stack(tls)) error = -EBUSY;
     if (error) goto out;
     uintptr_t *tcb = (uintptr_t *)(memory + STACK_BYTES + tls_bytes);
     tcb[0] = tcb[2] = (uintptr_t)tcb; /* what the ABI and glibc's THREAD_SELF expect */

@@ -6,11 +6,13 @@
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
  * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting,
- * measured: blocks of 1-25 MiB need 1/6 to 1/4 of the peak, blocks of 64-512 KiB 1/12. So large requests have a slack of 21/128 (a quarter
- * costs 3 % more resident memory and saves little time since growth is filled by huge pages; 5/32 takes a third more time for blocks of
- * 1-8 MiB, an eighth twice as much), the largest one of 7/32 (at 21/128 blocks of 5-25 MiB take 98 ms instead of 74, at 6/32 88, at a
- * quarter 72, and 424, 444, 432 and 443 MiB; glibc 437);
- * smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
+ * measured: blocks of 1-25 MiB need 1/6 to 1/4 of the peak, blocks of 64-512 KiB 1/12. So requests from
+ * BUDGET_LARGE_BYTES on have a slack of 21/128: for blocks of 1-8 MiB 5/32 takes a third more time, an eighth twice as much, a quarter costs 3 % more
+ * resident memory and saves little. From BUDGET_HUGE_BYTES on 7/32, for blocks of 5-25 MiB (glibc 437 MiB):
+ *   slack   21/128      6/32        7/32        1/4
+ *   time    98 ms       88          74          72
+ *   peak    424 MiB     432         444         443
+ * Smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
  * away what large requests have set aside.
  */
 #ifndef ZP_POOL_BUDGET_H

@@ -8,10 +8,10 @@
 
 #include "pool/pool.h"
 
-/* Give the block in the slot to the heap, so that it can merge. */
+/* Give the block in the slot for big blocks to the heap, so that it can merge. */
 void cache_flush_big(struct pool *pool, struct tcache *tcache);
 
-/* The block in the slot, which is empty then; NULL if it was. */
+/* The block in the slot for big blocks, which is empty then; NULL if it was. */
 struct extent *cache_take_big(struct tcache *tcache);
 
 /* A big block has come back: is it for other threads (TCACHE_UNUSED_BIG)? Then what is in the slot is, too. */

@@ -22,7 +22,7 @@ static uint32_t last_round_ms;
 static bool for_good;
 static bool has_run; /* in this process */
 
-/* When a start was last refused for what may pass; plain relaxed fields, a lost update is a try more or less. */
+/* When a start was last refused for what may pass; written by who holds `state`, read without it. */
 static bool refused;
 static uint32_t refused_ms;
 unsigned helper_retry_ms = 60000;

@@ -226,7 +226,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, &address) : NULL;
     if (extent) {
         if ((uintptr_t)address % alignment == 0) return address;
-        /* The one on top of the stack is not aligned; to the heap with it, which can find one that is. */
+        /* The one that the cache gives is not aligned; to the heap with it, which can find one that is. */
         extent_set_state(extent, EXTENT_CACHED);
         heap_free_guarded(pool, extent);
     }

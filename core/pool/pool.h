@@ -38,7 +38,7 @@ struct pool {
     unsigned shard_end_class;     /* classes below this pass through the shards, */
     size_t shard_max_pages;       /* which are blocks of at most so many pages */
     unsigned tcache_depth;
-    size_t tcache_limit_bytes;    /* the least a thread cache may hold; see tcache_limit_of */
+    size_t tcache_limit_bytes;    /* the least a thread cache's stacks may hold (a block in each slot comes on top); see tcache_limit_of */
     size_t shard_limit_bytes;     /* the same for a shard */
     bool caches_grow;
     _Atomic uint32_t n_tcaches;   /* of threads that live */
@@ -51,7 +51,7 @@ struct pool {
     struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;
-    bool limited;                 /* a bound on idle bytes was asked for: big slots are not used */
+    bool limited;                 /* a bound on idle bytes was asked for: the slot for big blocks is not used */
     _Atomic uint64_t n_direct_gets; /* gets without a thread cache */
     struct learned learned[HEAP_SIZES];
     struct {
@@ -114,8 +114,7 @@ const char *pool_check(struct pool *pool);
 
 /* --- fast paths --- */
 
-_Static_assert(TCACHE_BIG_CLASS == CLASS_STEPS + 2 * CLASS_STEPS + 1 && TCACHE_BIN_PAGES == CLASS_STEPS << 2, "these classes have bins");
-_Static_assert(TCACHE_BIN_PAGES <= CLASS_TABLE_PAGES, "and are in the table");
+_Static_assert(TCACHE_BIN_PAGES <= CLASS_TABLE_PAGES, "what has bins is in the table");
 
 /* Flags that send a returned block through the slow path, where they are cleared. */
 #define EXTENT_SPECIAL                                                                                         \
@@ -188,7 +187,7 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pag
     return extent;
 }
 
-/* Entered, of a size that the slot takes. False if it is occupied. */
+/* Entered; extent, which begins at p, is of a size that the slot takes. False if it is occupied. */
 static inline bool pool_put_slot(struct tcache *tcache, struct tcache_slot *slot, struct extent *extent, void *p)
 {
     if (unlikely(slot->extent)) return false;
@@ -203,7 +202,7 @@ static inline bool pool_put_slot(struct tcache *tcache, struct tcache_slot *slot
     return true;
 }
 
-/* The same for the stack of its class. */
+/* Onto the stack of its class. False if that or the cache has no room. Entered. */
 static inline bool pool_push(struct tcache *tcache, struct extent *extent)
 {
     struct tcache_bin *bin = &tcache->bins[extent->cls];
@@ -224,12 +223,14 @@ static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent,
     bool kept = false;
     if (!tcache_enter(tcache)) return false;
     if (likely(extent->n_pages <= READ_RELAXED(tcache->small.max_pages))) {
-        /* The slot holds the block returned last, whose memory is the warmest: the one before it goes on its stack. */
+        /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its stack. Where that has no room
+         * it stays, and the new one goes on its own stack. */
         struct extent *before = tcache->small.extent;
         if (unlikely(before) && pool_push(tcache, before)) WRITE_RELAXED(tcache->small.extent, NULL);
         kept = pool_put_slot(tcache, &tcache->small, extent, p) || pool_push(tcache, extent);
-    } else if (tcache_is_big(extent) && READ_RELAXED(tcache->big.max_pages))
+    } else if (tcache_is_big(extent) && tcache_trusts(tcache)) {
         kept = pool_put_slot(tcache, &tcache->big, extent, p);
+    }
     tcache_leave(tcache);
     return kept;
 }

@@ -4,7 +4,7 @@
 
 #include "os/os.h"
 
-/* The bins of thread caches take and give without asking, but not beyond their limit: with a lower one, no block of a size that is
+/* The bins of thread caches, and the slot before them, take and give without asking, but not beyond their limit: with a lower one, no block of a size that is
  * watched fits. An owner that sets up its cache at this moment reads the new limit from the pool. */
 static void watch_bins(struct pool *pool)
 {

@@ -14,8 +14,8 @@
  *   - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second where the background thread runs and is
  *     not narrow (helper.c);
  *   - a block that is found changed is put right, and if that shows that the program did it, every block of that size is checked
- *     at every free from then on. Where it was one of those that thread caches keep in bins (up to 256 KiB), the bins keep none that
- *     large any more.
+ *     at every free from then on. Where it was one of those that thread caches keep in bins (up to 256 KiB), neither the bins nor the slot
+ *     before them take any that large any more.
  * What remains: a program that begins to do so by raw system calls after that may see one such block recycled unmended. Guards
  * (MADV_GUARD_INSTALL) made so are not found at all, since the kernel does not tell of them.
  */

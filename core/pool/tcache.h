@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* tcache.h: the thread cache: the level whose hit costs a few nanoseconds at every size.
  *
- * Structure   Per class a singly linked stack of idle blocks, through the descriptors. Blocks of TCACHE_BIG_CLASS and
- *             above are not stacked: one slot holds the one returned last, whatever its size. That is enough for a block
+ * Structure   Per class a singly linked stack of idle blocks, through the descriptors. Blocks of more than TCACHE_BIN_PAGES
+ *             are not stacked: one slot holds the one returned last, whatever its size. That is enough for a block
  *             allocated and freed over and over, and keeps what several threads hold away from the heap small;
  *             a second big block goes to the heap, where 150 ns are nothing beside filling it. A thread that only frees big
  *             blocks keeps none: it would be missed where they are allocated. Of smaller blocks, too, the one returned last goes
@@ -40,8 +40,9 @@
 struct pool;
 
 /* Blocks of this class and above use the slot: more than 256 KiB (class 48 is 64 pages). */
-#define TCACHE_BIG_CLASS 49
-#define TCACHE_BIN_PAGES 64
+#define TCACHE_BIN_PAGES (4 * CLASS_STEPS)
+/* The class of the smallest request beyond that, and so the number of bins. Of requests only: see tcache_is_big. */
+#define TCACHE_BIG_CLASS (3 * CLASS_STEPS + 1)
 
 /* A thread from whose slot so many blocks in a row were not taken frees what others allocate: its slot stays empty, until it asks for a
  * big block itself. */
@@ -59,7 +60,7 @@ struct tcache_bin {
 struct tcache_slot {
     struct extent *extent; /* NULL: empty */
     void *address;
-    uint32_t max_pages;    /* larger blocks are not put here */
+    uint32_t max_pages;    /* small: larger blocks are not put here; big: 0 or UINT32_MAX, see tcache_trust */
     uint32_t cls;          /* of the block, or of the last one */
     uint64_t n_hits;       /* gets of that class served here, in addition to those in n_hits of the cache */
 };
@@ -67,7 +68,7 @@ struct tcache_slot {
 struct tcache {
     _Atomic uint32_t busy;
     _Atomic uint32_t claim;
-    struct tcache_slot small; /* the block returned last, of those that have bins */
+    struct tcache_slot small; /* the block returned last, of those that have bins, unless the one before it found no room on its stack */
     uint32_t n_pages;        /* in bins; the slots are not counted */
     uint32_t limit_pages;
     uint32_t depth;
@@ -79,19 +80,21 @@ struct tcache {
     struct tcache *next_free;
     bool counted;            /* in pool->n_tcaches; the owner, or who holds claim */
     uint64_t activity_seen;  /* sum of counters when anybody last looked with only_idle */
-    struct extent *big_seen; /* what was in the slot then, */
-    uint64_t big_hits_seen;  /* and how often slots of this cache had served */
+    struct extent *big_seen; /* what was in the big slot then, */
+    uint64_t big_hits_seen;  /* and how often that slot had served */
     /* slow-path counters */
     uint64_t n_slow_gets, n_slow_puts, n_shard_hits, n_steals;
     struct tcache_bin bins[TCACHE_BIG_CLASS];
-    uint64_t n_hits[N_CLASSES]; /* gets served here */
+    uint64_t n_hits[N_CLASSES]; /* gets served here, but for those still counted in a slot (tcache_hits) */
 } __attribute__((aligned(CACHE_LINE)));
 
+/* Whether big blocks may come into the slot without a check (recycle.h). Not trusted, it takes none on the fast path. A plain store: any
+ * thread may take trust away. */
 static inline void tcache_trust(struct tcache *tcache, bool trusting) { WRITE_RELAXED(tcache->big.max_pages, trusting ? UINT32_MAX : 0); }
 static inline bool tcache_trusts(const struct tcache *tcache) { return READ_RELAXED(tcache->big.max_pages) != 0; }
 
-/* Not by its class: blocks that pass through no bins have exactly the pages asked for, and the class of such a one is the one below
- * that of the request. */
+/* Not by its class: a block that passes through no bin has exactly the pages asked for, and its class is the largest that it holds whole
+ * (class_floor): that of 65 to 67 pages is the class of 64. */
 static inline bool tcache_is_big(const struct extent *extent) { return extent->n_pages > TCACHE_BIN_PAGES; }
 
 /* How many blocks are in a bin. Others may see a number that is out of date. */
@@ -156,8 +159,8 @@ static inline bool tcache_enter(struct tcache *tcache)
     uint32_t was_busy = atomic_load_explicit(&tcache->busy, memory_order_relaxed);
     atomic_store_explicit(&tcache->busy, 1, memory_order_relaxed);
     TCACHE_OWNER_BARRIER(tcache);
-    /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again. One branch for both: processors take two a cycle,
-     * and the pair of calls is made of them. */
+    /* A handler that interrupts the section stores 1 over 1, fails, and must not clear it. acquire: pairs with the reclaimer's release of
+     * claim, after which the bins are ours again. One test for both words: a branch less. */
     if (likely(was_busy + atomic_load_explicit(&tcache->claim, memory_order_acquire) == 0)) return true;
     if (!was_busy) atomic_store_explicit(&tcache->busy, 0, memory_order_release);
     return false;
@@ -194,7 +197,8 @@ void tcache_free_registry(void);
 /* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
 void tcache_return_list(struct pool *pool, struct extent *list);
 
-/* How often this cache has served a class; readable by anyone without synchronization. */
+/* How often this cache has served a class. Readable by anyone without synchronization; at the instant when a slot changes its class, that slot's
+ * count may be missing or be there twice. */
 static inline uint64_t tcache_hits(const struct tcache *tcache, unsigned cls)
 {
     uint64_t n = READ_RELAXED(tcache->n_hits[cls]);

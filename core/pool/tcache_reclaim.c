@@ -51,9 +51,10 @@ static uint64_t activity_of(const struct tcache *tcache)
 
 bool tcache_big_rests(struct tcache *tcache)
 {
-    uint64_t hits = 0;
-    for (unsigned cls = TCACHE_BIG_CLASS - 1; cls < N_CLASSES; cls++) /* that of the smallest of them, too (tcache_is_big) */
-        hits += tcache_hits(tcache, cls);
+    /* What the slot has served. Not tcache_hits from one class on: the class of the smallest big blocks has a bin, too (tcache_is_big). */
+    uint64_t hits = READ_RELAXED(tcache->big.n_hits);
+    for (unsigned cls = TCACHE_BIG_CLASS; cls < N_CLASSES; cls++)
+        hits += READ_RELAXED(tcache->n_hits[cls]);
     struct extent *big = READ_RELAXED(tcache->big.extent);
     bool rests = big && big == READ_RELAXED(tcache->big_seen) && hits == READ_RELAXED(tcache->big_hits_seen);
     WRITE_RELAXED(tcache->big_seen, big);

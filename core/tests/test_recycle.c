@@ -247,3 +247,16 @@ Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found)
     cr_assert(fixture_extent(&large, p)->flags & EXTENT_CHANGED);
     cr_assert_not(large.watchful);
 }
+
+Test(recycle, the_slot_takes_nothing_of_a_watched_size)
+{
+    void *p = fixture_get(&pool, RECYCLE_MIN_BYTES);
+    for (int i = 0; i < 2; i++) { /* from the slot the second time: no flag sends it the long way */
+        fixture_put(&pool, p);
+        cr_assert_eq(tcache_find(&pool)->small.extent, fixture_extent(&pool, p));
+        p = fixture_get(&pool, RECYCLE_MIN_BYTES);
+    }
+    recycle_watch(&pool);
+    fixture_put(&pool, p);
+    cr_assert_null(tcache_find(&pool)->small.extent);
+}

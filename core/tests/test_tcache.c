@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* test_tcache.c: the thread cache: its limits and its big slot. test_tcache_threads.c has what other threads do to it. */
+/* test_tcache.c: the thread cache: its limits and its slots. test_tcache_threads.c has what other threads do to it. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>

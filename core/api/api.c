@@ -79,7 +79,8 @@ EXPORT zp_pool *zp_pool_create(const zp_config *config)
         .reserved = true,
         .n_shards = config->n_shards,
         .tcache_depth = config->tcache_depth,
-        /* Half of a limit for the shards, three eighths for the heap, the rest for the caches of eight threads. */
+        /* Half of a limit for the shards, three eighths for the heap, the rest for the caches of eight threads: of each part half for its stacks, and
+         * as much at most for the slot before them, which tcache_limit_bytes does not count. */
         .tcache_limit_bytes = retained ? min_size(4 * MIB, retained / 128) : 4 * MIB,
         .shard_limit_bytes = retained ? retained / 2 : 256 * MIB,
         .shard_max_block_bytes = SIZE_MAX,

@@ -29,7 +29,7 @@ static inline unsigned class_of_pages(size_t n_pages)
 
 /* The same by a look into one cache line, for the sizes that are asked for most. 1 <= n_pages <= CLASS_TABLE_PAGES. */
 #define CLASS_TABLE_PAGES 64
-extern const uint8_t class_table[CLASS_TABLE_PAGES] __attribute__((visibility("hidden"), aligned(64)));
+extern const uint8_t class_table[CLASS_TABLE_PAGES] __attribute__((visibility("hidden"), aligned(CACHE_LINE)));
 static inline unsigned class_of_few_pages(size_t n_pages) { return class_table[n_pages - 1]; }
 
 /* The size in pages of the blocks of a class. */

@@ -32,7 +32,7 @@ bool cache_hands_over(struct tcache *tcache)
 
 void cache_keep_again(struct pool *pool, struct tcache *tcache)
 {
-    if (tcache->n_unused_big == TCACHE_UNUSED_BIG) tcache_trust(tcache, recycle_trusts(pool));
+    if (tcache->n_unused_big == TCACHE_UNUSED_BIG) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     tcache->n_unused_big = 0;
 }
 
@@ -64,29 +64,36 @@ static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct exten
     return list;
 }
 
-/* Make room in the bin of a class and in the cache; what leaves, the blocks idle longest, goes to the shards. */
-static struct extent *make_room(struct pool *pool, struct tcache *tcache, unsigned cls, uint32_t n_pages)
+/* Make room for a block in the slot, and for the one that is there on its stack; what leaves, the blocks idle longest, goes to the shards. */
+static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32_t n_pages)
 {
     struct extent *list = NULL;
+    struct extent *before = tcache->small.extent;
     uint32_t depth = READ_RELAXED(tcache->depth);
-    if (tcache_bin_n(tcache, cls) >= depth) list = cut_bin(tcache, cls, depth / 2, list);
-    uint32_t limit = READ_RELAXED(tcache->limit_pages);
-    if (READ_RELAXED(tcache->n_pages) + n_pages <= limit) return list;
+    if (before && tcache_bin_n(tcache, before->cls) >= depth) list = cut_bin(tcache, before->cls, depth / 2, list);
+    uint32_t most = before ? (uint32_t)max_size(n_pages, before->n_pages) : n_pages;
+    if (READ_RELAXED(tcache->n_pages) + most <= READ_RELAXED(tcache->limit_pages)) return list;
     tcache_adopt_limit(tcache, pool);
-    limit = READ_RELAXED(tcache->limit_pages);
+    uint32_t limit = READ_RELAXED(tcache->limit_pages);
+    if (before && before->n_pages > limit) { /* no room can be made for that: the limit has been lowered */
+        tcache_take_slot(&tcache->small);
+        before->next = list;
+        list = before;
+        most = n_pages;
+    }
     if (n_pages > limit) return list; /* nothing that could go would help */
-    if (READ_RELAXED(tcache->n_pages) + n_pages > limit) list = cut_bins(tcache, true, list);
-    if (READ_RELAXED(tcache->n_pages) + n_pages > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
+    if (READ_RELAXED(tcache->n_pages) + most > limit) list = cut_bins(tcache, true, list);
+    if (READ_RELAXED(tcache->n_pages) + most > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;
 }
 
 /* pool_put_cached for a block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
-    bool trusting = tcache_trusts(tcache);
-    tcache_trust(tcache, true);
+    uint32_t trusting = READ_RELAXED(tcache->trusting);
+    WRITE_RELAXED(tcache->trusting, 1);
     bool kept = pool_put_cached(tcache, extent, extent->address);
-    tcache_trust(tcache, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
+    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
     return kept;
 }
 
@@ -97,11 +104,11 @@ void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent)
     if (is_big) {
         cache_flush_big(pool, tcache);
     } else if (tcache_enter(tcache)) {
-        list = make_room(pool, tcache, extent->cls, extent->n_pages);
+        list = make_room(pool, tcache, extent->n_pages);
         tcache_leave(tcache);
     }
     extent_set_state(extent, EXTENT_LIVE);
-    if (is_big && !tcache_trusts(tcache)) tcache_trust(tcache, recycle_trusts(pool));
+    if (is_big && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
     bool too_big = pool->limited && is_big;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);

@@ -205,9 +205,12 @@ static void claim_and_start(void)
         return;
     }
     /* Decay then rides on the program's calls; do not try at every allocation. */
-    WRITE_RELAXED(refused_ms, os_clock_ms());
-    WRITE_RELAXED(refused, error == -EBUSY);
-    if (error != -EBUSY && error != -EAGAIN) WRITE_RELAXED(forbidden, true);
+    if (error == -EBUSY) {
+        WRITE_RELAXED(refused_ms, os_clock_ms());
+        WRITE_RELAXED(refused, true);
+    } else if (error != -EAGAIN) {
+        WRITE_RELAXED(forbidden, true);
+    }
     atomic_store(&state, 0);
 }
 

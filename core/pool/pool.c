@@ -68,18 +68,22 @@ void pool_finish(struct pool *pool)
     space_destroy(&pool->heap.space);
 }
 
-/* A list of blocks of one class, fresh from a shard: the first is for the caller, the rest for the cache. */
+static bool stack(struct tcache *tcache, struct extent *extent)
+{
+    if (!tcache_enter(tcache)) return false;
+    bool kept = pool_push(tcache, extent);
+    tcache_leave(tcache);
+    return kept;
+}
+
+/* A list of blocks of one class, fresh from a shard: the first is for the caller, the rest for the cache's stack. */
 static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct extent *list)
 {
     struct extent *first = list;
     list = list->next;
     while (list) {
         struct extent *next = list->next;
-        extent_set_state(list, EXTENT_LIVE);
-        if (!tcache || !pool_put_cached(tcache, list, list->address)) {
-            extent_set_state(list, EXTENT_CACHED);
-            heap_free(&pool->heap, list);
-        }
+        if (!tcache || !stack(tcache, list)) heap_free(&pool->heap, list);
         list = next;
     }
     return first;
@@ -199,7 +203,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     bool is_big = tcache && tcache_is_big(extent);
     bool for_others = is_big && cache_hands_over(tcache);
     bool for_slot = is_big && !for_others && !pool->limited;
-    if (for_slot && !checked && !tcache_trusts(tcache)) recycle_check(pool, extent);
+    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
         extent->next = NULL;
@@ -208,7 +212,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
         else
             tcache_return_list(pool, extent);
     } else if (for_others) {
-        tcache_trust(tcache, false); /* so that the next one comes this way, too */
+        WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
         extent->next = cache_take_big(tcache);
         heap_free_list(&pool->heap, extent);
     } else {

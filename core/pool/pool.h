@@ -217,18 +217,20 @@ static inline bool pool_push(struct tcache *tcache, struct extent *extent)
     return true;
 }
 
-/* Put a live block, which begins at p, into a thread cache; false if it has no room. */
+/* Put a live block, which begins at p, into a thread cache; false if it has no room. The limit holds for each put, also into the slot, so that
+ * who lives in the slot hears of a lower one. */
 static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent, void *p)
 {
     bool kept = false;
     if (!tcache_enter(tcache)) return false;
-    if (likely(extent->n_pages <= READ_RELAXED(tcache->small.max_pages))) {
-        /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its stack. Where that has no room
-         * it stays, and the new one goes on its own stack. */
-        struct extent *before = tcache->small.extent;
-        if (unlikely(before) && pool_push(tcache, before)) WRITE_RELAXED(tcache->small.extent, NULL);
-        kept = pool_put_slot(tcache, &tcache->small, extent, p) || pool_push(tcache, extent);
-    } else if (tcache_is_big(extent) && tcache_trusts(tcache)) {
+    if (likely(!tcache_is_big(extent))) {
+        if (likely(tcache->n_pages + extent->n_pages <= READ_RELAXED(tcache->limit_pages))) {
+            /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its stack. */
+            struct extent *before = tcache->small.extent;
+            if (unlikely(before) && pool_push(tcache, before)) WRITE_RELAXED(tcache->small.extent, NULL);
+            kept = pool_put_slot(tcache, &tcache->small, extent, p);
+        }
+    } else if (READ_RELAXED(tcache->trusting)) {
         kept = pool_put_slot(tcache, &tcache->big, extent, p);
     }
     tcache_leave(tcache);

@@ -4,8 +4,8 @@
 
 #include "os/os.h"
 
-/* The bins of thread caches, and the slot before them, take and give without asking, but not beyond their limit: with a lower one, no block of a size that is
- * watched fits. An owner that sets up its cache at this moment reads the new limit from the pool. */
+/* The bins of thread caches, and the slot before them, take and give without asking, but not beyond their limit: with a lower one, no
+ * block of a size that is watched fits. An owner that sets up its cache at this moment reads the new limit from the pool. */
 static void watch_bins(struct pool *pool)
 {
     size_t limit = RECYCLE_MIN_BYTES - 1;

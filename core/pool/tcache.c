@@ -161,7 +161,7 @@ static struct tcache *set_up_for(struct pool *pool)
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         tcache_bin_set_n(tcache, cls, 0);
-    tcache_trust(tcache, false);
+    WRITE_RELAXED(tcache->trusting, 0);
     tcache->n_unused_big = 0;
     if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
     tcache->counted = true;

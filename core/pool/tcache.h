@@ -16,10 +16,10 @@
  *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim
  *                        with claim
  *   n_* counters         the owner                             statistics, without synchronization
- *   limit_pages and      the owner; others only lower it       the owner, tcache_disturb
- *   small.max_pages      (tcache_disturb, recycle_watch),
+ *   limit_pages          the owner; others only lower it       the owner, tcache_disturb
+ *                        (tcache_disturb, recycle_watch),
  *                        unclaimed
- *   big.max_pages        the owner; tcache_disturb stores 0    the owner
+ *   trusting             the owner; tcache_disturb stores 0    the owner
  *   depth, n_unused_big  the owner                             the owner
  *   counted              the owner while busy, or with claim   the same
  *   activity_seen,       whoever looks with only_idle; races   the same
@@ -39,7 +39,7 @@
 
 struct pool;
 
-/* Blocks of this class and above use the slot: more than 256 KiB (class 48 is 64 pages). */
+/* Larger blocks than this (256 KiB) use the slot for big ones. */
 #define TCACHE_BIN_PAGES (4 * CLASS_STEPS)
 /* The class of the smallest request beyond that, and so the number of bins. Of requests only: see tcache_is_big. */
 #define TCACHE_BIG_CLASS (3 * CLASS_STEPS + 1)
@@ -60,7 +60,6 @@ struct tcache_bin {
 struct tcache_slot {
     struct extent *extent; /* NULL: empty */
     void *address;
-    uint32_t max_pages;    /* small: larger blocks are not put here; big: 0 or UINT32_MAX, see tcache_trust */
     uint32_t cls;          /* of the block, or of the last one */
     uint64_t n_hits;       /* gets of that class served here, in addition to those in n_hits of the cache */
 };
@@ -68,12 +67,13 @@ struct tcache_slot {
 struct tcache {
     _Atomic uint32_t busy;
     _Atomic uint32_t claim;
-    struct tcache_slot small; /* the block returned last, of those that have bins, unless the one before it found no room on its stack */
+    struct tcache_slot small; /* the block returned last, of those that have bins */
     uint32_t n_pages;        /* in bins; the slots are not counted */
     uint32_t limit_pages;
     uint32_t depth;
+    uint32_t trusting;       /* big blocks may be put into their slot without a check (recycle.h) */
     uint32_t n_unused_big;   /* blocks in a row that left the slot for the next one; the owner */
-    struct tcache_slot big;  /* of the others, all of which it takes, or none: then they go through a check first (recycle.h) */
+    struct tcache_slot big;  /* of the others */
     struct pool *pool;       /* NULL once the pool is destroyed */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
@@ -87,11 +87,6 @@ struct tcache {
     struct tcache_bin bins[TCACHE_BIG_CLASS];
     uint64_t n_hits[N_CLASSES]; /* gets served here, but for those still counted in a slot (tcache_hits) */
 } __attribute__((aligned(CACHE_LINE)));
-
-/* Whether big blocks may come into the slot without a check (recycle.h). Not trusted, it takes none on the fast path. A plain store: any
- * thread may take trust away. */
-static inline void tcache_trust(struct tcache *tcache, bool trusting) { WRITE_RELAXED(tcache->big.max_pages, trusting ? UINT32_MAX : 0); }
-static inline bool tcache_trusts(const struct tcache *tcache) { return READ_RELAXED(tcache->big.max_pages) != 0; }
 
 /* Not by its class: a block that passes through no bin has exactly the pages asked for, and its class is the largest that it holds whole
  * (class_floor): that of 65 to 67 pages is the class of 64. */
@@ -126,9 +121,7 @@ static inline bool tcache_is_empty(const struct tcache *tcache)
 /* See limit_pages above for who may. */
 static inline void tcache_set_limit(struct tcache *tcache, size_t n_bytes)
 {
-    uint32_t n_pages = (uint32_t)min_size(n_bytes >> PAGE_SHIFT, UINT32_MAX / 2); /* one block more must not overflow */
-    WRITE_RELAXED(tcache->limit_pages, n_pages);
-    WRITE_RELAXED(tcache->small.max_pages, n_pages < TCACHE_BIN_PAGES ? n_pages : TCACHE_BIN_PAGES);
+    WRITE_RELAXED(tcache->limit_pages, (uint32_t)min_size(n_bytes >> PAGE_SHIFT, UINT32_MAX / 2)); /* one block more must not overflow */
 }
 
 /* All thread-local storage of the library. */

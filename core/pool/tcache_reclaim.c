@@ -43,7 +43,8 @@ static bool barrier_works(void)
 
 static uint64_t activity_of(const struct tcache *tcache)
 {
-    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->n_pages);
+    uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->n_pages) +
+                   (READ_RELAXED(tcache->small.extent) != NULL);
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         sum += tcache_hits(tcache, cls);
     return sum;
@@ -61,7 +62,6 @@ bool tcache_big_rests(struct tcache *tcache)
     WRITE_RELAXED(tcache->big_hits_seen, hits);
     return rests;
 }
-
 
 /* A cache that is to be emptied, or only its slot: its thread is at work, but not with that. */
 struct claimed {
@@ -128,7 +128,7 @@ void tcache_disturb(struct pool *pool)
     size_t limit = tcache_limit_of(pool);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
-        tcache_trust(tcache, false);
+        __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
         if (READ_RELAXED(tcache->limit_pages) > limit >> PAGE_SHIFT) tcache_set_limit(tcache, limit);
     }
 }

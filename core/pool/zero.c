@@ -70,7 +70,7 @@ size_t zero_memset_bytes(const struct pool *pool)
 void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes)
 {
     if (extent->flags & EXTENT_ZERO) return;
-    if (n_bytes >= ZERO_MEMSET_BYTES && n_bytes >= zero_memset_bytes(pool) && !pool->heap.pinned) {
+    if (n_bytes >= zero_memset_bytes(pool) && !pool->heap.pinned) {
         struct learned *learned = learned_of(pool, extent->n_pages);
         bool dense = atomic_load_explicit(&learned->calloc_filled, memory_order_relaxed) > 0;
         if (dense) {

@@ -246,3 +246,37 @@ Test(tcache, every_size_is_served_again_at_once)
         fixture_put(&pool, q);
     }
 }
+
+/* The pair of calls lives in the slot; what its stacks hold must follow a limit that falls all the same. */
+Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot)
+{
+    fixture_get_and_put(&pool, 8, 64 * KIB);
+    fixture_get_and_put(&pool, 8, 60 * KIB);
+    struct tcache *tcache = tcache_find(&pool);
+    cr_assert_gt(tcache->n_pages, 512 * KIB >> PAGE_SHIFT);
+    void *p = fixture_get(&pool, 60 * KIB);
+    pool.tcache_limit_bytes = 256 * KIB;
+    tcache_disturb(&pool);
+    fixture_put(&pool, p);
+    cr_assert_leq(tcache->n_pages, 256 * KIB >> PAGE_SHIFT);
+}
+
+/* A block whose stack is full gives up the slot for a block of another class. */
+Test(tcache, the_slot_holds_the_block_returned_last)
+{
+    fixture_get_and_put(&pool, 9, 4 * KIB); /* the depth, and the slot */
+    struct tcache *tcache = tcache_find(&pool);
+    cr_assert_eq(cached(1), 8);
+    cr_assert_eq(tcache->small.extent->n_pages, 1);
+    for (int i = 0; i < 2; i++)
+        fixture_get_and_put(&pool, 1, 8 * KIB);
+    cr_assert_eq(tcache->small.extent->n_pages, 2);
+    /* Nor does one stay that the limit has no room for any more. */
+    fixture_get_and_put(&pool, 1, 256 * KIB);
+    cr_assert_eq(tcache->small.extent->n_pages, 64);
+    pool.tcache_limit_bytes = 64 * KIB;
+    tcache_disturb(&pool);
+    fixture_get_and_put(&pool, 1, 8 * KIB);
+    cr_assert_eq(tcache->small.extent->n_pages, 2);
+    cr_assert_leq(tcache->n_pages, 64 * KIB >> PAGE_SHIFT);
+}

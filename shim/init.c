@@ -143,14 +143,14 @@ static void prepare_for_sandbox(void)
     os_restricted = true;
     os_helper_narrow = sandbox_may_filter_all_threads();
     if (options.background == SWITCH_ON) {
-        helper_start_for_good();
+        helper_start_for_good(NULL, 0);
         return;
     }
     helper_forbid_in_children();
     if (sandbox_plan() == SANDBOX_NO_THREAD)
         helper_allow(false);
     else
-        helper_start_for_good();
+        helper_start_for_good(NULL, 0);
 }
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)

@@ -127,7 +127,7 @@ static void write_thread(struct writer *writer, const struct tcache *tcache)
     number(writer, "slow_puts", READ_RELAXED(tcache->n_slow_puts));
     number(writer, "shard_hits", READ_RELAXED(tcache->n_shard_hits));
     number(writer, "steals", READ_RELAXED(tcache->n_steals));
-    number(writer, "bytes_cached", tcache_bytes(tcache));
+    number(writer, "bytes_cached", stats_cache_bytes(&shim_pool, tcache));
     close_bracket(writer, "}");
 }
 

@@ -139,9 +139,7 @@ void report_live_start(char *const *environment)
     } else {
         stats_wanted = true;
         fill_page();
-        helper_set_visitor(visit, LIVE_EVERY_MS);
-        helper_start_for_good();
-        if (!helper_runs()) {
+        if (!helper_start_for_good(visit, LIVE_EVERY_MS)) {
             warn_parts("ZEROPOOL_LIVE: no background thread in this program, so nothing to show", NULL, NULL, NULL);
             remove_file();
         }

@@ -91,7 +91,9 @@ static bool few_processes_allowed(void)
 static int refuse_if_traced(void)
 {
     char text[512]; /* it is among the first lines */
-    const char *tracer = os_read_file("/proc/self/status", text, sizeof text) > 0 ? strstr(text, "TracerPid:\t") : NULL;
+    long n = os_read_file("/proc/self/status", text, sizeof text);
+    if (n == -EMFILE || n == -ENFILE || n == -ENOMEM) return -EBUSY;
+    const char *tracer = n > 0 ? strstr(text, "TracerPid:\t") : NULL;
     if (!tracer) return -ENOSYS;
     return tracer[11] == '0' ? 0 : -EBUSY;
 }
@@ -210,7 +212,7 @@ int os_helper_start(void (*entry)(void), const void *tls)
     if (SANITIZED) { /* instrumented code cannot run on a thread that the sanitizer does not know */
         pthread_t thread;
         __atomic_store_n(&thread_id, 1, __ATOMIC_RELEASE);
-        error = pthread_create(&thread, NULL, run_known, NULL) ? -ENOSYS : 0;
+        error = pthread_create(&thread, NULL, run_known, NULL) ? -EBUSY : 0;
         if (!error) pthread_detach(thread);
         else __atomic_store_n(&thread_id, 0, __ATOMIC_RELEASE);
         goto out;

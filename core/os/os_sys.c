@@ -107,10 +107,10 @@ void os_restore_signals(uint64_t before) { set_signals(before, NULL); }
 long os_read_file(const char *path, char *buffer, size_t size)
 {
     int saved = errno;
-    long n = -1;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
+    long n = fd < 0 ? -errno : syscall(SYS_read, fd, buffer, size - 1);
     if (fd >= 0) {
-        n = syscall(SYS_read, fd, buffer, size - 1);
+        if (n < 0) n = -errno;
         syscall(SYS_close, fd);
     }
     errno = saved;

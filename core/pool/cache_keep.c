@@ -90,6 +90,7 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
 /* pool_put_cached for a block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
+    if (!tcache_is_big(extent)) return pool_put_cached(tcache, extent, extent->address);
     uint32_t trusting = READ_RELAXED(tcache->trusting);
     WRITE_RELAXED(tcache->trusting, 1);
     bool kept = pool_put_cached(tcache, extent, extent->address);

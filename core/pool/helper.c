@@ -125,12 +125,6 @@ static bool look_after_all(struct round *round)
     return is_needed(round);
 }
 
-void helper_set_visitor(void (*visit)(void), unsigned every_ms)
-{
-    visitor_every_ms = every_ms;
-    atomic_store_explicit(&visitor, visit, memory_order_release);
-}
-
 /* Until it is not needed, or must leave. */
 static void rounds(struct round *round)
 {
@@ -223,10 +217,19 @@ static void helper_start(void)
     os_restore_signals(before);
 }
 
-void helper_start_for_good(void)
+bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
 {
     for_good = true;
+    if (visit) {
+        visitor_every_ms = every_ms;
+        atomic_store_explicit(&visitor, visit, memory_order_release);
+    }
     helper_start();
+    if (helper_runs()) return true;
+    /* It may come later, for the pool's sake: then as if this had not been asked for. */
+    for_good = false;
+    if (visit) atomic_store_explicit(&visitor, NULL, memory_order_release);
+    return false;
 }
 
 void helper_poke(struct pool *pool)

@@ -31,14 +31,13 @@ void helper_remove_pool(struct pool *pool);
 /* Start the thread if it is wanted and not running. Called on slow paths, without locks. */
 void helper_poke(struct pool *pool);
 
-/* So long after a start was refused for what may pass (a debugger, RLIMIT_NPROC, no memory) it is not tried again. Tests shorten it. */
+/* So long after a start was refused for what may pass (a debugger, RLIMIT_NPROC, no memory or descriptors) it is not tried again; in programs that
+ * may install a seccomp filter it never is. Tests shorten it. */
 extern unsigned helper_retry_ms;
 
-/* Start it now, whatever is allocated, and for good. */
-void helper_start_for_good(void);
-
-/* Have the thread call this at least so often. It may only do what the thread may do (os_helper.c). Valid in forked children, too. */
-void helper_set_visitor(void (*visit)(void), unsigned every_ms);
+/* Start it now, whatever is allocated, and for good, and have it call visit, unless NULL, at least so often; that may only do what the thread may do
+ * (os_helper.c). In forked children it is started by need, but calls visit, too. False: it cannot be started, and visit will not be called. */
+bool helper_start_for_good(void (*visit)(void), unsigned every_ms);
 
 /* Off: never start one. */
 void helper_allow(bool allowed);

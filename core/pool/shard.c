@@ -91,7 +91,7 @@ void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
         struct extent *extent = list;
         list = list->next;
         /* Would push out everything else, and then itself; or nobody would look for it here. */
-        if (extent_bytes(extent) > shard->limit_bytes || extent->cls >= shard->end_class) {
+        if (extent_bytes(extent) > shard->limit_bytes || extent->n_pages > pool->shard_max_pages) {
             extent->next = evicted;
             evicted = extent;
             continue;

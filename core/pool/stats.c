@@ -27,21 +27,32 @@ size_t tcache_count_blocks(struct pool *pool)
     return n;
 }
 
-static void add_tcache(const struct tcache *tcache, zp_stats *stats)
+static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
+{
+    const struct extent *extent = READ(slot->extent);
+    return extent && space_describes(&pool->heap.space, extent) ? READ(extent->n_pages) << PAGE_SHIFT : 0;
+}
+
+size_t stats_cache_bytes(const struct pool *pool, const struct tcache *tcache)
+{
+    return ((size_t)READ(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) + slot_bytes(pool, &tcache->big);
+}
+
+static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_stats *stats)
 {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         stats->n_tcache_hits += tcache_hits(tcache, cls);
     stats->n_shard_hits += READ(tcache->n_shard_hits);
     stats->n_steals += READ(tcache->n_steals);
     stats->n_gets += READ(tcache->n_slow_gets);
-    stats->bytes_cached += tcache_bytes(tcache);
+    stats->bytes_cached += stats_cache_bytes(pool, tcache);
 }
 
 void pool_stats(struct pool *pool, zp_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ(tcache->pool) == pool) add_tcache(tcache, stats);
+        if (READ(tcache->pool) == pool) add_tcache(pool, tcache, stats);
     stats->n_tcache_hits += READ_ATOMIC(pool->gone.n_tcache_hits);
     stats->n_shard_hits += READ_ATOMIC(pool->gone.n_shard_hits);
     stats->n_steals += READ_ATOMIC(pool->gone.n_steals);

@@ -8,7 +8,8 @@
 
 #include "pool/pool.h"
 
-/* Requests served with blocks of 2^i to 2^(i+1)-1 pages, by the level that served them. */
+/* Requests served with blocks of 2^i to 2^(i+1)-1 pages, by the level that served them. It is the block that counts: a request may get one that is
+ * up to a sixteenth larger. */
 struct stats_size {
     uint64_t n_tcache, n_shard, n_dirty, n_mixed, n_fresh;
     uint64_t bytes_warm;  /* handed out with their pages in place, by all levels */
@@ -17,6 +18,10 @@ struct stats_size {
 };
 
 void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]);
+
+/* What a thread cache of this pool holds. Safe beside its owner, and beside the destruction of other pools: the cache may change its pool
+ * meanwhile, so only descriptors of this one are read. */
+size_t stats_cache_bytes(const struct pool *pool, const struct tcache *tcache);
 
 /* Somebody will want a report: forked children then begin to count anew, so that a sum over a process tree counts nothing twice. */
 extern bool stats_wanted __attribute__((visibility("hidden")));

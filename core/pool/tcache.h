@@ -9,8 +9,8 @@
  *             into a slot, and the one that was there onto its stack: it is the one that is asked for next, and slots are faster than stacks.
  *
  *   field                who writes                            who reads
- *   bins, slots, n_pages the owner while busy; a reclaimer     the owner
- *                        that holds claim and saw busy == 0
+ *   bins, slots, n_pages the owner while busy; a reclaimer     the owner; as a hint, without reading what is found there: whoever
+ *                        that holds claim and saw busy == 0    looks for idle caches, statistics
  *   busy                 the owner                             owner, its signal handlers, reclaimers
  *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
  *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim
@@ -103,13 +103,6 @@ static inline uint32_t tcache_bin_n(const struct tcache *tcache, unsigned cls)
 static inline void tcache_bin_set_n(struct tcache *tcache, unsigned cls, uint32_t n)
 {
     WRITE_RELAXED(tcache->bins[cls].room, READ_RELAXED(tcache->depth) - n);
-}
-
-/* What is in bins and slots. Readable by anyone. */
-static inline size_t tcache_bytes(const struct tcache *tcache)
-{
-    const struct extent *small = READ_RELAXED(tcache->small.extent), *big = READ_RELAXED(tcache->big.extent);
-    return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + (small ? extent_bytes(small) : 0) + (big ? extent_bytes(big) : 0);
 }
 
 /* A hint to all but the owner and who holds claim. */
@@ -210,7 +203,7 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 /* --- others --- */
 
 /* What a thread cache may hold now. Blocks in caches serve nobody else and do not merge, so where nothing else was asked for the limits follow
- * what the program uses: all thread caches together 1/CACHE_SHARE of it, all shards together as much (shard_limit_of), but each what it
+ * what the program uses: all thread caches together, but for the blocks in their slots, 1/CACHE_SHARE of it, all shards together as much (shard_limit_of), but each what it
  * was given at the start. More threads than TCACHE_FULL_THREADS, or than shards (CPUs) where those are more, share what so many were given,
  * or 1/TCACHE_MANY_SHARE of what is in use where that is more, but each has at least a quarter of it. A plain read; the result is a hint. */
 #define CACHE_SHARE 80

@@ -119,25 +119,36 @@ Test(helper, does_not_come_for_little)
     helper_remove_pool(&pool);
 }
 
-static void allow_processes(rlim_t n)
+static void allow(int resource, rlim_t n)
 {
     struct rlimit limit;
-    cr_assert_eq(getrlimit(RLIMIT_NPROC, &limit), 0);
+    cr_assert_eq(getrlimit((__rlimit_resource_t)resource, &limit), 0);
     limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;
-    cr_assert_eq(setrlimit(RLIMIT_NPROC, &limit), 0);
+    cr_assert_eq(setrlimit((__rlimit_resource_t)resource, &limit), 0);
 }
 
-Test(helper, comes_once_what_stood_in_its_way_has_gone)
+struct obstacle {
+    int resource;
+    rlim_t n;
+};
+
+/* Ten processes are not to be shared; without a descriptor nobody can tell whether there is a debugger. */
+ParameterizedTestParameters(helper, comes_once_what_stood_in_its_way_has_gone)
+{
+    static struct obstacle obstacles[] = {{RLIMIT_NPROC, 10}, {RLIMIT_NOFILE, 0}};
+    return cr_make_param_array(struct obstacle, obstacles, 2);
+}
+ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_its_way_has_gone, .init = set_up, .timeout = 60)
 {
     pool.heap.decay_ms = 200;
     cr_assert(helper_add_pool(&pool));
     os_helper_prepare();
     helper_allow(true);
-    allow_processes(10);
+    allow(obstacle->resource, obstacle->n);
     void *p[3];
     p[0] = get_filled(16 * MIB);
-    cr_assert_not(helper_runs(), "ten processes are not to be shared");
-    allow_processes(RLIM_INFINITY);
+    cr_assert_not(helper_runs());
+    allow(obstacle->resource, obstacle->resource == RLIMIT_NOFILE ? 1024 : RLIM_INFINITY);
     p[1] = get_filled(16 * MIB);
     cr_assert_not(helper_runs(), "not tried again at each call");
     helper_retry_ms = 100;
@@ -147,5 +158,28 @@ Test(helper, comes_once_what_stood_in_its_way_has_gone)
     for (int i = 0; i < 3; i++)
         fixture_put(&pool, p[i]);
     cr_assert(all_is_given_back());
+    helper_remove_pool(&pool);
+}
+
+static int n_visits;
+static void visit(void) { __atomic_fetch_add(&n_visits, 1, __ATOMIC_RELAXED); }
+
+/* Who asked has been told no, and has taken its things away. */
+Test(helper, that_comes_later_does_not_visit_who_was_refused)
+{
+    pool.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&pool));
+    os_helper_prepare();
+    helper_allow(true);
+    allow(RLIMIT_NPROC, 10);
+    cr_assert_not(helper_start_for_good(visit, 100));
+    allow(RLIMIT_NPROC, RLIM_INFINITY);
+    helper_retry_ms = 0;
+    fixture_put(&pool, get_filled(16 * MIB));
+    cr_assert(helper_runs());
+    for (int i = 0; i < 150 && helper_runs(); i++)
+        usleep(100 * MS);
+    cr_assert_not(helper_runs(), "still at work after 15 s");
+    cr_assert_eq(__atomic_load_n(&n_visits, __ATOMIC_RELAXED), 0);
     helper_remove_pool(&pool);
 }

@@ -113,3 +113,21 @@ Test(stats, zeroed_blocks_that_were_warm_are_told_apart)
     cr_assert_eq(sizes[4].bytes_emptied, 0);
     cr_assert_eq(sizes[4].bytes_warm, 64 * KIB);
 }
+
+/* A cache may have gone over to another pool since it was found to be this one's, and that pool may be gone, descriptors and all. */
+Test(stats, reads_no_descriptors_but_the_pools_own)
+{
+    fixture_put(&pool, fixture_get(&pool, 16 * KIB));
+    fixture_put(&pool, fixture_get(&pool, MIB));
+    struct tcache *tcache = tcache_find(&pool);
+    struct extent *small = tcache->small.extent, *big = tcache->big.extent;
+    zp_stats stats;
+    pool_stats(&pool, &stats);
+    cr_assert_eq(stats.bytes_cached, 16 * KIB + MIB);
+    tcache->small.extent = (struct extent *)PAGE_BYTES;
+    tcache->big.extent = pool.heap.space.extents + pool.heap.space.n_extents_max;
+    pool_stats(&pool, &stats);
+    cr_assert_eq(stats.bytes_cached, 0);
+    tcache->small.extent = small;
+    tcache->big.extent = big;
+}

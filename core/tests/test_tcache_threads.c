@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "pool/stats.h"
 #include "pool_fixture.h"
 #include "support.h"
 
@@ -29,6 +30,8 @@ static void tear_down(void)
     pool_finish(&pool);
     pool_finish(&other_pool);
 }
+static size_t held(const struct tcache *tcache) { return stats_cache_bytes(tcache->pool, tcache); }
+
 TestSuite(tcache_threads, .init = set_up, .fini = tear_down, .timeout = 60);
 
 struct sleeper {
@@ -86,12 +89,12 @@ Test(tcache_threads, others_take_from_a_sleeping_thread)
     s.n_bytes = 16 * MIB;
     sleeper_work(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_bytes(s.tcache), 5 * 8 * KIB + 16 * MIB);
+    cr_assert_eq(held(s.tcache), 5 * 8 * KIB + 16 * MIB);
     cr_assert(s.tcache->big.extent);
     unsigned n = tcache_reclaim(&pool, false);
     if (n == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(n, 1);
-    cr_assert_eq(tcache_bytes(s.tcache), 0);
+    cr_assert_eq(held(s.tcache), 0);
     cr_assert_null(s.tcache->big.extent);
     cr_assert_eq(pool.heap.dirty_bytes, 16 * MIB);
     cr_assert_eq(atomic_load(&s.tcache->claim), 0);
@@ -99,7 +102,7 @@ Test(tcache_threads, others_take_from_a_sleeping_thread)
     s.n_blocks = 5;
     s.n_bytes = 8 * KIB;
     sleeper_work(&s);
-    cr_assert_eq(tcache_bytes(s.tcache), 5 * 8 * KIB);
+    cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     sleeper_end(&s, thread);
 }
 
@@ -109,7 +112,7 @@ Test(tcache_threads, a_thread_inside_its_cache_is_left_alone)
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert_eq(tcache_reclaim(&pool, false), 0);
-    cr_assert_eq(tcache_bytes(s.tcache), 5 * 8 * KIB);
+    cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     cr_assert_eq(atomic_load(&s.tcache->claim), 0, "the reclaimer gives up its claim");
     sleeper_end(&s, thread);
 }
@@ -123,7 +126,7 @@ Test(tcache_threads, only_idle_spares_threads_that_have_worked_since)
     sleeper_work(&s);
     cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
     if (tcache_reclaim(&pool, true) == 0) cr_skip_test("no membarrier here");
-    cr_assert_eq(tcache_bytes(s.tcache), 0, "has slept since");
+    cr_assert_eq(held(s.tcache), 0, "has slept since");
     sleeper_end(&s, thread);
 }
 
@@ -177,7 +180,7 @@ Test(tcache_threads, pools_do_not_reclaim_from_each_other)
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert_eq(tcache_reclaim(&pool, false), 0);
-    cr_assert_eq(tcache_bytes(s.tcache), 5 * 8 * KIB);
+    cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     sleeper_end(&s, thread);
 }
 
@@ -188,7 +191,7 @@ Test(tcache_threads, an_exiting_thread_leaves_nothing_behind)
     sleeper_work(&s);
     sleeper_end(&s, thread);
     cr_assert_eq(pool.shards[0].n_blocks, 5, "its blocks are in the shard");
-    cr_assert_eq(tcache_bytes(s.tcache), 0);
+    cr_assert_eq(held(s.tcache), 0);
     struct tcache *first = s.tcache;
     s.n_blocks = 3;
     thread = sleeper_start(&s);
@@ -226,12 +229,12 @@ Test(tcache_threads, an_adopted_cache_respects_a_claim)
     struct tcache *first = s.tcache;
     atomic_store(&first->claim, 1);
     sleeper_end(&s, thread);
-    size_t bytes = tcache_bytes(first);
+    size_t bytes = held(first);
     s.n_blocks = 1;
     s.tcache = NULL;
     thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert(tcache_bytes(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, tcache_bytes(first));
+    cr_assert(held(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, held(first));
     atomic_store(&first->claim, 0);
     sleeper_end(&s, thread);
 }
@@ -253,7 +256,7 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
     }
     if (n == 0 && tcache_reclaim(&pool, false) == 0) cr_skip_test("no membarrier here");
     cr_assert_null(s.tcache->big.extent, "it works, but not with that");
-    cr_assert_eq(tcache_bytes(s.tcache), 3 * 8 * KIB, "what it works with stays");
+    cr_assert_eq(held(s.tcache), 3 * 8 * KIB, "what it works with stays");
     sleeper_end(&s, thread);
 }
 

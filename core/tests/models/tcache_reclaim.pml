@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tcache_reclaim.pml: the protocol of pool/tcache.h by which others take from a thread's cache.
- * mutants: NO_BARRIER NO_CLAIM_CHECK NO_BUSY_CHECK LEAVE_FIRST
+ * mutants: NO_BARRIER NO_CLAIM_CHECK NO_BUSY_CHECK LEAVE_FIRST CLEAR_ALWAYS
  *
  * The owner stores busy and then loads claim without a barrier; on x86 its stores wait in a buffer, first in first out. A
  * reclaimer claims by compare-and-swap, has the kernel run a barrier on every processor (membarrier: the owner's buffer is empty at
@@ -59,21 +59,23 @@ inline load_count(to) {
 /* One get or put, by the owner or by a handler that has interrupted it. */
 inline operation() {
     entered = false;
-    if
-#ifndef NO_BUSY_CHECK
-    :: own_busy -> skip
-    :: !own_busy ->
-#else
-    :: true ->
+    was_busy = own_busy;
+    store(BUSY, 1); /* by a handler over the owner's own, as in the code */
+#ifdef NO_BUSY_CHECK
+    was_busy = 0;
 #endif
-        store(BUSY, 1);
+    if
 #ifdef NO_CLAIM_CHECK
-        entered = true
+    :: !was_busy -> entered = true
+    :: else -> skip
 #else
-        if
-        :: claim == 0 -> entered = true
-        :: claim != 0 -> store(BUSY, 0)
-        fi
+    :: !was_busy && claim == 0 -> entered = true
+#ifdef CLEAR_ALWAYS
+    :: was_busy || claim -> store(BUSY, 0)
+#else
+    :: was_busy -> skip
+    :: !was_busy && claim -> store(BUSY, 0)
+#endif
 #endif
     fi;
     if
@@ -98,7 +100,7 @@ inline operation() {
 
 active proctype owner() provided (!handling)
 {
-    byte i, seen;
+    byte i, seen, was_busy;
     bool entered;
     for (i : 1 .. OPERATIONS) {
         operation()
@@ -108,7 +110,7 @@ active proctype owner() provided (!handling)
 
 active proctype handler()
 {
-    byte seen;
+    byte seen, was_busy;
     bool entered;
     if
     :: handling = true; operation(); handling = false

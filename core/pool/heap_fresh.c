@@ -96,6 +96,9 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
 
 /* --- filling --- */
 
+#define READ_ATOMIC(field) atomic_load_explicit(&(field), memory_order_relaxed)
+#define WRITE_ATOMIC(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
+
 /* Near the limit of a control group nothing is made resident before it is written. */
 static bool has_room(const struct heap *heap, size_t bytes)
 {
@@ -117,9 +120,27 @@ static struct extent *claim_rest(struct heap *heap, const struct extent *extent)
     return right;
 }
 
+bool heap_fresh_wants_huge(const struct heap *heap)
+{
+    uint32_t small = READ_ATOMIC(heap->fill_ns[0]), huge = READ_ATOMIC(heap->fill_ns[1]);
+    if (huge < FRESH_GOOD_NS) return true;
+    if (!small) return false;
+    bool is_retry = READ_ATOMIC(heap->n_fills) % FRESH_RETRY_EVERY == FRESH_RETRY_EVERY - 1;
+    return (huge <= small) != is_retry;
+}
+
+void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns)
+{
+    uint32_t before = READ_ATOMIC(heap->fill_ns[huge]);
+    uint32_t now = (uint32_t)max_size(1, min_size(ns / n_pages, UINT32_MAX / 2));
+    /* Half and half: one fill during which others had the processor is soon forgotten. */
+    WRITE_ATOMIC(heap->fill_ns[huge], before ? (before + now + 1) / 2 : now);
+    WRITE_ATOMIC(heap->n_fills, READ_ATOMIC(heap->n_fills) + 1);
+}
+
 bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request)
 {
-    bool whole_units = heap->huge_pages == HUGE_BY_ADVICE || heap->huge_pages == HUGE_UNASKED;
+    bool whole_units = (heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap)) || heap->huge_pages == HUGE_UNASKED;
     return request->will_be_filled && whole_units && !heap->pinned &&
            heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
 }
@@ -138,12 +159,31 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
     return range;
 }
 
+/* Is most of it whole units? Only then does it tell what huge pages take; and what small ones take, if it is filled by those. */
+static bool tells(const char *begin, const char *end)
+{
+    uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
+    return unit < last && last - unit >= (size_t)(end - begin) / 2;
+}
+
+static int fill(struct heap *heap, char *begin, char *end)
+{
+    size_t bytes = (size_t)(end - begin);
+    bool weigh = heap->huge_pages == HUGE_BY_ADVICE && tells(begin, end);
+    bool huge = heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap);
+    if (!weigh) return os_fill(begin, bytes, huge);
+    uint64_t begin_ns = os_clock_ns();
+    int error = os_fill(begin, bytes, huge);
+    if (!error) heap_fresh_learn(heap, huge, bytes >> PAGE_SHIFT, os_clock_ns() - begin_ns);
+    return error;
+}
+
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
 {
     if (range->begin == range->end) return false;
     struct extent *rest = range->rest;
     char *end = rest ? extent_end(rest) : range->end;
-    int error = os_fill(range->begin, (size_t)(end - range->begin), heap->huge_pages == HUGE_BY_ADVICE);
+    int error = fill(heap, range->begin, end);
     if (!rest) return !error;
     __atomic_fetch_sub(&heap->n_growing, 1, __ATOMIC_RELAXED);
     /* After any other error a part may be resident, and what is filed as clean is never given back. */

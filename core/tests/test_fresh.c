@@ -37,8 +37,16 @@ static void *get_filled(size_t n_bytes)
     return p;
 }
 
-/* VMAs of the space, and how many of them ask for huge pages. */
-static unsigned count_vmas(unsigned *n_advised)
+/* Whatever filling takes on this machine today. */
+static void let_huge_pages_be(uint32_t huge_ns, uint32_t small_ns)
+{
+    pool.heap.fill_ns[1] = huge_ns;
+    pool.heap.fill_ns[0] = small_ns;
+    pool.heap.n_fills = 0;
+}
+
+/* VMAs of the space, how many of them ask for huge pages, and how many bytes are in such. */
+static unsigned look_at_vmas(unsigned *n_advised, size_t *huge_bytes)
 {
     FILE *file = fopen("/proc/self/smaps", "r");
     cr_assert(file);
@@ -46,13 +54,16 @@ static unsigned count_vmas(unsigned *n_advised)
     unsigned n = 0;
     bool ours = false;
     *n_advised = 0;
+    *huge_bytes = 0;
     while (fgets(line, sizeof line, file)) {
         unsigned long from, to;
         if (sscanf(line, "%lx-%lx ", &from, &to) == 2 && strchr(line, '-') < strchr(line, ' ')) {
             ours = from < pool.heap.frontier && to > pool.heap.space.base;
             n += ours;
         }
+        unsigned long huge_kib;
         if (ours && strncmp(line, "VmFlags:", 8) == 0 && strstr(line, " hg")) ++*n_advised;
+        if (ours && sscanf(line, "AnonHugePages: %lu kB", &huge_kib) == 1) *huge_bytes += huge_kib * KIB;
     }
     fclose(file);
     return n;
@@ -155,16 +166,20 @@ Test(fresh, small_heaps_take_no_more_than_was_asked_for)
 
 Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident)
 {
-    for (int i = 0; i < 700; i++)
+    for (int i = 0; i < 700; i++) {
+        let_huge_pages_be(1, 0);
         get_filled(128 * KIB);
+    }
     enum huge_pages kind = os_huge_pages();
     cr_assert_eq(pool.heap.huge_pages, kind, "found out");
     cr_assert_lt(pool.heap.dirty_bytes, HUGE_BYTES);
     if (kind == HUGE_NEVER) return;
     /* The last unit: what is not handed out of it is filed as dirty, because it is resident. */
     size_t n = 0;
-    while (pool.heap.dirty_bytes == 0 && n++ < 64)
+    while (pool.heap.dirty_bytes == 0 && n++ < 64) {
+        let_huge_pages_be(1, 0);
         get_filled(128 * KIB);
+    }
     cr_assert_gt(pool.heap.dirty_bytes, 0);
     for (struct extent *e = pool.heap.by_age.newer; e != &pool.heap.by_age; e = e->newer)
         cr_assert_eq(resident_pages(e->address, extent_bytes(e)), e->n_pages);
@@ -185,7 +200,8 @@ Test(fresh, no_advice_is_left_behind_and_no_vma)
             fixture_put(&pool, blocks[i]);
     }
     unsigned n_advised;
-    unsigned n = count_vmas(&n_advised);
+    size_t huge_bytes;
+    unsigned n = look_at_vmas(&n_advised, &huge_bytes);
     cr_assert_eq(n_advised, 0, "khugepaged would make it swell");
     cr_assert_leq(n, 2, "%u VMAs", n);
 }
@@ -220,4 +236,56 @@ Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
         fixture_get(&pool, 300 * KIB);
     cr_assert_geq(pool.heap.frontier - before, 48 * MIB);
     cr_assert_leq(pool.heap.frontier - before, 64 * MIB);
+}
+
+/* As long as huge pages are fast nobody looks at small ones; else the faster kind is used, and the other tried now and then. */
+Test(fresh, the_faster_kind_of_page_is_used)
+{
+    struct heap *heap = &pool.heap;
+    cr_assert(heap_fresh_wants_huge(heap), "nothing is known");
+    for (int i = 0; i < 100; i++)
+        heap_fresh_learn(heap, true, 512, 512 * 700);
+    cr_assert(heap_fresh_wants_huge(heap));
+    heap_fresh_learn(heap, true, 512, 512 * 6000);
+    cr_assert_not(heap_fresh_wants_huge(heap), "what do small ones take?");
+    unsigned n_retries = 0;
+    for (int i = 0; i < 4 * FRESH_RETRY_EVERY; i++) {
+        bool huge = heap_fresh_wants_huge(heap);
+        n_retries += huge;
+        heap_fresh_learn(heap, huge, 512, huge ? 512 * 6000 : 512 * 2000);
+    }
+    cr_assert_eq(n_retries, 4);
+    unsigned n = 0;
+    while (heap->fill_ns[1] >= FRESH_GOOD_NS && n++ < 10 * FRESH_RETRY_EVERY) {
+        bool huge = heap_fresh_wants_huge(heap);
+        heap_fresh_learn(heap, huge, 512, huge ? 512 * 700 : 512 * 2000);
+    }
+    cr_assert_leq(n, 4 * FRESH_RETRY_EVERY, "huge pages are fast again, and that is not found out");
+    /* Nothing is left that small pages could come from quickly. */
+    let_huge_pages_be(6000, 15000);
+    cr_assert(heap_fresh_wants_huge(heap));
+}
+
+Test(fresh, is_filled_by_the_kind_that_is_wanted)
+{
+    if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
+    unsigned n_advised;
+    size_t huge_bytes;
+    for (int i = 0; i < 30; i++) {
+        let_huge_pages_be(100000, 1);
+        get_filled(5 * MIB);
+    }
+    char *p = fixture_get(&pool, 5 * MIB);
+    cr_assert_eq(resident_pages(p, 5 * MIB), 1280, "filled all the same");
+    cr_assert_eq(pool.heap.dirty_bytes, 0, "but no further than asked for");
+    look_at_vmas(&n_advised, &huge_bytes);
+    cr_assert_eq(huge_bytes, 0);
+    cr_assert_neq(pool.heap.fill_ns[0], 1, "timed");
+    for (int i = 0; i < 10; i++) {
+        let_huge_pages_be(1, 1);
+        get_filled(5 * MIB);
+    }
+    look_at_vmas(&n_advised, &huge_bytes);
+    cr_assert_geq(huge_bytes, 16 * MIB);
+    cr_assert_neq(pool.heap.fill_ns[1], 1, "timed");
 }

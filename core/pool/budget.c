@@ -19,6 +19,24 @@ void budget_note_peak(struct heap *heap)
     if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
+/* A Newton iteration from above falls until it has arrived. */
+static uint64_t square_root(uint64_t value)
+{
+    uint64_t root = (uint64_t)1 << (log2_floor(value | 1) / 2 + 1);
+    for (uint64_t next = root - 1; next < root; next = (root + value / root) / 2)
+        root = next;
+    return root;
+}
+
+/* See budget.h. */
+static size_t slack_of(size_t n_bytes, size_t peak)
+{
+    size_t least = peak / 128 * 21, most = peak / 32 * 7;
+    if (n_bytes < BUDGET_LARGE_BYTES) return least;
+    if (n_bytes >= peak / 16) return most; /* the root is above that */
+    return max_size(least, min_size(most, square_root((n_bytes >> PAGE_SHIFT) * (peak >> PAGE_SHIFT)) << PAGE_SHIFT));
+}
+
 size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
 {
     if (heap->dirty_bytes == 0) return 0;
@@ -26,7 +44,7 @@ size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
     size_t live = heap->active_bytes + n_bytes;
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
-    size_t budget = floor + (n_bytes < BUDGET_HUGE_BYTES ? peak / 128 * 21 : peak / 32 * 7);
+    size_t budget = floor + slack_of(n_bytes, peak);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = READ_RELAXED(heap->limit_bytes);
     limit -= limit >> 3;

@@ -5,14 +5,16 @@
  * the last one to two seconds, plus a small floor. The sum can only grow when untouched memory is taken, so that is the one
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
- * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting,
- * measured: blocks of 1-25 MiB need 1/6 to 1/4 of the peak, blocks of 64-512 KiB 1/12. So requests from
- * BUDGET_LARGE_BYTES on have a slack of 21/128: for blocks of 1-8 MiB 5/32 takes a third more time, an eighth twice as much, a quarter costs 3 % more
- * resident memory and saves little. From BUDGET_HUGE_BYTES on 7/32, for blocks of 5-25 MiB (glibc 437 MiB):
- *   slack   21/128      6/32        7/32        1/4
- *   time    98 ms       88          74          72
- *   peak    424 MiB     432         444         443
- * Smaller ones, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
+ * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting. The sum of N blocks that are replaced
+ * at random strays from its mean by a multiple of the size of one times the root of N, which is the root of size x sum: so from BUDGET_LARGE_BYTES on
+ * the slack is sqrt(request x peak), at least 21/128 and at most 7/32 of the peak (a quarter brought
+ * one of three sets of 5-25 MiB to 1.05 x glibc's). Measured, with slacks of
+ *                                21/128      7/32        1/4       the root
+ *   16 blocks of 1-8 MiB         80 ms                   50        60 with at most 7/32
+ *   50 blocks of 1-8 MiB         108         108         108       94 (an eighth: twice as much)
+ *   20 blocks of 5-25 MiB        98          74          72        74
+ * at 0.97, 1.03 and 1.02 x glibc's peak. A mixture of 1-25 MiB takes 51,000 faults where each size has the slack of the largest, 66,000 with 21/128 for all.
+ * Smaller requests, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
  * away what large requests have set aside.
  */
 #ifndef ZP_POOL_BUDGET_H
@@ -22,7 +24,6 @@
 
 #define BUDGET_WINDOW_MS 1000
 #define BUDGET_LARGE_BYTES MIB
-#define BUDGET_HUGE_BYTES (8 * MIB)
 #define BUDGET_FLOOR_BYTES MIB
 
 /* With the lock held: note that active_bytes has risen. */

@@ -49,12 +49,18 @@ Test(budget, a_large_request_may_bring_the_sum_to_the_peak_and_its_slack)
     /* live 0, idle 64, and the peak was 64: room for 14 more, 7/32 of it, and the floor. */
     cr_assert_eq(budget_excess(&heap, MIB, MIB), 0);
     cr_assert_eq(budget_excess(&heap, 15 * MIB, 15 * MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (64 * MIB + 64 * MIB / 32 * 7 + BUDGET_FLOOR_BYTES));
-    /* Below 8 MiB 10.5, 21/128 of it. */
-    make_dirty(70 * MIB);
-    heap.peak_window[0] = 64 * MIB;
-    cr_assert_eq(budget_excess(&heap, 5 * MIB, 5 * MIB), 0);
-    cr_assert_eq(budget_excess(&heap, 7 * MIB, 7 * MIB), 77 * MIB - (64 * MIB + 64 * MIB / 128 * 21 + BUDGET_FLOOR_BYTES));
+    cr_assert_eq(budget_excess(&heap, 32 * MIB, 32 * MIB), 64 * MIB + 32 * MIB - (64 * MIB + 14 * MIB + BUDGET_FLOOR_BYTES));
+}
+
+Test(budget, the_slack_follows_the_root_of_the_request)
+{
+    make_dirty(300 * MIB);
+    heap.peak_window[0] = 256 * MIB;
+    cr_assert_eq(budget_excess(&heap, 9 * MIB, 9 * MIB), 309 * MIB - (256 * MIB + 48 * MIB + BUDGET_FLOOR_BYTES), "the root of 9 x 256");
+    cr_assert_eq(budget_excess(&heap, MIB, MIB), 301 * MIB - (256 * MIB + 42 * MIB + BUDGET_FLOOR_BYTES), "21/128 are more than 16");
+    heap.peak_window[0] = 256 * MIB;
+    cr_assert_eq(budget_excess(&heap, 14 * MIB, 14 * MIB), 314 * MIB - (256 * MIB + 56 * MIB + BUDGET_FLOOR_BYTES), "7/32 are less than the root");
+    cr_assert_eq(budget_excess(&heap, 16 * MIB, 16 * MIB), 316 * MIB - (256 * MIB + 56 * MIB + BUDGET_FLOOR_BYTES));
 }
 
 Test(budget, small_requests_hold_the_sum_at_35_32_by_giving_back_twice_what_they_take)

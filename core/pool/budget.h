@@ -7,13 +7,9 @@
  * of the faults ahead.
  * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting. The sum of N blocks that are replaced
  * at random strays from its mean by a multiple of the size of one times the root of N, which is the root of size x sum: so from BUDGET_LARGE_BYTES on
- * the slack is sqrt(request x peak), at least 21/128 and at most 7/32 of the peak (a quarter brought
- * one of three sets of 5-25 MiB to 1.05 x glibc's). Measured, with slacks of
- *                                21/128      7/32        1/4       the root
- *   16 blocks of 1-8 MiB         80 ms                   50        60 with at most 7/32
- *   50 blocks of 1-8 MiB         108         108         108       94 (an eighth: twice as much)
- *   20 blocks of 5-25 MiB        98          74          72        74
- * at 0.97, 1.03 and 1.02 x glibc's peak. A mixture of 1-25 MiB takes 51,000 faults where each size has the slack of the largest, 66,000 with 21/128 for all.
+ * the slack is sqrt(request x peak), at least 21/128 and at most 7/32 of the peak. Measured:
+ * 16 blocks of 1-8 MiB take 80 ms with 21/128, 60 so, and 50 if it may be a quarter; 50 such blocks the same with 21/128, 6/32 and 7/32, and twice as much with an eighth;
+ * 20 blocks of 5-25 MiB 98, 88, 74 and 72 ms with 21/128, 6/32, 7/32 and a quarter, which brings one set in three to 1.05 x glibc's peak.
  * Smaller requests, when the sum is over 3/32, give back twice what they take, which holds the sum without throwing
  * away what large requests have set aside.
  */

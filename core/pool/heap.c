@@ -147,7 +147,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     size_t had = min_size(extent->n_pages, n_pages);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
-        *fresh = (struct fresh_range){NULL, NULL, NULL}; /* what is noted there goes back to a bin */
+        *fresh = (struct fresh_range){NULL, NULL, NULL, false}; /* what is noted there goes back to a bin */
         if (*lock_lost) {
             heap_bins_defer(heap, extent);
             return NULL;
@@ -216,7 +216,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     heap_bins_drain_deferred(heap);
     if (request->give) heap_bins_return(heap, request->give);
     struct extent *extent = NULL;
-    struct fresh_range fresh = {NULL, NULL, NULL};
+    struct fresh_range fresh = {NULL, NULL, NULL, false};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     bool roomy = request->grows && has_room(heap, n_pages);
@@ -290,7 +290,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         bool better_moved = untouched && room_is_wanted(n_pages, had) && has_room(heap, n_pages);
         if (!better_moved) {
             lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
-            struct fresh_range ignored = {NULL, NULL, NULL};
+            struct fresh_range ignored = {NULL, NULL, NULL, false};
             if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
         }
     }

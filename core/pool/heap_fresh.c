@@ -96,9 +96,6 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
 
 /* --- filling --- */
 
-#define READ_ATOMIC(field) atomic_load_explicit(&(field), memory_order_relaxed)
-#define WRITE_ATOMIC(field, value) atomic_store_explicit(&(field), (value), memory_order_relaxed)
-
 /* Near the limit of a control group nothing is made resident before it is written. */
 static bool has_room(const struct heap *heap, size_t bytes)
 {
@@ -120,61 +117,76 @@ static struct extent *claim_rest(struct heap *heap, const struct extent *extent)
     return right;
 }
 
-bool heap_fresh_wants_huge(const struct heap *heap)
+static bool huge_is_faster(const struct heap *heap)
 {
-    uint32_t small = READ_ATOMIC(heap->fill_ns[0]), huge = READ_ATOMIC(heap->fill_ns[1]);
-    if (huge < FRESH_GOOD_NS) return true;
-    if (!small) return false;
-    bool is_retry = READ_ATOMIC(heap->n_fills) % FRESH_RETRY_EVERY == FRESH_RETRY_EVERY - 1;
-    return (huge <= small) != is_retry;
+    uint32_t small = READ_RELAXED(heap->fill_ns[0]);
+    return !small || READ_RELAXED(heap->fill_ns[1]) <= small;
+}
+
+bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages)
+{
+    if (READ_RELAXED(heap->fill_ns[1]) < FRESH_GOOD_NS) return true;
+    bool try_other = !READ_RELAXED(heap->fill_ns[0]) ||
+                     READ_RELAXED(heap->one_kind_pages) >= (FRESH_RETRY_EVERY - 1) * max_size(n_pages, HUGE_BYTES >> PAGE_SHIFT);
+    return huge_is_faster(heap) != try_other;
 }
 
 void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns)
 {
-    uint32_t before = READ_ATOMIC(heap->fill_ns[huge]);
+    bool other = huge != huge_is_faster(heap);
+    WRITE_RELAXED(heap->one_kind_pages, other ? 0 : READ_RELAXED(heap->one_kind_pages) + (uint32_t)n_pages);
+    uint32_t before = READ_RELAXED(heap->fill_ns[huge]);
     uint32_t now = (uint32_t)max_size(1, min_size(ns / n_pages, UINT32_MAX / 2));
-    /* Half and half: one fill during which others had the processor is soon forgotten. */
-    WRITE_ATOMIC(heap->fill_ns[huge], before ? (before + now + 1) / 2 : now);
-    WRITE_ATOMIC(heap->n_fills, READ_ATOMIC(heap->n_fills) + 1);
+    /* Half and half, and bounded: during one fill others may have had the processor for as long as they liked. */
+    WRITE_RELAXED(heap->fill_ns[huge], before ? (uint32_t)((before + min_size(now, (size_t)8 * before) + 1) / 2) : now);
+}
+
+static bool chooses_huge(const struct heap *heap, size_t n_pages)
+{
+    return heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap, n_pages);
+}
+
+static bool fills_units(const struct heap *heap, const struct heap_request *request, bool huge)
+{
+    return request->will_be_filled && (huge || heap->huge_pages == HUGE_UNASKED) && !heap->pinned &&
+           heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
 }
 
 bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request)
 {
-    bool whole_units = (heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap)) || heap->huge_pages == HUGE_UNASKED;
-    return request->will_be_filled && whole_units && !heap->pinned &&
-           heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
+    return fills_units(heap, request, chooses_huge(heap, request->n_pages));
 }
 
 struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
                                    struct fresh_range untouched)
 {
-    struct fresh_range range = {untouched.begin, untouched.begin, NULL};
+    struct fresh_range range = {untouched.begin, untouched.begin, NULL, chooses_huge(heap, request->n_pages)};
     size_t bytes = (size_t)(untouched.end - untouched.begin);
     if (!request->will_be_filled || bytes == 0 || heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, bytes + HUGE_BYTES))
         return range;
     range.end = untouched.end;
-    if (range.end != extent_end(extent) || !heap_fresh_fills_units(heap, request)) return range;
+    if (range.end != extent_end(extent) || !fills_units(heap, request, range.huge)) return range;
     range.rest = claim_rest(heap, extent);
     if (range.rest) __atomic_fetch_add(&heap->n_growing, 1, __ATOMIC_RELAXED);
     return range;
 }
 
-/* Is most of it whole units? Only then does it tell what huge pages take; and what small ones take, if it is filled by those. */
-static bool tells(const char *begin, const char *end)
-{
-    uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
-    return unit < last && last - unit >= (size_t)(end - begin) / 2;
-}
-
-static int fill(struct heap *heap, char *begin, char *end)
+/* What is filled by huge pages tells what those take if most of it is whole units, and what small ones take if none is. */
+static void learn_from(struct heap *heap, char *begin, char *end, bool huge, uint64_t ns)
 {
     size_t bytes = (size_t)(end - begin);
-    bool weigh = heap->huge_pages == HUGE_BY_ADVICE && !os_restricted && tells(begin, end); /* a filter may forbid the clock */
-    bool huge = heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap);
-    if (!weigh) return os_fill(begin, bytes, huge);
+    uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
+    size_t by_huge = huge && unit < last ? last - unit : 0;
+    if (by_huge ? by_huge >= bytes / 2 : bytes >= FRESH_TIMED_BYTES) heap_fresh_learn(heap, by_huge > 0, bytes >> PAGE_SHIFT, ns);
+}
+
+static int fill(struct heap *heap, char *begin, char *end, bool huge)
+{
+    size_t bytes = (size_t)(end - begin);
+    if (heap->huge_pages != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge); /* a filter may forbid the clock */
     uint64_t begin_ns = os_clock_ns();
     int error = os_fill(begin, bytes, huge);
-    if (!error) heap_fresh_learn(heap, huge, bytes >> PAGE_SHIFT, os_clock_ns() - begin_ns);
+    if (!error) learn_from(heap, begin, end, huge, os_clock_ns() - begin_ns);
     return error;
 }
 
@@ -183,7 +195,7 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     if (range->begin == range->end) return false;
     struct extent *rest = range->rest;
     char *end = rest ? extent_end(rest) : range->end;
-    int error = fill(heap, range->begin, end);
+    int error = fill(heap, range->begin, end, range->huge);
     if (!rest) return !error;
     __atomic_fetch_sub(&heap->n_growing, 1, __ATOMIC_RELAXED);
     /* After any other error a part may be resident, and what is filed as clean is never given back. */

@@ -6,7 +6,7 @@
  * wrong where the program then does not write, so they are for requests whose like has been seen filled (zero.h), and
  *   - huge pages are asked for only while the memory is filled: the advice is taken back before anybody else sees the memory, so
  *     that nothing swells later, when part of it has been given back and the kernel's khugepaged comes by;
- *   - a heap of at least FRESH_UNIT_MIN_BYTES fills up to the next multiple of 2 MiB. What the request does not need is filed as
+ *   - a heap of at least FRESH_UNIT_MIN_BYTES that fills by huge pages does so up to the next multiple of 2 MiB. What the request does not need is filed as
  *     what it is: idle and resident. That is at most 1/32 of the live bytes: one thread at a time does it for each
  *     FRESH_UNIT_MIN_BYTES in use.
  *
@@ -21,8 +21,8 @@
  * Huge or small. As a rule huge pages take a quarter of the time of small ones. Not in a virtual machine that gives free memory back to its host
  * in whole huge pages (free page reporting): each has to come back from there first, while small pages come from what other programs have just
  * left. Measured on one such machine, for each 4 KiB: small pages 2 us, huge ones 0.7 where they are in place and 4 to 8 where not; and small ones
- * 15 where nothing is left. So both are timed and the faster kind is used, the other one tried every FRESH_RETRY_EVERY fills. Nobody looks at
- * small pages while huge ones take less than FRESH_GOOD_NS.
+ * 15 where nothing is left. So fills of both kinds are timed and the faster kind is used, but one page in FRESH_RETRY_EVERY is filled by the other, unless huge
+ * ones take less than FRESH_GOOD_NS. Only where they come by advice.
  *
  * Locking      heap_fresh_frontier and heap_fresh_take drop the heap lock while they map; heap_fresh_fill runs without it on
  *              memory that is on no list (EXTENT_BUSY, or the request's own).
@@ -36,6 +36,7 @@
 #define FRESH_NODE_MAX_BYTES (1 * MIB)
 #define FRESH_GOOD_NS 1000u
 #define FRESH_RETRY_EVERY 32
+#define FRESH_TIMED_BYTES (64 * KIB) /* of less by small pages the system call is too large a part */
 
 /* Claim address space at the frontier, map it and make a BUSY extent of it. Called and returns with the lock held, unless it returns
  * NULL with *lock_lost set. */
@@ -51,6 +52,7 @@ bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *
 struct fresh_range {
     char *begin, *end;   /* untouched memory within the request's extent; equal if there is none */
     struct extent *rest; /* BUSY, directly behind it, to be filled with it and filed as dirty; or NULL */
+    bool huge;           /* by huge pages, asked for by advice */
 };
 
 /* With the lock held: decide what is filled of the untouched part of the request's extent, and beside it. */
@@ -63,8 +65,8 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
 /* Without the lock, by any thread: filling n_pages by huge or by small pages took so long. */
 void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns);
 
-/* Is the next fill to ask for huge pages, where they come by advice? A plain read. */
-bool heap_fresh_wants_huge(const struct heap *heap);
+/* Is a fill for n_pages to ask for huge pages, where they come by advice? A plain read. */
+bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages);
 
 /* At set-up, while the space is empty: find out how huge pages are to be had. Reads files, unless os_restricted. */
 void heap_fresh_prepare(struct heap *heap);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_fresh.c: untouched memory is made resident beforehand only where that is known to pay, and leaves nothing behind. */
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -42,7 +43,7 @@ static void let_huge_pages_be(uint32_t huge_ns, uint32_t small_ns)
 {
     pool.heap.fill_ns[1] = huge_ns;
     pool.heap.fill_ns[0] = small_ns;
-    pool.heap.n_fills = 0;
+    pool.heap.one_kind_pages = 0;
 }
 
 /* VMAs of the space, how many of them ask for huge pages, and how many bytes are in such. */
@@ -242,28 +243,29 @@ Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
 Test(fresh, the_faster_kind_of_page_is_used)
 {
     struct heap *heap = &pool.heap;
-    cr_assert(heap_fresh_wants_huge(heap), "nothing is known");
+    cr_assert(heap_fresh_wants_huge(heap, 512), "nothing is known");
     for (int i = 0; i < 100; i++)
         heap_fresh_learn(heap, true, 512, 512 * 700);
-    cr_assert(heap_fresh_wants_huge(heap));
+    cr_assert(heap_fresh_wants_huge(heap, 512));
     heap_fresh_learn(heap, true, 512, 512 * 6000);
-    cr_assert_not(heap_fresh_wants_huge(heap), "what do small ones take?");
+    cr_assert_not(heap_fresh_wants_huge(heap, 512), "what do small ones take?");
+    heap_fresh_learn(heap, false, 512, 512 * 2000);
     unsigned n_retries = 0;
     for (int i = 0; i < 4 * FRESH_RETRY_EVERY; i++) {
-        bool huge = heap_fresh_wants_huge(heap);
+        bool huge = heap_fresh_wants_huge(heap, 512);
         n_retries += huge;
         heap_fresh_learn(heap, huge, 512, huge ? 512 * 6000 : 512 * 2000);
     }
     cr_assert_eq(n_retries, 4);
     unsigned n = 0;
     while (heap->fill_ns[1] >= FRESH_GOOD_NS && n++ < 10 * FRESH_RETRY_EVERY) {
-        bool huge = heap_fresh_wants_huge(heap);
+        bool huge = heap_fresh_wants_huge(heap, 512);
         heap_fresh_learn(heap, huge, 512, huge ? 512 * 700 : 512 * 2000);
     }
     cr_assert_leq(n, 4 * FRESH_RETRY_EVERY, "huge pages are fast again, and that is not found out");
     /* Nothing is left that small pages could come from quickly. */
     let_huge_pages_be(6000, 15000);
-    cr_assert(heap_fresh_wants_huge(heap));
+    cr_assert(heap_fresh_wants_huge(heap, 512));
 }
 
 Test(fresh, is_filled_by_the_kind_that_is_wanted)
@@ -288,4 +290,31 @@ Test(fresh, is_filled_by_the_kind_that_is_wanted)
     look_at_vmas(&n_advised, &huge_bytes);
     cr_assert_geq(huge_bytes, 16 * MIB);
     cr_assert_neq(pool.heap.fill_ns[1], 1, "timed");
+}
+
+/* Small requests are filled in whole units only while huge pages are wanted: the other kind must be found out about all the same. */
+ParameterizedTestParameters(fresh, small_requests_try_the_other_kind_too)
+{
+    static size_t sizes[] = {128 * KIB, 512 * KIB, MIB + 512 * KIB};
+    return cr_make_param_array(size_t, sizes, 3);
+}
+ParameterizedTest(size_t *n_bytes, fresh, small_requests_try_the_other_kind_too, .init = set_up, .timeout = 60)
+{
+    if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
+    for (size_t n = 0; n < 80 * MIB; n += *n_bytes)
+        get_filled(*n_bytes);
+    let_huge_pages_be(4000, 0);
+    for (int i = 0; i < 10; i++)
+        get_filled(*n_bytes);
+    cr_assert_neq(pool.heap.fill_ns[0], 0, "huge pages are given up without a comparison");
+    let_huge_pages_be(1000000, 1);
+    for (size_t n = 0; n < 100 * MIB; n += *n_bytes)
+        get_filled(*n_bytes);
+    cr_assert_neq(pool.heap.fill_ns[1], 1000000, "huge pages are never tried again");
+    let_huge_pages_be(1000000, 2000000);
+    pool.heap.one_kind_pages = UINT32_MAX / 2;
+    for (int i = 0; i < 40; i++)
+        get_filled(*n_bytes);
+    cr_assert_lt(pool.heap.fill_ns[0], 2000000);
+    cr_assert_lt(pool.heap.one_kind_pages, UINT32_MAX / 2, "the trial of small pages never ends");
 }

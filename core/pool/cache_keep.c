@@ -81,7 +81,7 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
         list = before;
         most = n_pages;
     }
-    if (n_pages > limit) return list; /* nothing that could go would help */
+    if (n_pages > limit) most = 0; /* it will not be kept, but the limit holds for what is here already */
     if (READ_RELAXED(tcache->n_pages) + most > limit) list = cut_bins(tcache, true, list);
     if (READ_RELAXED(tcache->n_pages) + most > limit) list = cut_bins(tcache, false, list); /* single blocks fill it */
     return list;

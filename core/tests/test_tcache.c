@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "os/os.h"
+#include "pool/recycle.h"
 #include "pool/stats.h"
 #include "pool_fixture.h"
 #include "support.h"
@@ -260,6 +261,19 @@ Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot)
     tcache_disturb(&pool);
     fixture_put(&pool, p);
     cr_assert_leq(tcache->n_pages, 256 * KIB >> PAGE_SHIFT);
+}
+
+/* Although the block that is put is larger than all that may be kept now. */
+Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has)
+{
+    fixture_get_and_put(&pool, 8, 128 * KIB);
+    struct tcache *tcache = tcache_find(&pool);
+    cr_assert_gt(tcache->n_pages, 4 * (128 * KIB >> PAGE_SHIFT));
+    void *p = fixture_get(&pool, 160 * KIB);
+    recycle_watch(&pool);
+    fixture_put(&pool, p);
+    cr_assert_lt(tcache->n_pages, 128 * KIB >> PAGE_SHIFT);
+    cr_assert_null(tcache->small.extent);
 }
 
 /* A block whose stack is full gives up the slot for a block of another class. */

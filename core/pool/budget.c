@@ -19,10 +19,10 @@ void budget_note_peak(struct heap *heap)
     if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
-/* A Newton iteration from above falls until it has arrived. */
+/* Of at least 1. A Newton iteration from above falls until it has arrived. */
 static uint64_t square_root(uint64_t value)
 {
-    uint64_t root = (uint64_t)1 << (log2_floor(value | 1) / 2 + 1);
+    uint64_t root = (uint64_t)1 << (log2_floor(value) / 2 + 1);
     for (uint64_t next = root - 1; next < root; next = (root + value / root) / 2)
         root = next;
     return root;

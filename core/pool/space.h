@@ -82,7 +82,7 @@ static inline uint32_t space_index(const struct space *space, const struct exten
     return (uint32_t)(extent - space->extents);
 }
 
-/* Is this one of the space's descriptors that are mapped? Others must not be read. */
+/* Is this one of the space's descriptors? What was found where blocks are kept is mapped, then; another's may not be read. */
 static inline bool space_describes(const struct space *space, const struct extent *extent)
 {
     return ((uintptr_t)extent - (uintptr_t)space->extents) / sizeof *extent < READ_RELAXED(space->n_extents);

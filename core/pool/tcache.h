@@ -9,8 +9,8 @@
  *             into a slot, and the one that was there onto its stack: it is the one that is asked for next, and slots are faster than stacks.
  *
  *   field                who writes                            who reads
- *   bins, slots, n_pages the owner while busy; a reclaimer     the owner; as a hint, without reading what is found there: whoever
- *                        that holds claim and saw busy == 0    looks for idle caches, statistics
+ *   bins, slots, n_pages the owner while busy; a reclaimer     the owner; as a hint, and without reading what is found there but for
+ *                        that holds claim and saw busy == 0    descriptors of the pool asked about: whoever looks for idle caches, statistics
  *   busy                 the owner                             owner, its signal handlers, reclaimers
  *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
  *   pool                 the owner while busy; zp_pool_destroy the owner; reclaimers, again after they hold claim

@@ -113,12 +113,14 @@ size_t os_ram_bytes(void);
 unsigned os_cpu_count(void);
 /* The CPU this thread runs on right now; from the rseq area without a system call where glibc registered one. */
 unsigned os_cpu_current(void);
-/* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length; -1 if it cannot be read. */
+/* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length or a negative errno; -EBUSY: not
+ * at this moment, since descriptors or memory are short. */
 long os_read_file(const char *path, char *buffer, size_t size);
-/* The memory limit of this process's cgroup (v2 or v1), SIZE_MAX if none or unknown. Reads files. */
-size_t os_read_cgroup_limit(void);
-/* How transparent huge pages are to be had on this machine. Reads a file. */
-enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED };
+/* The memory limit in bytes of this process's cgroup (v2 or v1), SIZE_MAX if none or not to be learned. Reads files. 0, or -EBUSY as
+ * os_read_file; then *limit means nothing. */
+int os_read_cgroup_limit(size_t *limit);
+/* How transparent huge pages are to be had on this machine; HUGE_UNKNOWN where os_read_file says -EBUSY. Reads a file. */
+enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED, HUGE_UNKNOWN };
 enum huge_pages os_huge_pages(void);
 /* Has the machine more than one NUMA node? Reads a file. */
 bool os_has_several_nodes(void);

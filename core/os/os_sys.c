@@ -104,15 +104,16 @@ uint64_t os_block_signals(void)
 
 void os_restore_signals(uint64_t before) { set_signals(before, NULL); }
 
+/* Is it only for now that a file cannot be opened? */
+static bool is_short_of_means(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
+
 long os_read_file(const char *path, char *buffer, size_t size)
 {
     int saved = errno;
     int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    long n = fd < 0 ? -errno : syscall(SYS_read, fd, buffer, size - 1);
-    if (fd >= 0) {
-        if (n < 0) n = -errno;
-        syscall(SYS_close, fd);
-    }
+    long n = fd < 0 ? -1 : syscall(SYS_read, fd, buffer, size - 1);
+    if (n < 0) n = is_short_of_means(errno) ? -EBUSY : -errno;
+    if (fd >= 0) syscall(SYS_close, fd);
     errno = saved;
     if (n >= 0) buffer[n] = '\0';
     return n;
@@ -121,7 +122,9 @@ long os_read_file(const char *path, char *buffer, size_t size)
 enum huge_pages os_huge_pages(void)
 {
     char text[64];
-    if (os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text) <= 0) return HUGE_NEVER;
+    long n = os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
+    if (n == -EBUSY) return HUGE_UNKNOWN;
+    if (n <= 0) return HUGE_NEVER;
     if (strstr(text, "[madvise]")) return HUGE_BY_ADVICE;
     return strstr(text, "[always]") ? HUGE_UNASKED : HUGE_NEVER;
 }
@@ -134,10 +137,9 @@ bool os_has_several_nodes(void)
 }
 
 /* A decimal number, or SIZE_MAX for "max" and for cgroup v1's huge "no limit" values. */
-static size_t read_limit(const char *path)
+static size_t limit_of(const char *text)
 {
-    char text[64];
-    if (os_read_file(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return SIZE_MAX;
+    if (text[0] < '0' || text[0] > '9') return SIZE_MAX;
     size_t value = 0;
     for (const char *c = text; *c >= '0' && *c <= '9'; c++)
         if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, (size_t)(*c - '0'), &value))
@@ -145,27 +147,30 @@ static size_t read_limit(const char *path)
     return value >= (SIZE_MAX >> 2) ? SIZE_MAX : value;
 }
 
-/* Walks from the group up to the root, since a parent's limit binds too. */
-static size_t smallest_limit(const char *mount, char *group, const char *file)
+/* Lowers *limit to the smallest from the group up to the root, since a parent's limit binds too. 0 or -EBUSY. */
+static int apply_limits(const char *mount, char *group, const char *file, size_t *limit)
 {
-    size_t smallest = SIZE_MAX;
     for (;;) {
-        char path[600];
+        char path[600], text[64];
         stpcpy(stpcpy(stpcpy(stpcpy(path, mount), group), "/"), file);
-        smallest = min_size(smallest, read_limit(path));
+        long n = os_read_file(path, text, sizeof text);
+        if (n == -EBUSY) return -EBUSY;
+        if (n > 0) *limit = min_size(*limit, limit_of(text));
         char *slash = strrchr(group, '/');
-        if (!slash || group[0] == '\0') break;
+        if (!slash || group[0] == '\0') return 0;
         *slash = '\0';
     }
-    return smallest;
 }
 
-size_t os_read_cgroup_limit(void)
+int os_read_cgroup_limit(size_t *limit)
 {
     char text[4096];
-    if (os_read_file("/proc/self/cgroup", text, sizeof text) <= 0) return SIZE_MAX;
-    size_t limit = SIZE_MAX;
-    for (char *line = text, *end; (end = strchr(line, '\n')); line = end + 1) {
+    long n = os_read_file("/proc/self/cgroup", text, sizeof text);
+    if (n == -EBUSY) return -EBUSY;
+    *limit = SIZE_MAX;
+    if (n <= 0) return 0;
+    int error = 0;
+    for (char *line = text, *end; !error && (end = strchr(line, '\n')); line = end + 1) {
         *end = '\0';
         /* "0::/group" is version 2, "4:memory:/group" version 1. */
         char *controllers = strchr(line, ':');
@@ -176,9 +181,9 @@ size_t os_read_cgroup_limit(void)
         char copy[512];
         strcpy(copy, strcmp(group, "/") == 0 ? "" : group);
         if (controllers[1] == '\0')
-            limit = min_size(limit, smallest_limit("/sys/fs/cgroup", copy, "memory.max"));
+            error = apply_limits("/sys/fs/cgroup", copy, "memory.max", limit);
         else if (strstr(controllers + 1, "memory"))
-            limit = min_size(limit, smallest_limit("/sys/fs/cgroup/memory", copy, "memory.limit_in_bytes"));
+            error = apply_limits("/sys/fs/cgroup/memory", copy, "memory.limit_in_bytes", limit);
     }
-    return limit;
+    return error;
 }

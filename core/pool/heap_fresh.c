@@ -30,6 +30,13 @@ static int map_pages(struct heap *heap, uintptr_t start, size_t bytes, bool smal
     return error;
 }
 
+/* While nobody knows what rules here, memory is mapped as if it were advice: so its VMAs are of one kind if that turns out to be true. */
+static bool small_unless_asked(const struct heap *heap)
+{
+    enum huge_pages kind = READ_RELAXED(heap->huge_pages);
+    return kind == HUGE_BY_ADVICE || kind == HUGE_UNKNOWN;
+}
+
 /* As heap_fresh_frontier, and *error is what the kernel said, 0 if it was not asked. */
 static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error)
 {
@@ -44,7 +51,7 @@ static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, 
         return NULL;
     }
     WRITE_RELAXED(heap->frontier, start + bytes);
-    bool small_pages = heap->huge_pages == HUGE_BY_ADVICE;
+    bool small_pages = small_unless_asked(heap);
     lock_release(&heap->lock);
     *error = map_pages(heap, start, bytes, small_pages);
     WRITE_RELAXED(extent->address, (void *)start);
@@ -143,12 +150,12 @@ void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns)
 
 static bool chooses_huge(const struct heap *heap, size_t n_pages)
 {
-    return heap->huge_pages == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap, n_pages);
+    return READ_RELAXED(heap->huge_pages) == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap, n_pages);
 }
 
 static bool fills_units(const struct heap *heap, const struct heap_request *request, bool huge)
 {
-    return request->will_be_filled && (huge || heap->huge_pages == HUGE_UNASKED) && !heap->pinned &&
+    return request->will_be_filled && (huge || READ_RELAXED(heap->huge_pages) == HUGE_UNASKED) && !heap->pinned &&
            heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
 }
 
@@ -183,7 +190,7 @@ static void learn_from(struct heap *heap, char *begin, char *end, bool huge, uin
 static int fill(struct heap *heap, char *begin, char *end, bool huge)
 {
     size_t bytes = (size_t)(end - begin);
-    if (heap->huge_pages != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge); /* a filter may forbid the clock */
+    if (READ_RELAXED(heap->huge_pages) != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge); /* a filter may forbid the clock */
     uint64_t begin_ns = os_clock_ns();
     int error = os_fill(begin, bytes, huge);
     if (!error) learn_from(heap, begin, end, huge, os_clock_ns() - begin_ns);
@@ -210,12 +217,19 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     return !error;
 }
 
+void heap_fresh_learn_machine(struct heap *heap)
+{
+    if (READ_RELAXED(heap->huge_pages) != HUGE_UNKNOWN) return;
+    WRITE_RELAXED(heap->several_nodes, os_has_several_nodes());
+    WRITE_RELAXED(heap->huge_pages, os_huge_pages());
+}
+
 void heap_fresh_prepare(struct heap *heap)
 {
-    heap->huge_pages = os_restricted ? HUGE_NEVER : os_huge_pages();
-    heap->several_nodes = !os_restricted && os_has_several_nodes();
+    heap->huge_pages = os_restricted ? HUGE_NEVER : HUGE_UNKNOWN;
+    heap_fresh_learn_machine(heap);
     /* The page before base, too, the first block's neighbour (space.h). */
-    if (heap->huge_pages == HUGE_BY_ADVICE) os_forbid_huge((void *)(heap->space.base - PAGE_BYTES), PAGE_BYTES);
+    if (small_unless_asked(heap)) os_forbid_huge((void *)(heap->space.base - PAGE_BYTES), PAGE_BYTES);
 }
 
 void heap_fresh_fork_child(struct heap *heap) { WRITE_RELAXED(heap->n_growing, 0); }

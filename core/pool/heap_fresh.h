@@ -68,7 +68,11 @@ void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns)
 /* Is a fill for n_pages to ask for huge pages, where they come by advice? A plain read. */
 bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages);
 
-/* At set-up, while the space is empty: find out how huge pages are to be had. Reads files, unless os_restricted. */
+/* If it is not known yet, since descriptors or memory were short: find out how huge pages are to be had, and whether there are several nodes. Reads
+ * files. By the background thread, beside all others; before that nothing is filled by huge pages. */
+void heap_fresh_learn_machine(struct heap *heap);
+
+/* At set-up, while the space is empty: the same, unless os_restricted. */
 void heap_fresh_prepare(struct heap *heap);
 
 /* In a forked child: whoever was growing the heap is gone. */

@@ -4,12 +4,17 @@
 
 #include "os/os.h"
 #include "pool/decay.h"
+#include "pool/heap_fresh.h"
 
 #include <errno.h>
 
 static _Atomic(struct pool *) pools[HELPER_POOLS_MAX];
 static _Atomic(struct pool *) visiting;
-static _Atomic int state; /* 0 none, 1 running or being started */
+
+/* NONE to STARTING and back: whoever starts the thread. STARTING to RUNNING: the same. RUNNING to NONE and back: the thread. */
+enum { NONE, STARTING, RUNNING };
+static _Atomic int state;
+
 static bool forbidden;
 static bool forbidden_in_children;
 /* Written by whoever needs it first, all with the same value; also without a thread, since the budget needs it. */
@@ -22,9 +27,13 @@ static uint32_t last_round_ms;
 static bool for_good;
 static bool has_run; /* in this process */
 
-/* When a start was last refused for what may pass; written by who holds `state`, read without it. */
-static bool refused;
-static uint32_t refused_ms;
+/* What could not be done for a reason that may pass, and when that was tried last. Words of their own, written by who tried: who reads an old
+ * time with a new mark tries once more than need be. */
+struct put_off {
+    bool is;
+    uint32_t since_ms;
+};
+static struct put_off start_put_off, limit_put_off;
 unsigned helper_retry_ms = 60000;
 
 /* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves. The first sees what
@@ -65,7 +74,6 @@ static bool needs_care(const struct pool *pool) { return pool->ready && !READ_RE
 
 /* What one round sets, and what it finds. */
 struct round {
-    size_t limit;        /* of the control group */
     bool look_at_caches;
     unsigned wait_ms;    /* until a pool wants to be looked at again, */
     bool at_rest;        /* or none does */
@@ -84,11 +92,16 @@ static void visit_pools(void (*visit)(struct pool *, struct round *), struct rou
     }
 }
 
+static void set_limit(struct pool *pool) { WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit)); }
+
 static void care_for(struct pool *pool, struct round *round)
 {
-    WRITE_RELAXED(pool->heap.limit_bytes, round->limit);
+    set_limit(pool);
     uint32_t now = os_clock_ms();
-    if (round->look_at_caches && !os_helper_narrow) pool_drain_caches(pool, true);
+    if (!os_helper_narrow) {
+        heap_fresh_learn_machine(&pool->heap);
+        if (round->look_at_caches) pool_drain_caches(pool, true);
+    }
     unsigned wait = decay_tick(&pool->heap, now);
     if (!wait) return;
     round->at_rest = false;
@@ -113,6 +126,7 @@ static bool is_needed(struct round *round)
 /* One round over all pools, and the sleep after it: what happened during that counts, too. Returns whether the thread is needed. */
 static bool look_after_all(struct round *round)
 {
+    if (!os_helper_narrow) helper_learn_limit();
     round->wait_ms = HELPER_POLL_MS;
     round->at_rest = true;
     visit_pools(care_for, round);
@@ -141,14 +155,14 @@ static void rounds(struct round *round)
 static void run(void)
 {
     tcache_tls.is_helper = true;
-    struct round round = {.limit = READ_RELAXED(cgroup_limit)};
+    struct round round = {0};
     for (;;) {
         rounds(&round);
-        atomic_store(&state, 0);
+        atomic_store(&state, NONE);
         /* A call that passed the mark just before took us for running, so look once more. Nobody can start another thread while we
          * exist (os_helper_start): who tries holds `state` only until that is refused. */
         if (os_helper_must_leave() || !is_needed(&round)) return;
-        for (int none = 0; !atomic_compare_exchange_strong(&state, &none, 1); none = 0)
+        for (int none = NONE; !atomic_compare_exchange_strong(&state, &none, RUNNING); none = NONE)
             os_yield();
     }
 }
@@ -162,59 +176,74 @@ bool helper_is_self(void) { return tcache_tls.is_helper; }
 bool helper_runs(void)
 {
     /* A thread ended from outside cannot say so; its last round tells. */
-    return atomic_load_explicit(&state, memory_order_relaxed) != 0 &&
+    return atomic_load_explicit(&state, memory_order_relaxed) == RUNNING &&
            os_clock_ms() - __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED) < 4 * HELPER_POLL_MS;
 }
 
 void helper_fork_child(void)
 {
-    atomic_store(&state, 0);
+    atomic_store(&state, NONE);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
-    for_good = has_run = refused = false;
+    for_good = has_run = start_put_off.is = limit_put_off.is = false;
     /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
     if (!os_restricted) WRITE_RELAXED(limit_known, false);
     if (forbidden_in_children) forbidden = true;
 }
 
-static void set_limit(struct pool *pool) { WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit)); }
+static void put_off(struct put_off *what)
+{
+    WRITE_RELAXED(what->since_ms, os_clock_ms());
+    WRITE_RELAXED(what->is, true);
+}
+
+static bool is_put_off(const struct put_off *what)
+{
+    return READ_RELAXED(what->is) && os_clock_ms() - READ_RELAXED(what->since_ms) < READ_RELAXED(helper_retry_ms);
+}
 
 void helper_learn_limit(void)
 {
-    if (READ_RELAXED(limit_known)) return;
-    WRITE_RELAXED(cgroup_limit, os_read_cgroup_limit());
+    if (READ_RELAXED(limit_known) || is_put_off(&limit_put_off)) return;
+    size_t limit;
+    if (os_read_cgroup_limit(&limit)) {
+        put_off(&limit_put_off);
+        return;
+    }
+    WRITE_RELAXED(cgroup_limit, limit);
     WRITE_RELAXED(limit_known, true);
     helper_for_each_pool(set_limit);
 }
 
-static void claim_and_start(void)
+/* 0; -EALREADY: it runs, or somebody else is starting it; otherwise as os_helper_start. */
+static int claim_and_start(void)
 {
-    int none = 0;
-    if (!atomic_compare_exchange_strong(&state, &none, 1)) return;
+    int none = NONE;
+    if (!atomic_compare_exchange_strong(&state, &none, STARTING)) return -EALREADY;
     helper_learn_limit();
     WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run, &tcache_tls);
     if (!error) {
         WRITE_RELAXED(has_run, true);
-        return;
+        int starting = STARTING; /* unless it has left already */
+        atomic_compare_exchange_strong(&state, &starting, RUNNING);
+        return 0;
     }
     /* Decay then rides on the program's calls; do not try at every allocation. */
-    if (error == -EBUSY) {
-        WRITE_RELAXED(refused_ms, os_clock_ms());
-        WRITE_RELAXED(refused, true);
-    } else if (error != -EAGAIN) {
-        WRITE_RELAXED(forbidden, true);
-    }
-    atomic_store(&state, 0);
+    if (error == -EBUSY) put_off(&start_put_off);
+    else if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
+    atomic_store(&state, NONE);
+    return error;
 }
 
 /* A handler that comes in half-way and forks would leave the child a thread that is neither there nor not. */
-static void helper_start(void)
+static int helper_start(void)
 {
-    if (READ_RELAXED(forbidden)) return;
+    if (READ_RELAXED(forbidden)) return -EPERM;
     uint64_t before = os_block_signals();
-    claim_and_start();
+    int error = claim_and_start();
     os_restore_signals(before);
+    return error;
 }
 
 bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
@@ -224,8 +253,10 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
         visitor_every_ms = every_ms;
         atomic_store_explicit(&visitor, visit, memory_order_release);
     }
-    helper_start();
-    if (helper_runs()) return true;
+    int error;
+    while ((error = helper_start()) == -EALREADY && atomic_load(&state) != RUNNING)
+        os_yield(); /* what becomes of another thread's start is the answer to ours */
+    if (!error || (error == -EALREADY && helper_runs())) return true;
     /* It may come later, for the pool's sake: then as if this had not been asked for. */
     for_good = false;
     if (visit) atomic_store_explicit(&visitor, NULL, memory_order_release);
@@ -239,7 +270,6 @@ void helper_poke(struct pool *pool)
     size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
     helper_learn_limit();
-    if (READ_RELAXED(forbidden) || !pool->heap.decay_ms) return;
-    if (READ_RELAXED(refused) && os_clock_ms() - READ_RELAXED(refused_ms) < READ_RELAXED(helper_retry_ms)) return;
+    if (READ_RELAXED(forbidden) || !pool->heap.decay_ms || is_put_off(&start_put_off)) return;
     helper_start();
 }

@@ -116,7 +116,7 @@ bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed)
     /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. The largest blocks get huge pages as they are
      * touched (zero_wants_huge). */
     if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned || n_pages >= HUGE_MIN_BYTES >> PAGE_SHIFT) return false;
-    if (pool->heap.several_nodes && n_pages > FRESH_NODE_MAX_BYTES >> PAGE_SHIFT) return false;
+    if (READ_RELAXED(pool->heap.several_nodes) && n_pages > FRESH_NODE_MAX_BYTES >> PAGE_SHIFT) return false;
     struct learned *learned = learned_of(pool, n_pages);
     if (atomic_load_explicit(&learned->filled, memory_order_relaxed) <= 0) return false;
     size_t ahead = (size_t)atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed) << PAGE_SHIFT;

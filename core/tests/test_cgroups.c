@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* test_cgroups.c: the memory limit of a control group, from files made for it in a mount namespace of the test's own. */
 #include <criterion/criterion.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "os/os.h"
+#include "pool_fixture.h"
 #include "support.h"
 
 #define MOUNT "/sys/fs/cgroup"
@@ -42,7 +45,37 @@ static int wrong(const char *what, size_t got)
 /* What a process in these groups sees. */
 static size_t limit_in(const char *groups)
 {
-    return write_file(MOUNT "/self", groups) ? os_read_cgroup_limit() : 0;
+    size_t limit = 0;
+    return write_file(MOUNT "/self", groups) && os_read_cgroup_limit(&limit) == 0 ? limit : 0;
+}
+
+static void allow_descriptors(rlim_t n)
+{
+    struct rlimit limit;
+    getrlimit(RLIMIT_NOFILE, &limit);
+    limit.rlim_cur = n;
+    setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+/* Who cannot open a file now must not believe that there is no limit, and asks again, but not at each call. */
+static int without_descriptors(void)
+{
+    static struct pool pool;
+    struct pool_setup setup = fixture_setup();
+    if (fixture_init(&pool, &setup) || !helper_add_pool(&pool)) return wrong("no pool", 0);
+    write_file(MOUNT "/self", "0::/a\n");
+    size_t got = 0;
+    allow_descriptors(0);
+    int error = os_read_cgroup_limit(&got);
+    if (error != -EBUSY) return wrong("not -EBUSY", (size_t)-error);
+    helper_learn_limit();
+    allow_descriptors(100);
+    helper_learn_limit();
+    if (pool.heap.limit_bytes != SIZE_MAX) return wrong("asked again at once", pool.heap.limit_bytes);
+    helper_retry_ms = 0;
+    helper_learn_limit();
+    if (pool.heap.limit_bytes != 400000000) return wrong("never asked again", pool.heap.limit_bytes);
+    return 0;
 }
 
 static int in_child(void *ignored)
@@ -78,7 +111,7 @@ static int in_child(void *ignored)
     char deep[700] = "0::/";
     memset(deep + 4, 'x', 600);
     if ((got = limit_in(deep)) != SIZE_MAX) return wrong("a path longer than any buffer", got);
-    return 0;
+    return without_descriptors();
 }
 
 Test(cgroups, limits, .timeout = 30)

@@ -2,12 +2,14 @@
 /* test_helper.c: the background thread: what it cares for, and when it leaves and comes back. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "os/os.h"
 #include "pool_fixture.h"
+#include "support.h"
 
 #define MS 1000
 
@@ -181,5 +183,96 @@ Test(helper, that_comes_later_does_not_visit_who_was_refused)
         usleep(100 * MS);
     cr_assert_not(helper_runs(), "still at work after 15 s");
     cr_assert_eq(__atomic_load_n(&n_visits, __ATOMIC_RELAXED), 0);
+    helper_remove_pool(&pool);
+}
+
+static _Atomic bool enough;
+
+static void *poke_all_the_time(void *ignored)
+{
+    (void)ignored;
+    while (!enough)
+        helper_poke(&pool);
+    return NULL;
+}
+
+/* Another thread's start at the same moment is not a thread. */
+Test(helper, that_is_being_started_by_others_is_not_yet_there)
+{
+    pool.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&pool));
+    os_helper_prepare();
+    void *p = get_filled(16 * MIB);
+    helper_allow(true);
+    helper_retry_ms = 0;
+    allow(RLIMIT_NPROC, 10);
+    pthread_t other;
+    cr_assert_eq(pthread_create(&other, NULL, poke_all_the_time, NULL), 0);
+    unsigned n_wrong = 0;
+    for (uint64_t end = os_clock_ns() + 1000000000u; os_clock_ns() < end;)
+        n_wrong += helper_start_for_good(NULL, 0);
+    enough = true;
+    pthread_join(other, NULL);
+    cr_assert_eq(n_wrong, 0);
+    fixture_put(&pool, p);
+    helper_remove_pool(&pool);
+}
+
+static void *poke_once(void *ignored)
+{
+    (void)ignored;
+    while (!enough) {
+    }
+    helper_poke(&pool);
+    return NULL;
+}
+
+static int start_beside_another(void *after_us)
+{
+    helper_fork_child();
+    pthread_t other;
+    if (pthread_create(&other, NULL, poke_once, NULL)) return 2;
+    usleep(MS);
+    enough = true;
+    for (uint64_t end = os_clock_ns() + *(unsigned *)after_us * 1000; os_clock_ns() < end;) {
+    }
+    return helper_start_for_good(visit, 100) ? 0 : 1;
+}
+
+/* But it is if that succeeds. */
+Test(helper, that_is_started_by_others_is_there)
+{
+    pool.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&pool));
+    os_helper_prepare();
+    void *p = get_filled(16 * MIB);
+    helper_allow(true);
+    for (unsigned us = 0; us < 300; us++)
+        cr_assert_eq(run_child(start_beside_another, &us).exit_status, 0, "%u us later", us);
+    fixture_put(&pool, p);
+    helper_remove_pool(&pool);
+}
+
+/* Nor is one mode of huge pages to be had for good from a file that could not be opened. */
+Test(helper, finds_out_about_huge_pages_when_there_are_descriptors_again)
+{
+    static struct pool late;
+    struct pool_setup setup = fixture_setup();
+    allow(RLIMIT_NOFILE, 0);
+    int error = fixture_init(&late, &setup);
+    allow(RLIMIT_NOFILE, 1024);
+    cr_assert_eq(error, 0);
+    cr_assert_eq(late.heap.huge_pages, HUGE_UNKNOWN);
+    void *p = fixture_get(&late, MIB);
+    cr_assert(p);
+    memset(p, 1, MIB);
+    late.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&late));
+    start_thread();
+    for (int i = 0; i < 50 && READ_RELAXED(late.heap.huge_pages) == HUGE_UNKNOWN; i++)
+        usleep(100 * MS);
+    cr_assert_eq(READ_RELAXED(late.heap.huge_pages), os_huge_pages());
+    fixture_put(&late, p);
+    helper_remove_pool(&late);
     helper_remove_pool(&pool);
 }

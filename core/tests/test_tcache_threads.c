@@ -40,6 +40,8 @@ struct sleeper {
     unsigned n_blocks;
     size_t n_bytes;
     bool hold_busy; /* stay inside the critical section */
+    bool only_get;  /* one block, and keep it */
+    void *kept;
     struct tcache *tcache;
 };
 
@@ -51,7 +53,8 @@ static void *sleeper_main(void *argument)
     for (;;) {
         sem_wait(&s->go);
         if (!s->n_blocks) break;
-        fixture_get_and_put(s->pool, s->n_blocks, s->n_bytes);
+        if (s->only_get) s->kept = fixture_get(s->pool, s->n_bytes);
+        else fixture_get_and_put(s->pool, s->n_blocks, s->n_bytes);
         s->tcache = tcache_find(s->pool);
         if (s->hold_busy) tcache_enter(s->tcache);
         sem_post(&s->ready);
@@ -127,6 +130,23 @@ Test(tcache_threads, only_idle_spares_threads_that_have_worked_since)
     cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
     if (tcache_reclaim(&pool, true) == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(held(s.tcache), 0, "has slept since");
+    sleeper_end(&s, thread);
+}
+
+/* From the slot: one hit more, one block there less. */
+Test(tcache_threads, a_single_get_is_work)
+{
+    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
+    pthread_t thread = sleeper_start(&s);
+    sleeper_work(&s);
+    cr_assert(s.tcache->small.extent);
+    cr_assert_eq(tcache_reclaim(&pool, true), 0, "first seen");
+    s.only_get = true;
+    sleeper_work(&s);
+    cr_assert_null(s.tcache->small.extent);
+    cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
+    cr_assert_eq(held(s.tcache), 4 * 8 * KIB);
+    fixture_put(&pool, s.kept);
     sleeper_end(&s, thread);
 }
 

@@ -37,7 +37,8 @@ static bool small_unless_asked(const struct heap *heap)
     return kind == HUGE_BY_ADVICE || kind == HUGE_UNKNOWN;
 }
 
-/* As heap_fresh_frontier, and *error is what the kernel said, 0 if it was not asked. */
+/* Claim, map and publish n_pages beyond the frontier as a BUSY extent. NULL: no address space, no memory, or the lock was lost.
+ * *error is what the kernel said, 0 if it was not asked. */
 static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error)
 {
     *error = 0;
@@ -75,7 +76,13 @@ static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, 
 
 struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
 {
+    size_t step = step_pages(heap);
     int error;
+    if (n_pages < step) { /* what is in the way of a whole step may leave room for what is needed */
+        struct extent *extent = claim(heap, step, lock_lost, &error);
+        if (extent || *lock_lost) return extent;
+        heap->step_refused_ms = os_clock_ms() | 1;
+    }
     struct extent *extent = claim(heap, n_pages, lock_lost, &error);
     if (error == -EEXIST && !*lock_lost) heap->exhausted = true;
     return extent;
@@ -85,13 +92,7 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
 {
     size_t need = n_pages + align_pages - 1;
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
-    size_t step = step_pages(heap);
-    if (!extent && need < step) {
-        int ignored; /* what is in the way of a whole step may leave room for what is needed */
-        extent = claim(heap, step, lock_lost, &ignored);
-        if (!extent && !*lock_lost) heap->step_refused_ms = os_clock_ms() | 1;
-    }
-    if (!extent && !*lock_lost) extent = heap_fresh_frontier(heap, need, lock_lost);
+    if (!extent) extent = heap_fresh_frontier(heap, need, lock_lost);
     if (!extent) return NULL;
     if (!heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean)) {
         heap_bins_file(heap, &heap->clean, extent);

@@ -38,8 +38,8 @@
 #define FRESH_RETRY_EVERY 32
 #define FRESH_TIMED_BYTES (64 * KIB) /* of less by small pages the system call is too large a part */
 
-/* Claim address space at the frontier, map it and make a BUSY extent of it. Called and returns with the lock held, unless it returns
- * NULL with *lock_lost set. */
+/* Claim a step of address space at the frontier, or n_pages if that is more or a step is refused, map it and make a BUSY extent of it. Called and
+ * returns with the lock held, unless it returns NULL with *lock_lost set. */
 struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost);
 
 /* Untouched memory for a request: from a clean bin or beyond the frontier. Lock as in heap_fresh_frontier. */

@@ -187,6 +187,18 @@ Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident)
     cr_assert_eq(pool.heap.n_growing, 0);
 }
 
+/* What is left of a unit at the end of the heap is the beginning of the next block. Were only what that lacks mapped, the next unit would be
+ * filled in two parts, by small pages. */
+Test(fresh, also_behind_a_remainder_whole_steps_are_mapped)
+{
+    for (int i = 0; i < 700; i++) {
+        let_huge_pages_be(1, 0);
+        get_filled(300 * KIB);
+        cr_assert_eq(pool.heap.frontier % MIB, 0, "block %d", i);
+    }
+    if (pool.heap.huge_pages == HUGE_BY_ADVICE) cr_assert_gt(pool.heap.counters.n_mixed, 0, "no block has begun in a remainder");
+}
+
 Test(fresh, no_advice_is_left_behind_and_no_vma)
 {
     if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");

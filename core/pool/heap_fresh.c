@@ -179,13 +179,30 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
     return range;
 }
 
+uint64_t heap_fresh_touch_ns(const char *page)
+{
+    uint64_t sorted[FRESH_TOUCHES];
+    for (int i = 0; i < FRESH_TOUCHES; i++) {
+        uint64_t before = os_clock_ns();
+        (void)*(const volatile char *)(page + ((size_t)i << PAGE_SHIFT));
+        uint64_t ns = os_clock_ns() - before;
+        int at = i;
+        for (; at > 0 && sorted[at - 1] > ns; at--)
+            sorted[at] = sorted[at - 1];
+        sorted[at] = ns;
+    }
+    return sorted[FRESH_TOUCHES / 2];
+}
+
 /* What is filled by huge pages tells what those take if most of it is whole units, and what small ones take if none is. */
 static void learn_from(struct heap *heap, char *begin, char *end, bool huge, uint64_t ns)
 {
-    size_t bytes = (size_t)(end - begin);
+    size_t bytes = (size_t)(end - begin), n_pages = bytes >> PAGE_SHIFT;
     uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
     size_t by_huge = huge && unit < last ? last - unit : 0;
-    if (by_huge ? by_huge >= bytes / 2 : bytes >= FRESH_TIMED_BYTES) heap_fresh_learn(heap, by_huge > 0, bytes >> PAGE_SHIFT, ns);
+    if (by_huge ? by_huge < bytes / 2 : bytes < FRESH_TIMED_BYTES) return;
+    const char *middle = begin + (n_pages / 2 << PAGE_SHIFT);
+    heap_fresh_learn(heap, by_huge > 0, n_pages, ns + n_pages * heap_fresh_touch_ns(middle));
 }
 
 static int fill(struct heap *heap, char *begin, char *end, bool huge)

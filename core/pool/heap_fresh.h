@@ -20,8 +20,9 @@
  *
  * Huge or small. As a rule huge pages take a quarter of the time of small ones. Not in a virtual machine that gives free memory back to its host
  * in whole huge pages (free page reporting): each has to come back from there first, while small pages come from what other programs have just
- * left. Measured on one such machine, for each 4 KiB: small pages 2 us, huge ones 0.7 where they are in place and 4 to 8 where not; and small ones
- * 15 where nothing is left. So fills of both kinds are timed and the faster kind is used, but one page in FRESH_RETRY_EVERY is filled by the other, unless huge
+ * left. And where the hypervisor keeps page tables of its own for the guest (shadow paging, PVM), the first touch of a filled page takes 4 us, of a huge one as much
+ * for all of it. Measured on one such machine, for each 4 KiB: small pages 2 us, huge ones 0.7 where they are in place and 4 to 8 where not; and small ones
+ * 15 where nothing is left. So fills of both kinds are timed, with a first touch of some of their pages, and the faster kind is used, but one page in FRESH_RETRY_EVERY is filled by the other, unless huge
  * ones take less than FRESH_GOOD_NS. Only where they come by advice.
  *
  * Locking      heap_fresh_frontier and heap_fresh_take drop the heap lock while they map; heap_fresh_fill runs without it on
@@ -36,6 +37,7 @@
 #define FRESH_NODE_MAX_BYTES (1 * MIB)
 #define FRESH_GOOD_NS 1000u
 #define FRESH_RETRY_EVERY 32
+#define FRESH_TOUCHES 7
 #define FRESH_TIMED_BYTES (64 * KIB) /* of less by small pages the system call is too large a part */
 
 /* Claim a step of address space at the frontier, or n_pages if that is more or a step is refused, map it and make a BUSY extent of it. Called and
@@ -61,6 +63,10 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
 
 /* Without the lock: fill it. True if the request's untouched part is resident now. */
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
+
+/* What the first touch of a resident page takes, in nanoseconds: the median of FRESH_TOUCHES pages from there on. The program need not do those any
+ * more, so they are not lost. */
+uint64_t heap_fresh_touch_ns(const char *page);
 
 /* Without the lock, by any thread: filling n_pages by huge or by small pages took so long. */
 void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns);

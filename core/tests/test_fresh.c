@@ -2,9 +2,11 @@
 /* test_fresh.c: untouched memory is made resident beforehand only where that is known to pay, and leaves nothing behind. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/options.h"
 #include "os/os.h"
@@ -197,6 +199,36 @@ Test(fresh, also_behind_a_remainder_whole_steps_are_mapped)
         cr_assert_eq(pool.heap.frontier % MIB, 0, "block %d", i);
     }
     if (pool.heap.huge_pages == HUGE_BY_ADVICE) cr_assert_gt(pool.heap.counters.n_mixed, 0, "no block has begun in a remainder");
+}
+
+static char *slow_pages;
+
+/* What a hypervisor does that keeps page tables of its own, only slower. */
+static void let_in_slowly(int signal_number, siginfo_t *info, void *context)
+{
+    (void)signal_number;
+    (void)context;
+    usleep(2000);
+    char *page = slow_pages + (((char *)info->si_addr - slow_pages) & ~(ptrdiff_t)(PAGE_BYTES - 1));
+    if (mprotect(page, PAGE_BYTES, PROT_READ | PROT_WRITE)) _exit(3);
+}
+
+/* Filling by pages of which each costs something again when it is touched is not cheap. */
+Test(fresh, first_touches_of_filled_pages_count)
+{
+    size_t bytes = FRESH_TOUCHES * PAGE_BYTES;
+    slow_pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    cr_assert_neq(slow_pages, MAP_FAILED);
+    struct sigaction action = {.sa_sigaction = let_in_slowly, .sa_flags = SA_SIGINFO}, before;
+    cr_assert_eq(sigaction(SIGSEGV, &action, &before), 0);
+    memset(slow_pages, 1, bytes);
+    cr_assert_eq(mprotect(slow_pages, bytes, PROT_NONE), 0);
+    cr_assert_geq(heap_fresh_touch_ns(slow_pages), 2000000);
+    cr_assert_lt(heap_fresh_touch_ns(slow_pages), 2000000, "they have been touched");
+    cr_assert_eq(mprotect(slow_pages + PAGE_BYTES, 2 * PAGE_BYTES, PROT_NONE), 0);
+    cr_assert_lt(heap_fresh_touch_ns(slow_pages), 2000000, "two of seven do not speak for all");
+    sigaction(SIGSEGV, &before, NULL);
+    munmap(slow_pages, bytes);
 }
 
 Test(fresh, no_advice_is_left_behind_and_no_vma)

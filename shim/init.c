@@ -138,8 +138,8 @@ bool shim_make_room(size_t size)
 static void prepare_for_sandbox(void)
 {
     /* Everything that needs more than memory calls happens now, before there can be a filter. */
-    shim_ready();
     helper_learn_limit();
+    shim_ready();
     os_restricted = true;
     os_helper_narrow = sandbox_may_filter_all_threads();
     if (options.background == SWITCH_ON) {

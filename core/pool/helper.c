@@ -212,7 +212,6 @@ void helper_learn_limit(void)
     }
     WRITE_RELAXED(cgroup_limit, limit);
     WRITE_RELAXED(limit_known, true);
-    helper_for_each_pool(set_limit);
 }
 
 /* 0; -EALREADY: it runs, or somebody else is starting it; otherwise as os_helper_start. */
@@ -270,6 +269,7 @@ void helper_poke(struct pool *pool)
     size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
     helper_learn_limit();
+    set_limit(pool);
     if (READ_RELAXED(forbidden) || !pool->heap.decay_ms || is_put_off(&start_put_off)) return;
     helper_start();
 }

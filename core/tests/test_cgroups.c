@@ -71,9 +71,11 @@ static int without_descriptors(void)
     helper_learn_limit();
     allow_descriptors(100);
     helper_learn_limit();
+    helper_add_pool(&pool);
     if (pool.heap.limit_bytes != SIZE_MAX) return wrong("asked again at once", pool.heap.limit_bytes);
     helper_retry_ms = 0;
     helper_learn_limit();
+    helper_add_pool(&pool);
     if (pool.heap.limit_bytes != 400000000) return wrong("never asked again", pool.heap.limit_bytes);
     return 0;
 }

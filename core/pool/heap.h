@@ -67,7 +67,7 @@ struct heap {
     uint32_t fill_ns[2];              /* what filling takes for each 4 KiB by small and by huge pages, 0 if not known, and */
     uint32_t one_kind_pages;          /* filled by the faster kind since the other was tried; heap_fresh_learn, by any thread without the lock: a
                                        * lost update is harmless in all three */
-    bool several_nodes;               /* of a NUMA machine; the same */
+    bool several_nodes;               /* of a NUMA machine; heap_fresh_learn_machine, too */
     uint32_t step_refused_ms;         /* when the kernel last refused a step of the frontier, 0 if never */
 
     /* budget (budget.c) */

@@ -219,7 +219,6 @@ static int claim_and_start(void)
 {
     int none = NONE;
     if (!atomic_compare_exchange_strong(&state, &none, STARTING)) return -EALREADY;
-    helper_learn_limit();
     WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run, &tcache_tls);
     if (!error) {

@@ -42,7 +42,7 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms);
 /* Off: never start one. */
 void helper_allow(bool allowed);
 
-/* Learn the limit of the control group, which the thread does otherwise when it starts. Pools put under its care afterwards have it at once, others with
+/* Learn the limit of the control group, which the thread does otherwise in its first round. Pools put under its care afterwards have it at once, others with
  * their next helper_poke or the thread's next round: they may be destroyed meanwhile, so this does not touch them. Reads files; where descriptors or memory are too short
  * for that, the next call from helper_retry_ms on tries again. */
 void helper_learn_limit(void);

@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -112,4 +113,12 @@ size_t resident_bytes(void)
         fclose(file);
     }
     return resident * 4096;
+}
+
+bool limit_resource(int resource, size_t n)
+{
+    struct rlimit limit;
+    if (getrlimit((__rlimit_resource_t)resource, &limit)) return false;
+    limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;
+    return setrlimit((__rlimit_resource_t)resource, &limit) == 0;
 }

@@ -26,6 +26,9 @@ size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64
 /* The first byte that is not zero, or n_bytes. Looks at all of them. */
 size_t first_nonzero(const void *p, size_t n_bytes);
 
+/* Allow this process so much of a resource (RLIMIT_...), at most what it may raise it to. False if that is refused. */
+bool limit_resource(int resource, size_t n);
+
 /* What became of a child. */
 struct child_result {
     int exit_status; /* -1 if it did not exit */

@@ -48,12 +48,18 @@ Test(helper, has_no_business_with_a_retired_pool)
     helper_remove_pool(&other);
 }
 
-/* The pool gets the thread, and is empty afterwards. */
-static void start_thread(void)
+/* The thread would care for the pool, were it allowed (helper_allow). */
+static void put_under_care(void)
 {
     pool.heap.decay_ms = 200;
     cr_assert(helper_add_pool(&pool));
     os_helper_prepare();
+}
+
+/* The pool gets the thread, and is empty afterwards. */
+static void start_thread(void)
+{
+    put_under_care();
     helper_allow(true);
     fixture_put(&pool, fixture_get(&pool, 16 * MIB));
     cr_assert(helper_runs());
@@ -110,9 +116,7 @@ Test(helper, comes_back_for_less_than_it_first_came_for)
 
 Test(helper, does_not_come_for_little)
 {
-    pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool));
-    os_helper_prepare();
+    put_under_care();
     helper_allow(true);
     fixture_put(&pool, get_filled(7 * MIB));
     cr_assert_not(helper_runs());
@@ -123,10 +127,7 @@ Test(helper, does_not_come_for_little)
 
 static void allow(int resource, rlim_t n)
 {
-    struct rlimit limit;
-    cr_assert_eq(getrlimit((__rlimit_resource_t)resource, &limit), 0);
-    limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;
-    cr_assert_eq(setrlimit((__rlimit_resource_t)resource, &limit), 0);
+    cr_assert(limit_resource(resource, n));
 }
 
 struct obstacle {
@@ -142,9 +143,7 @@ ParameterizedTestParameters(helper, comes_once_what_stood_in_its_way_has_gone)
 }
 ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_its_way_has_gone, .init = set_up, .timeout = 60)
 {
-    pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool));
-    os_helper_prepare();
+    put_under_care();
     helper_allow(true);
     allow(obstacle->resource, obstacle->n);
     void *p[3];
@@ -180,9 +179,7 @@ static void visit(void) { __atomic_fetch_add(&n_visits, 1, __ATOMIC_RELAXED); }
 /* Who asked has been told no, and has taken its things away. */
 Test(helper, that_comes_later_does_not_visit_who_was_refused)
 {
-    pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool));
-    os_helper_prepare();
+    put_under_care();
     helper_allow(true);
     allow(RLIMIT_NPROC, 10);
     cr_assert_not(helper_start_for_good(visit, 100));
@@ -210,9 +207,7 @@ static void *poke_all_the_time(void *ignored)
 /* Another thread's start at the same moment is not a thread. */
 Test(helper, that_is_being_started_by_others_is_not_yet_there)
 {
-    pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool));
-    os_helper_prepare();
+    put_under_care();
     void *p = get_filled(16 * MIB);
     helper_allow(true);
     helper_retry_ms = 0;
@@ -253,9 +248,7 @@ static int start_beside_another(void *after_us)
 /* But it is if that succeeds. */
 Test(helper, that_is_started_by_others_is_there)
 {
-    pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool));
-    os_helper_prepare();
+    put_under_care();
     void *p = get_filled(16 * MIB);
     helper_allow(true);
     for (unsigned us = 0; us < 300; us++)

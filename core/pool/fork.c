@@ -38,6 +38,9 @@ static void repair(struct pool *pool)
     abandon_locked_shards(pool);
     heap_fresh_fork_child(&pool->heap);
     atomic_store_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    /* Who was handing counts over is not here. */
+    uint32_t n_begun = atomic_load_explicit(&pool->gone.n_folds_begun, memory_order_relaxed);
+    atomic_store_explicit(&pool->gone.n_folds_ended, n_begun, memory_order_relaxed);
     if (stats_wanted) pool_stats_fork_child(pool);
 }
 

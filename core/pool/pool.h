@@ -61,6 +61,7 @@ struct pool {
     struct heap heap;
     struct {
         _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
+        _Atomic uint32_t n_folds_begun, n_folds_ended; /* times a cache's counts came here; apart while they are on the way */
     } gone;                       /* counts of thread caches whose threads have exited */
 };
 

@@ -2,7 +2,7 @@
 /* stats.c: sums of the counters that each level keeps for itself, and the check of a whole pool.
  *
  * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing; a sum taken while
- * others work may mix moments, which is all that is promised. */
+ * others work may mix moments, but counts nothing twice: what a thread that ends hands over is seen before or after. */
 #include "pool/stats.h"
 
 #include "zeropool.h"
@@ -14,6 +14,27 @@
 #define READ_ATOMIC(field) atomic_load_explicit(&(field), memory_order_relaxed)
 
 bool stats_wanted;
+
+/* Whoever hands counts over does so in microseconds; as with a lock, try for a bounded time. */
+#define FOLD_PATIENCE_NS LOCK_PATIENCE_NS
+
+/* Before a sum over the caches and gone. */
+static uint32_t counts_begin(const struct pool *pool)
+{
+    return atomic_load_explicit(&pool->gone.n_folds_ended, memory_order_acquire);
+}
+
+/* After it: whether to sum once more, because counts were on the way from a cache to gone meanwhile. begun is what counts_begin said, *end_ns 0
+ * at first. x86 does not let the loads of the sum pass the one here; the compiler is told. */
+static bool counts_moved(const struct pool *pool, uint32_t begun, uint64_t *end_ns)
+{
+    compiler_barrier();
+    if (READ_ATOMIC(pool->gone.n_folds_begun) == begun) return false;
+    uint64_t now_ns = os_clock_ns();
+    if (!*end_ns) *end_ns = now_ns + FOLD_PATIENCE_NS;
+    lock_relax();
+    return now_ns < *end_ns;
+}
 
 size_t tcache_count_blocks(struct pool *pool)
 {
@@ -48,7 +69,8 @@ static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_
     stats->bytes_cached += stats_cache_bytes(pool, tcache);
 }
 
-void pool_stats(struct pool *pool, zp_stats *stats)
+/* What the caches of threads count, those that are gone included. */
+static void sum_tcaches(const struct pool *pool, zp_stats *stats)
 {
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
@@ -57,6 +79,16 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->n_shard_hits += READ_ATOMIC(pool->gone.n_shard_hits);
     stats->n_steals += READ_ATOMIC(pool->gone.n_steals);
     stats->n_gets += stats->n_tcache_hits + READ_ATOMIC(pool->gone.n_slow_gets) + READ_ATOMIC(pool->n_direct_gets);
+}
+
+void pool_stats(struct pool *pool, zp_stats *stats)
+{
+    uint32_t begun;
+    uint64_t end_ns = 0;
+    do {
+        begun = counts_begin(pool);
+        sum_tcaches(pool, stats);
+    } while (counts_moved(pool, begun, &end_ns));
     for (unsigned i = 0; i < pool->n_shards; i++) {
         stats->bytes_cached += READ(pool->shards[i].bytes);
         stats->n_evictions += READ(pool->shards[i].n_evictions);
@@ -86,7 +118,7 @@ static void add_class(struct stats_size sizes[HEAP_SIZES], unsigned cls, uint64_
     size->bytes_warm += n * (class_pages(cls) << PAGE_SHIFT);
 }
 
-void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
+static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes[HEAP_SIZES])
 {
     memset(sizes, 0, HEAP_SIZES * sizeof sizes[0]);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
@@ -94,8 +126,19 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
         for (unsigned cls = 1; cls < N_CLASSES; cls++)
             add_class(sizes, cls, tcache_hits(tcache, cls), false);
     }
-    for (unsigned cls = 1; cls < N_CLASSES; cls++) {
+    for (unsigned cls = 1; cls < N_CLASSES; cls++)
         add_class(sizes, cls, READ_ATOMIC(pool->gone.n_class_hits[cls]), false);
+}
+
+void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
+{
+    uint32_t begun;
+    uint64_t end_ns = 0;
+    do {
+        begun = counts_begin(pool);
+        sum_tcaches_by_size(pool, sizes);
+    } while (counts_moved(pool, begun, &end_ns));
+    for (unsigned cls = 1; cls < N_CLASSES; cls++) {
         for (unsigned i = 0; i < pool->n_shards && cls < pool->shard_end_class; i++)
             add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);
     }

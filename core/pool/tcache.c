@@ -25,10 +25,12 @@ static bool exit_key_valid;
 
 struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered, memory_order_acquire); }
 
-/* Hand a cache's counts to its pool, for the totals, and begin anew. */
+/* Hand a cache's counts to its pool, for the totals, and begin anew. Who sums them up meanwhile would find some of them in both places, or in
+ * none; counts_begin in stats.c tells. */
 void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
 {
     uint64_t n_hits = 0;
+    atomic_fetch_add_explicit(&pool->gone.n_folds_begun, 1, memory_order_seq_cst);
     for (unsigned cls = 0; cls < N_CLASSES; cls++) {
         uint64_t n = tcache_hits(tcache, cls);
         if (!n) continue;
@@ -44,6 +46,7 @@ void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
     WRITE_RELAXED(tcache->n_slow_puts, 0);
     WRITE_RELAXED(tcache->n_shard_hits, 0);
     WRITE_RELAXED(tcache->n_steals, 0);
+    atomic_fetch_add_explicit(&pool->gone.n_folds_ended, 1, memory_order_seq_cst);
 }
 
 static void thread_exits(void *ignored)

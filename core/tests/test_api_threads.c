@@ -149,6 +149,53 @@ Test(api_threads, threads_live_on_after_destroy)
     }
 }
 
+static void *uses_twice(void *pool)
+{
+    for (int i = 0; i < 2; i++)
+        zp_put(pool, zp_get(pool, 16 * KIB));
+    return NULL;
+}
+
+struct starter {
+    zp_pool *pool;
+    _Atomic bool done;
+};
+
+static void *starts_short_threads(void *argument)
+{
+    struct starter *starter = argument;
+    for (int i = 0; i < 500; i++) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, uses_twice, starter->pool)) return (void *)1;
+        pthread_join(thread, NULL);
+    }
+    starter->done = true;
+    return NULL;
+}
+
+/* What a thread counted goes to the pool's totals as it ends. */
+Test(api_threads, sums_never_fall_while_threads_end)
+{
+    struct starter starter = {.pool = zp_pool_create(NULL)};
+    pthread_t thread;
+    cr_assert(!pthread_create(&thread, NULL, starts_short_threads, &starter));
+    zp_stats s;
+    uint64_t before = 0;
+    unsigned n_fallen = 0;
+    while (!starter.done) {
+        zp_pool_stats(starter.pool, &s);
+        n_fallen += s.n_gets < before;
+        before = s.n_gets;
+    }
+    void *bad;
+    pthread_join(thread, &bad);
+    cr_assert_null(bad);
+    cr_assert_eq(n_fallen, 0, "%u sums were smaller than the one before", n_fallen);
+    zp_pool_stats(starter.pool, &s);
+    cr_assert_eq(s.n_gets, 1000, "%lu gets", (unsigned long)s.n_gets);
+    zp_pool_destroy(starter.pool);
+}
+
 static void *uses_then_ends(void *pool)
 {
     void *p[20];

@@ -3,6 +3,8 @@
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "pool/stats.h"
 #include "pool/zero.h"
@@ -101,6 +103,26 @@ Test(stats, a_forked_child_begins_at_nothing)
     cr_assert_geq(stats.bytes_live_peak, 1 * MIB);
     fixture_put(&pool, held);
     cr_assert_null(pool_check(&pool));
+}
+
+/* Forked while a thread that ended handed its counts over. */
+Test(stats, nobody_waits_for_counts_that_never_arrive)
+{
+    cr_assert(helper_add_pool(&pool));
+    fixture_put(&pool, fixture_get(&pool, 1 * MIB));
+    atomic_fetch_add(&pool.gone.n_folds_begun, 1);
+    zp_stats stats;
+    pool_stats(&pool, &stats);
+    cr_assert_eq(stats.n_gets, 1);
+    pid_t child = fork();
+    if (child == 0) {
+        void *held = fixture_get(&pool, 8 * MIB);
+        _exit(held && pool.gone.n_folds_begun == pool.gone.n_folds_ended ? 0 : 1);
+    }
+    int status = -1;
+    cr_assert(child > 0 && waitpid(child, &status, 0) == child);
+    cr_assert_eq(status, 0);
+    helper_remove_pool(&pool);
 }
 
 Test(stats, zeroed_blocks_that_were_warm_are_told_apart)

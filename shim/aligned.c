@@ -16,11 +16,11 @@ static inline void *get_cached(size_t alignment, size_t size)
 {
     size_t mask = alignment - 1; /* of 0: beyond every page */
     if (unlikely(size < shim_threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
-    size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (unlikely(!tcache)) return NULL;
+    /* The threshold, and so the size, is at least 1. */
     void *address;
-    return likely(pool_get_cached(tcache, n_pages, &address)) ? address : NULL;
+    return likely(pool_get_cached(tcache, size, &address)) ? address : NULL;
 }
 
 static void *get_aligned(size_t alignment, size_t size)

@@ -44,11 +44,11 @@ void *malloc_or_make_room(size_t size) { return next_malloc(size); }
 EXPORT void *malloc(size_t size)
 {
     if (unlikely(size < shim_threshold)) return small_malloc(size); /* laid out for the others, which is all that this says */
-    size_t n_pages = ((size - 1) >> PAGE_SHIFT) + 1; /* the threshold is at least 1 */
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL)) {
         void *address;
-        if (likely(pool_get_cached(tcache, n_pages, &address))) return address;
+        /* The threshold, and so the size, is at least 1. */
+        if (likely(pool_get_cached(tcache, size, &address))) return address;
     }
     return malloc_missed(size);
 }

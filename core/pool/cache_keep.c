@@ -87,13 +87,28 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
     return list;
 }
 
-/* pool_put_cached for a block that has just been checked, or needs no check. */
+void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent)
+{
+    bool kept = tcache_is_big(extent) && pool_put_big(tcache, extent, extent->address);
+    tcache_leave(tcache);
+    if (!kept) pool_put_slow(pool, extent);
+}
+
+static bool put(struct tcache *tcache, struct extent *extent)
+{
+    if (!tcache_enter(tcache)) return false;
+    bool kept = tcache_is_big(extent) ? pool_put_big(tcache, extent, extent->address) : pool_put_small(tcache, extent, extent->address);
+    tcache_leave(tcache);
+    return kept;
+}
+
+/* A block that has just been checked, or needs no check. */
 static bool put_unasked(struct tcache *tcache, struct extent *extent)
 {
-    if (!tcache_is_big(extent)) return pool_put_cached(tcache, extent, extent->address);
+    if (!tcache_is_big(extent)) return put(tcache, extent);
     uint32_t trusting = READ_RELAXED(tcache->trusting);
     WRITE_RELAXED(tcache->trusting, 1);
-    bool kept = pool_put_cached(tcache, extent, extent->address);
+    bool kept = put(tcache, extent);
     WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool))); /* it may have been taken away meanwhile */
     return kept;
 }

@@ -227,7 +227,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
     void *address;
-    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages, &address) : NULL;
+    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
     if (extent) {
         if ((uintptr_t)address % alignment == 0) return address;
         /* The one that the cache gives is not aligned; to the heap with it, which can find one that is. */

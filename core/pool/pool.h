@@ -164,43 +164,40 @@ static inline struct extent *pool_take_slot(struct tcache_slot *slot, void **add
     return extent;
 }
 
-/* Take a block for n_pages, at least 1, from a thread cache, or NULL; *address is where it begins. */
-static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_pages, void **address)
+/* Take a block for n_bytes, at least 1, from a thread cache, or NULL; *address is where it begins. */
+static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_bytes, void **address)
 {
     struct extent *extent = NULL;
-    if (likely(n_pages <= TCACHE_BIN_PAGES)) {
-        unsigned cls = class_of_few_pages(n_pages);
-        if (!tcache_enter(tcache)) return NULL;
-        if (likely(tcache->small.extent && tcache->small.cls == cls)) {
-            extent = pool_take_slot(&tcache->small, address);
-        } else if ((extent = pool_pop(tcache, cls))) {
-            *address = extent->address;
-            extent_set_state(extent, EXTENT_LIVE);
-        }
-    } else {
-        if (!tcache_enter(tcache)) return NULL;
-        /* A block may serve a request that is up to 1/16 smaller; the difference wraps if it is too small. */
-        extent = tcache->big.extent;
-        bool fits = likely(extent) && likely(extent->n_pages - n_pages <= n_pages >> CLASS_STEPS_LOG2);
-        extent = fits ? pool_take_slot(&tcache->big, address) : NULL;
+    if (!tcache_enter(tcache)) return NULL;
+    if (likely(tcache_slot_fits(&tcache->small, n_bytes)) && likely(tcache->small.extent)) {
+        extent = pool_take_slot(&tcache->small, address);
+    } else if (likely(tcache_slot_fits(&tcache->big, n_bytes)) && likely(tcache->big.extent)) {
+        extent = pool_take_slot(&tcache->big, address);
+    } else if (n_bytes <= TCACHE_BIN_PAGES * PAGE_BYTES && (extent = pool_pop(tcache, class_of_few_pages(((n_bytes - 1) >> PAGE_SHIFT) + 1)))) {
+        *address = extent->address;
+        extent_set_state(extent, EXTENT_LIVE);
     }
     tcache_leave(tcache);
     return extent;
 }
 
-/* Entered; extent, which begins at p, is of a size that the slot takes. False if it is occupied. */
-static inline bool pool_put_slot(struct tcache *tcache, struct tcache_slot *slot, struct extent *extent, void *p)
+/* A slot is about to hold a block of another size than the last one, good for requests of up to n_fit - 1 pages less. Entered. */
+static inline void pool_fit_slot(struct tcache *tcache, struct tcache_slot *slot, const struct extent *extent, uint32_t n_fit)
 {
-    if (unlikely(slot->extent)) return false;
-    if (unlikely(slot->cls != extent->cls)) {
-        ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
-        WRITE_RELAXED(slot->n_hits, 0);
-        WRITE_RELAXED(slot->cls, extent->cls);
-    }
+    ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
+    WRITE_RELAXED(slot->n_hits, 0);
+    WRITE_RELAXED(slot->cls, extent->cls);
+    uint32_t n_pages = slot->n_pages = extent->n_pages;
+    slot->fit_from = ((size_t)(n_pages - n_fit) << PAGE_SHIFT) + 1;
+    slot->fit_bytes = (size_t)n_fit << PAGE_SHIFT;
+}
+
+/* Entered; the slot is empty, and extent, which begins at p, is of the size that it held last. */
+static inline void pool_fill_slot(struct tcache_slot *slot, struct extent *extent, void *p)
+{
     WRITE_RELAXED(slot->extent, extent);
     slot->address = p;
     extent_set_state(extent, EXTENT_CACHED);
-    return true;
 }
 
 /* Onto the stack of its class. False if that or the cache has no room. Entered. */
@@ -218,24 +215,55 @@ static inline bool pool_push(struct tcache *tcache, struct extent *extent)
     return true;
 }
 
-/* Put a live block, which begins at p, into a thread cache; false if it has no room. The limit holds for each put, also into the slot, so that
- * who lives in the slot hears of a lower one. */
-static inline bool pool_put_cached(struct tcache *tcache, struct extent *extent, void *p)
+/* Does the limit allow one more block in bins, or in the slot before them? It holds for each put, so that who lives in the slot hears of a lower
+ * one. Entered. */
+static inline bool pool_has_room(const struct tcache *tcache, uint32_t n_pages)
 {
-    bool kept = false;
-    if (!tcache_enter(tcache)) return false;
-    if (likely(!tcache_is_big(extent))) {
-        if (likely(tcache->n_pages + extent->n_pages <= READ_RELAXED(tcache->limit_pages))) {
-            /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its stack. */
-            struct extent *before = tcache->small.extent;
-            if (unlikely(before) && pool_push(tcache, before)) WRITE_RELAXED(tcache->small.extent, NULL);
-            kept = pool_put_slot(tcache, &tcache->small, extent, p);
-        }
-    } else if (READ_RELAXED(tcache->trusting)) {
-        kept = pool_put_slot(tcache, &tcache->big, extent, p);
+    return tcache->n_pages + n_pages <= READ_OPERAND(tcache->limit_pages);
+}
+
+/* Put a live block, which begins at p, into the slot that held one of its size before; false if that is not free or has no room. Entered. */
+static inline bool pool_put_back(struct tcache *tcache, struct extent *extent, void *p)
+{
+    uint32_t n_pages = extent->n_pages;
+    if (likely(n_pages == tcache->small.n_pages) && likely(!tcache->small.extent) && likely(pool_has_room(tcache, n_pages))) {
+        pool_fill_slot(&tcache->small, extent, p);
+        return true;
     }
-    tcache_leave(tcache);
-    return kept;
+    /* Likely, or the compiler lets this one jump back and forth. */
+    if (likely(n_pages == tcache->big.n_pages) && likely(!tcache->big.extent) && likely(READ_OPERAND(tcache->trusting))) {
+        pool_fill_slot(&tcache->big, extent, p);
+        return true;
+    }
+    return false;
+}
+
+/* Put a live block of a size that has a bin into the slot, whatever that holds or held; false if there is no room. Entered. */
+static inline bool pool_put_small(struct tcache *tcache, struct extent *extent, void *p)
+{
+    _Static_assert(TCACHE_BIN_PAGES == 4 * CLASS_STEPS, "classes that have bins are one or two pages wide");
+    if (!pool_has_room(tcache, extent->n_pages)) return false;
+    /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its stack. */
+    struct extent *before = tcache->small.extent;
+    if (before) {
+        if (!pool_push(tcache, before)) return false;
+        WRITE_RELAXED(tcache->small.extent, NULL);
+    }
+    if (tcache->small.n_pages != extent->n_pages) pool_fit_slot(tcache, &tcache->small, extent, 1 + (extent->n_pages > 2 * CLASS_STEPS));
+    pool_fill_slot(&tcache->small, extent, p);
+    return true;
+}
+
+/* The same for the others: good for requests that are up to 1/16 smaller, and have no bin. */
+static inline bool pool_put_big(struct tcache *tcache, struct extent *extent, void *p)
+{
+    if (!READ_RELAXED(tcache->trusting) || tcache->big.extent) return false;
+    if (tcache->big.n_pages != extent->n_pages) {
+        size_t n_fit = min_size(extent->n_pages / (CLASS_STEPS + 1) + 1, extent->n_pages - TCACHE_BIN_PAGES);
+        pool_fit_slot(tcache, &tcache->big, extent, (uint32_t)n_fit);
+    }
+    pool_fill_slot(&tcache->big, extent, p);
+    return true;
 }
 
 /* The miss of pool_get: NULL if the pool refuses. */
@@ -244,20 +272,27 @@ noinline_cold void *pool_get_missed(struct pool *pool, size_t n_pages);
 /* Get a block of n_pages, 1 <= n_pages; NULL if the pool refuses. tcache may be NULL. */
 static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_pages)
 {
-    if (likely(tcache != NULL)) {
+    if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
         void *address;
-        if (likely(pool_get_cached(tcache, n_pages, &address))) return address;
+        if (likely(pool_get_cached(tcache, n_pages << PAGE_SHIFT, &address))) return address;
     }
     return pool_get_missed(pool, n_pages);
 }
+
+/* The rest of pool_put, with the cache entered, which it leaves. A tail call, so that a hit needs no stack frame. */
+void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent);
 
 /* Return a block; p must be owned by the pool's space. */
 static inline void pool_put(struct pool *pool, struct tcache *tcache, void *p)
 {
     struct extent *extent = pool_live_extent(pool, p);
-    if (likely(tcache != NULL && !(extent->flags & EXTENT_SPECIAL)) && likely(pool_put_cached(tcache, extent, p)))
-        return;
-    pool_put_slow(pool, extent);
+    if (unlikely(!tcache || (extent->flags & EXTENT_SPECIAL)) || !tcache_enter(tcache)) {
+        pool_put_slow(pool, extent);
+    } else if (likely(pool_put_back(tcache, extent, p)) || (!tcache_is_big(extent) && likely(pool_put_small(tcache, extent, p)))) {
+        tcache_leave(tcache);
+    } else {
+        pool_put_entered(pool, tcache, extent);
+    }
 }
 
 #endif

@@ -56,12 +56,15 @@ struct tcache_bin {
 /* Holds one block. Its address stands beside its descriptor: a free knows it at once, while the descriptor has to be looked up, and the next
  * get would wait for that to tell its caller what it gets. For the same reason the slots lie at fixed places: a store whose place is known late
  * (a bin's, which depends on the descriptor) holds up the next load just as long. What remains are instructions, of which each costs a fifteenth
- * of a nanosecond: so gets are counted here until a block of another class comes. */
+ * of a nanosecond: so gets are counted here until a block of another size comes, and which requests the block serves is worked out then, as a range
+ * of bytes that needs no class and no pages. */
 struct tcache_slot {
     struct extent *extent; /* NULL: empty */
     void *address;
-    uint32_t cls;          /* of the block, or of the last one */
-    uint64_t n_hits;       /* gets of that class served here, in addition to those in n_hits of the cache */
+    size_t fit_from, fit_bytes; /* it serves requests of fit_from bytes and up to fit_bytes - 1 more: of the block, or of the last one, as all below */
+    uint32_t n_pages;
+    uint32_t cls;
+    uint64_t n_hits;       /* gets served here from blocks of that class, in addition to those in n_hits of the cache */
 };
 
 struct tcache {
@@ -87,6 +90,9 @@ struct tcache {
     struct tcache_bin bins[TCACHE_BIG_CLASS];
     uint64_t n_hits[N_CLASSES]; /* gets served here, but for those still counted in a slot (tcache_hits) */
 } __attribute__((aligned(CACHE_LINE)));
+
+/* Does the slot's block, if there is one, serve a request of so many bytes? The difference wraps if they are too few. */
+static inline bool tcache_slot_fits(const struct tcache_slot *slot, size_t n_bytes) { return n_bytes - slot->fit_from < slot->fit_bytes; }
 
 /* Not by its class: a block that passes through no bin has exactly the pages asked for, and its class is the largest that it holds whole
  * (class_floor): that of 65 to 67 pages is the class of 64. */
@@ -132,23 +138,31 @@ extern __thread struct tcache_tls tcache_tls
 #ifdef __SANITIZE_THREAD__
 /* ThreadSanitizer knows neither membarrier nor fences; a read-modify-write is a barrier that it understands. */
 #define TCACHE_OWNER_BARRIER(tcache) ((void)atomic_fetch_add_explicit(&(tcache)->busy, 0, memory_order_seq_cst))
+#define TCACHE_CLAIM(tcache) atomic_load_explicit(&(tcache)->claim, memory_order_acquire)
 #define TCACHE_OTHERS_BARRIER() ((void)0) /* the claim was a sequentially consistent exchange */
 #else
 /* membarrier on the other side makes a compiler barrier enough here. */
 #define TCACHE_OWNER_BARRIER(tcache) compiler_barrier()
+#define TCACHE_CLAIM(tcache) READ_OPERAND((tcache)->claim) /* x86 keeps loads in order, the compiler is told below */
 #define TCACHE_OTHERS_BARRIER() atomic_thread_fence(memory_order_seq_cst)
 #endif
+
+/* What claim holds while a reclaimer has the cache: apart from busy also in the sum of the two. */
+#define TCACHE_CLAIMED 2u
 
 /* Enter the critical section. False if a reclaimer has claimed the cache or the owner is in it already (a signal handler). */
 static inline bool tcache_enter(struct tcache *tcache)
 {
-    uint32_t was_busy = atomic_load_explicit(&tcache->busy, memory_order_relaxed);
+    uint32_t taken = atomic_load_explicit(&tcache->busy, memory_order_relaxed);
     atomic_store_explicit(&tcache->busy, 1, memory_order_relaxed);
     TCACHE_OWNER_BARRIER(tcache);
-    /* A handler that interrupts the section stores 1 over 1, fails, and must not clear it. acquire: pairs with the reclaimer's release of
-     * claim, after which the bins are ours again. One test for both words: a branch less. */
-    if (likely(was_busy + atomic_load_explicit(&tcache->claim, memory_order_acquire) == 0)) return true;
-    if (!was_busy) atomic_store_explicit(&tcache->busy, 0, memory_order_release);
+    taken += TCACHE_CLAIM(tcache); /* one test for both words: a branch less */
+    if (likely(taken == 0)) {
+        compiler_barrier(); /* acquire: pairs with the reclaimer's release of claim, after which the bins are ours again */
+        return true;
+    }
+    /* A handler that interrupts the section stores 1 over 1, fails, and must not clear it. */
+    if (!(taken & 1)) atomic_store_explicit(&tcache->busy, 0, memory_order_release);
     return false;
 }
 

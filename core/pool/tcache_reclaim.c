@@ -86,7 +86,7 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
             if (!idle && !only_big) continue;
         }
         uint32_t expected = 0;
-        if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, 1, memory_order_seq_cst,
+        if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, TCACHE_CLAIMED, memory_order_seq_cst,
                                                     memory_order_relaxed))
             batch[n++] = (struct claimed){tcache, only_big};
     }
@@ -137,7 +137,7 @@ void tcache_disturb(struct pool *pool)
 static bool claim_one(struct tcache *tcache, int tries)
 {
     uint32_t unclaimed = 0;
-    if (!atomic_compare_exchange_strong(&tcache->claim, &unclaimed, 1)) return false;
+    if (!atomic_compare_exchange_strong(&tcache->claim, &unclaimed, TCACHE_CLAIMED)) return false;
     if (barrier_works()) os_membarrier();
     TCACHE_OTHERS_BARRIER();
     for (int i = 0; i < tries; i++) {

@@ -134,6 +134,31 @@ Test(tcache, one_big_block_stays_at_every_size)
     }
 }
 
+/* A block that has a bin serves what has the same bin, another what is up to 1/16 smaller and has none. */
+Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for)
+{
+    struct tcache *tcache = tcache_get(&pool);
+    for (size_t n_pages = 1; n_pages <= 1200; n_pages += 1 + n_pages / 97) {
+        void *p;
+        for (int i = 0; i < 2; i++) { /* the first time it is fresh and goes the long way */
+            p = fixture_get(&pool, n_pages * PAGE_BYTES);
+            fixture_put(&pool, p);
+        }
+        struct extent *extent = fixture_extent(&pool, p);
+        bool big = tcache_is_big(extent);
+        struct tcache_slot *slot = big ? &tcache->big : &tcache->small;
+        cr_assert_eq(slot->extent, extent, "%zu pages", n_pages);
+        size_t from = extent->n_pages - extent->n_pages / 8 - 2;
+        for (size_t n = from > 3 ? from : 1; n <= extent->n_pages + 2u; n++) {
+            bool serves = big ? n > TCACHE_BIN_PAGES && n <= extent->n_pages && extent->n_pages - n <= n / 16
+                              : n <= TCACHE_BIN_PAGES && class_of_pages(n) == extent->cls;
+            cr_assert_eq(tcache_slot_fits(slot, n * PAGE_BYTES), serves, "%u pages for %zu", extent->n_pages, n);
+            cr_assert_eq(tcache_slot_fits(slot, (n - 1) * PAGE_BYTES + 1), serves, "%u pages for %zu", extent->n_pages, n);
+        }
+        cr_assert_not(tcache_slot_fits(slot, 0) || tcache_slot_fits(slot, SIZE_MAX));
+    }
+}
+
 Test(tcache, a_second_big_block_goes_to_the_heap)
 {
     fixture_get_and_put(&pool, 2, MIB);
@@ -191,7 +216,7 @@ Test(tcache, owner_and_reclaimer_exclude_each_other)
     cr_assert(tcache_enter(tcache));
     cr_assert_not(tcache_enter(tcache), "a signal handler goes round a cache in use");
     tcache_leave(tcache);
-    atomic_store(&tcache->claim, 1);
+    atomic_store(&tcache->claim, TCACHE_CLAIMED);
     cr_assert_not(tcache_enter(tcache), "claimed");
     cr_assert_eq(atomic_load(&tcache->busy), 0, "the owner backs off");
     void *p = fixture_get(&pool, 4 * KIB);

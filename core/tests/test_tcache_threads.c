@@ -247,7 +247,7 @@ Test(tcache_threads, an_adopted_cache_respects_a_claim)
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     struct tcache *first = s.tcache;
-    atomic_store(&first->claim, 1);
+    atomic_store(&first->claim, TCACHE_CLAIMED);
     sleeper_end(&s, thread);
     size_t bytes = held(first);
     s.n_blocks = 1;

@@ -10,7 +10,7 @@
  * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be trusted:
  *   heap lock held     the pool is retired: it refuses all requests, and returned blocks are leaked
  *   shard lock held    that shard is emptied, its blocks leaked
- *   counts on the way  to the totals, from a thread that ended, are taken for arrived
+ *   counts on the way  to the totals, from a thread that ended: some may be missing or there twice
  *   thread caches      are claimed like a reclaimer does. The thread that forked may be using its own on the fast path; those
  *                      of threads that are gone look the same, or stay busy for ever and are left alone, their blocks leaked.
  *                      (Likewise where the barrier that claiming needs has not been registered, which takes milliseconds, and where os_restricted is set.)

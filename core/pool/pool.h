@@ -184,9 +184,11 @@ static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_byt
 /* A slot is about to hold a block of another size than the last one, good for requests of up to n_fit - 1 pages less. Entered. */
 static inline void pool_fit_slot(struct tcache *tcache, struct tcache_slot *slot, const struct extent *extent, uint32_t n_fit)
 {
-    ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
-    WRITE_RELAXED(slot->n_hits, 0);
-    WRITE_RELAXED(slot->cls, extent->cls);
+    if (slot->cls != extent->cls) {
+        ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
+        WRITE_RELAXED(slot->n_hits, 0);
+        WRITE_RELAXED(slot->cls, extent->cls);
+    }
     uint32_t n_pages = slot->n_pages = extent->n_pages;
     slot->fit_from = ((size_t)(n_pages - n_fit) << PAGE_SHIFT) + 1;
     slot->fit_bytes = (size_t)n_fit << PAGE_SHIFT;

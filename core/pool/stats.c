@@ -2,7 +2,8 @@
 /* stats.c: sums of the counters that each level keeps for itself, and the check of a whole pool.
  *
  * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing; a sum taken while
- * others work may mix moments, but counts nothing twice: what a thread that ends hands over is seen before or after. */
+ * others work may mix moments. What a thread that ends hands over is seen before or after, unless that takes it longer than FOLD_PATIENCE_NS
+ * or SUM_TRIES sums in a row meet one that ends; for a slot that changes its class see tcache_hits. */
 #include "pool/stats.h"
 
 #include "zeropool.h"
@@ -15,25 +16,35 @@
 
 bool stats_wanted;
 
-/* Whoever hands counts over does so in microseconds; as with a lock, try for a bounded time. */
+/* Whoever hands counts over does so in microseconds; as with a lock, wait for a bounded time. */
 #define FOLD_PATIENCE_NS LOCK_PATIENCE_NS
+/* Where threads end all the time, each sum may meet another that does. */
+#define SUM_TRIES 8
 
-/* Before a sum over the caches and gone. */
-static uint32_t counts_begin(const struct pool *pool)
+/* A sum over the caches and gone; zero at first. */
+struct sum {
+    uint32_t n_ended;
+    unsigned n_tries;
+    uint64_t end_ns;
+};
+
+static void sum_begin(struct sum *sum, const struct pool *pool)
 {
-    return atomic_load_explicit(&pool->gone.n_folds_ended, memory_order_acquire);
+    sum->n_ended = atomic_load_explicit(&pool->gone.n_folds_ended, memory_order_acquire);
 }
 
-/* After it: whether to sum once more, because counts were on the way from a cache to gone meanwhile. begun is what counts_begin said, *end_ns 0
- * at first. x86 does not let the loads of the sum pass the one here; the compiler is told. */
-static bool counts_moved(const struct pool *pool, uint32_t begun, uint64_t *end_ns)
+/* Whether to sum once more, because counts were on the way from a cache to gone meanwhile. x86 does not let the loads of the sum pass those
+ * here; the compiler is told. */
+static bool sum_again(struct sum *sum, const struct pool *pool)
 {
     compiler_barrier();
-    if (READ_ATOMIC(pool->gone.n_folds_begun) == begun) return false;
+    if (READ_ATOMIC(pool->gone.n_folds_begun) == sum->n_ended) return false;
+    bool still_the_same = READ_ATOMIC(pool->gone.n_folds_ended) == sum->n_ended;
+    if (!still_the_same && ++sum->n_tries >= SUM_TRIES) return false;
     uint64_t now_ns = os_clock_ns();
-    if (!*end_ns) *end_ns = now_ns + FOLD_PATIENCE_NS;
+    if (!sum->end_ns) sum->end_ns = now_ns + FOLD_PATIENCE_NS;
     lock_relax();
-    return now_ns < *end_ns;
+    return now_ns < sum->end_ns;
 }
 
 size_t tcache_count_blocks(struct pool *pool)
@@ -83,12 +94,11 @@ static void sum_tcaches(const struct pool *pool, zp_stats *stats)
 
 void pool_stats(struct pool *pool, zp_stats *stats)
 {
-    uint32_t begun;
-    uint64_t end_ns = 0;
+    struct sum sum = {0};
     do {
-        begun = counts_begin(pool);
+        sum_begin(&sum, pool);
         sum_tcaches(pool, stats);
-    } while (counts_moved(pool, begun, &end_ns));
+    } while (sum_again(&sum, pool));
     for (unsigned i = 0; i < pool->n_shards; i++) {
         stats->bytes_cached += READ(pool->shards[i].bytes);
         stats->n_evictions += READ(pool->shards[i].n_evictions);
@@ -132,12 +142,11 @@ static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes
 
 void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
 {
-    uint32_t begun;
-    uint64_t end_ns = 0;
+    struct sum sum = {0};
     do {
-        begun = counts_begin(pool);
+        sum_begin(&sum, pool);
         sum_tcaches_by_size(pool, sizes);
-    } while (counts_moved(pool, begun, &end_ns));
+    } while (sum_again(&sum, pool));
     for (unsigned cls = 1; cls < N_CLASSES; cls++) {
         for (unsigned i = 0; i < pool->n_shards && cls < pool->shard_end_class; i++)
             add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);

@@ -157,9 +157,14 @@ static struct tcache *set_up_for(struct pool *pool)
     if (!tcache) return NULL;
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
     if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
-    struct extent *left = NULL;
-    if (READ_RELAXED(tcache->pool) && !tcache_is_empty(tcache)) left = tcache_take_all(tcache); /* its thread could not */
-    if (left) tcache_return_list(tcache->pool, left);
+    struct pool *before = READ_RELAXED(tcache->pool); /* there as long as this names it and we are inside */
+    /* Its thread has handed over blocks and counts, but perhaps could not. */
+    if (before && !tcache_is_empty(tcache)) tcache_return_list(before, tcache_take_all(tcache));
+    if (before && before != pool) {
+        tcache_fold_counters(tcache, before); /* tells who sums them up that the cache is another's now */
+        if (tcache->counted) atomic_fetch_sub_explicit(&before->n_tcaches, 1, memory_order_relaxed);
+        tcache->counted = false;
+    }
     WRITE_RELAXED(tcache->pool, pool);
     WRITE_RELAXED(tcache->depth, pool->tcache_depth);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)

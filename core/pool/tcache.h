@@ -56,8 +56,8 @@ struct tcache_bin {
 /* Holds one block. Its address stands beside its descriptor: a free knows it at once, while the descriptor has to be looked up, and the next
  * get would wait for that to tell its caller what it gets. For the same reason the slots lie at fixed places: a store whose place is known late
  * (a bin's, which depends on the descriptor) holds up the next load just as long. What remains are instructions, of which each costs a fifteenth
- * of a nanosecond: so gets are counted here until a block of another size comes, and which requests the block serves is worked out then, as a range
- * of bytes that needs no class and no pages. */
+ * of a nanosecond: so gets are counted here until a block of another class comes, and which requests the block serves is worked out when one of
+ * another size comes, as a range of bytes that needs no class and no pages. */
 struct tcache_slot {
     struct extent *extent; /* NULL: empty */
     void *address;
@@ -143,12 +143,15 @@ extern __thread struct tcache_tls tcache_tls
 #else
 /* membarrier on the other side makes a compiler barrier enough here. */
 #define TCACHE_OWNER_BARRIER(tcache) compiler_barrier()
-#define TCACHE_CLAIM(tcache) READ_OPERAND((tcache)->claim) /* x86 keeps loads in order, the compiler is told below */
+/* x86 keeps loads in order, the compiler is told in tcache_enter. It may use the operand twice, but each call of that reads it anew, because of the
+ * owner's barrier. */
+#define TCACHE_CLAIM(tcache) READ_OPERAND((tcache)->claim)
 #define TCACHE_OTHERS_BARRIER() atomic_thread_fence(memory_order_seq_cst)
 #endif
 
-/* What claim holds while a reclaimer has the cache: apart from busy also in the sum of the two. */
+/* What claim holds while a reclaimer has the cache. Even, so that the last bit of its sum with busy is busy, whenever claim was read. */
 #define TCACHE_CLAIMED 2u
+_Static_assert((TCACHE_CLAIMED & 1) == 0, "the last bit of the sum is busy");
 
 /* Enter the critical section. False if a reclaimer has claimed the cache or the owner is in it already (a signal handler). */
 static inline bool tcache_enter(struct tcache *tcache)

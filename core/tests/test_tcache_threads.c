@@ -10,6 +10,7 @@
 #include "os/os.h"
 #include "pool/stats.h"
 #include "pool_fixture.h"
+#include "zeropool.h"
 #include "support.h"
 
 static struct pool pool, other_pool;
@@ -257,6 +258,37 @@ Test(tcache_threads, an_adopted_cache_respects_a_claim)
     cr_assert(held(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, held(first));
     atomic_store(&first->claim, 0);
     sleeper_end(&s, thread);
+}
+
+static uint64_t gets_of(struct pool *of)
+{
+    zp_stats stats;
+    pool_stats(of, &stats);
+    return stats.n_gets;
+}
+
+Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made)
+{
+    /* As above, but the claim is given up before the next thread comes, which works with another pool. */
+    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
+    pthread_t thread = sleeper_start(&s);
+    sleeper_work(&s);
+    struct tcache *first = s.tcache;
+    atomic_store(&first->claim, TCACHE_CLAIMED);
+    sleeper_end(&s, thread);
+    atomic_store(&first->claim, 0);
+    uint64_t n_gets = gets_of(&pool), n_others = gets_of(&other_pool);
+    unsigned n_tcaches = atomic_load(&pool.n_tcaches);
+    cr_assert_geq(n_gets, 5);
+    s = (struct sleeper){.pool = &other_pool, .n_blocks = 1, .n_bytes = 8 * KIB};
+    thread = sleeper_start(&s);
+    sleeper_work(&s);
+    cr_assert_eq(s.tcache, first, "else this tests nothing");
+    cr_assert_eq(gets_of(&pool), n_gets);
+    cr_assert_eq(gets_of(&other_pool), n_others + 1);
+    cr_assert_eq(atomic_load(&pool.n_tcaches), n_tcaches - 1);
+    sleeper_end(&s, thread);
+    cr_assert_eq(atomic_load(&other_pool.n_tcaches), 0);
 }
 
 Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)

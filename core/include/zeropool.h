@@ -56,7 +56,8 @@ typedef struct zp_config {
     size_t min_size_bytes;     /* zp_get refuses smaller requests with EINVAL; 0 = accept every size */
     bool pinned;               /* mlock the buffers; where the limit forbids it the pool goes on unpinned */
     zp_eviction eviction;      /* which idle buffer is given up first */
-    unsigned decay_ms;         /* idle memory goes back to the kernel within about this time; 0 = only on zp_pool_trim */
+    unsigned decay_ms;         /* idle memory goes back to the kernel over this time, after its first second; 0: not by age, only what is over
+                                * the budget or max_retained_bytes, and on zp_pool_trim */
 } zp_config;
 
 /* What a pool has done and holds. All counters are since creation, all sizes bytes. Counters of other threads are

@@ -138,6 +138,8 @@ void os_restore_signals(uint64_t before);
 /* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
 uint32_t os_clock_ms(void);
 uint64_t os_clock_ns(void);
+/* Nanoseconds of processor time of the calling thread. A system call. */
+uint64_t os_thread_ns(void);
 
 /* --- barrier (os_barrier.c) -------------------------------------------------------------------------------- */
 

@@ -66,8 +66,12 @@ uint32_t os_clock_ms(void)
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }
 
-uint64_t os_clock_ns(void)
+static uint64_t ns_of(clockid_t clock)
 {
-    struct timespec now = now_of(CLOCK_MONOTONIC);
+    struct timespec now = now_of(clock);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
+
+uint64_t os_clock_ns(void) { return ns_of(CLOCK_MONOTONIC); }
+
+uint64_t os_thread_ns(void) { return ns_of(CLOCK_THREAD_CPUTIME_ID); }

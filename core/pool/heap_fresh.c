@@ -139,13 +139,14 @@ bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages)
     return huge_is_faster(heap) != try_other;
 }
 
-void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns)
+void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, struct fresh_timing timing)
 {
     bool other = huge != huge_is_faster(heap);
     WRITE_RELAXED(heap->one_kind_pages, other ? 0 : READ_RELAXED(heap->one_kind_pages) + (uint32_t)n_pages);
+    if (timing.fill_ns > timing.thread_ns + timing.thread_ns / 2) return; /* it has waited */
     uint32_t before = READ_RELAXED(heap->fill_ns[huge]);
-    uint32_t now = (uint32_t)max_size(1, min_size(ns / n_pages, UINT32_MAX / 2));
-    /* Half and half, and bounded: during one fill others may have had the processor for as long as they liked. */
+    uint32_t now = (uint32_t)max_size(1, min_size((timing.fill_ns + timing.touch_ns) / n_pages, UINT32_MAX / 2));
+    /* Half and half, and bounded: a hypervisor may have taken the processor away, which no clock of ours tells. */
     WRITE_RELAXED(heap->fill_ns[huge], before ? (uint32_t)((before + min_size(now, (size_t)8 * before) + 1) / 2) : now);
 }
 
@@ -195,23 +196,25 @@ uint64_t heap_fresh_touch_ns(const char *page)
 }
 
 /* What is filled by huge pages tells what those take if most of it is whole units, and what small ones take if none is. */
-static void learn_from(struct heap *heap, char *begin, char *end, bool huge, uint64_t ns)
+static void learn_from(struct heap *heap, char *begin, char *end, bool huge, struct fresh_timing timing)
 {
     size_t bytes = (size_t)(end - begin), n_pages = bytes >> PAGE_SHIFT;
     uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
     size_t by_huge = huge && unit < last ? last - unit : 0;
     if (by_huge ? by_huge < bytes / 2 : bytes < FRESH_TIMED_BYTES) return;
     const char *middle = begin + (n_pages / 2 << PAGE_SHIFT);
-    heap_fresh_learn(heap, by_huge > 0, n_pages, ns + n_pages * heap_fresh_touch_ns(middle));
+    timing.touch_ns = n_pages * heap_fresh_touch_ns(middle);
+    heap_fresh_learn(heap, by_huge > 0, n_pages, timing);
 }
 
 static int fill(struct heap *heap, char *begin, char *end, bool huge)
 {
     size_t bytes = (size_t)(end - begin);
     if (READ_RELAXED(heap->huge_pages) != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge); /* a filter may forbid the clock */
-    uint64_t begin_ns = os_clock_ns();
+    uint64_t begin_thread_ns = os_thread_ns(), begin_ns = os_clock_ns();
     int error = os_fill(begin, bytes, huge);
-    if (!error) learn_from(heap, begin, end, huge, os_clock_ns() - begin_ns);
+    struct fresh_timing timing = {.fill_ns = os_clock_ns() - begin_ns, .thread_ns = os_thread_ns() - begin_thread_ns};
+    if (!error) learn_from(heap, begin, end, huge, timing);
     return error;
 }
 

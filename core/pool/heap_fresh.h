@@ -23,7 +23,8 @@
  * left. And where the hypervisor keeps page tables of its own for the guest (shadow paging, PVM), the first touch of a filled page takes 4 us, of a huge one as much
  * for all of it. Measured on one such machine, for each 4 KiB: small pages 2 us, huge ones 0.7 where they are in place and 4 to 8 where not; and small ones
  * 15 where nothing is left. So fills of both kinds are timed, with a first touch of some of their pages, and the faster kind is used, but one page in FRESH_RETRY_EVERY is filled by the other, unless huge
- * ones take less than FRESH_GOOD_NS. Only where they come by advice.
+ * ones take less than FRESH_GOOD_NS. A fill during which the thread waited, for a processor or for the kernel's lock of the address space, says nothing
+ * about the kind of page, and is not counted. Only where they come by advice.
  *
  * Locking      heap_fresh_frontier and heap_fresh_take drop the heap lock while they map; heap_fresh_fill runs without it on
  *              memory that is on no list (EXTENT_BUSY, or the request's own).
@@ -68,8 +69,14 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
  * more, so they are not lost. */
 uint64_t heap_fresh_touch_ns(const char *page);
 
-/* Without the lock, by any thread: filling n_pages by huge or by small pages took so long. */
-void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, uint64_t ns);
+/* How long a fill and the first touch of its pages took. */
+struct fresh_timing {
+    uint64_t fill_ns, thread_ns; /* the same by the clock, and of the thread's processor time */
+    uint64_t touch_ns;           /* all pages together */
+};
+
+/* Without the lock, by any thread: that is what filling n_pages by huge or by small pages took. */
+void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, struct fresh_timing timing);
 
 /* Is a fill for n_pages to ask for huge pages, where they come by advice? A plain read. */
 bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages);

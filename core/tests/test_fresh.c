@@ -283,33 +283,58 @@ Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
     cr_assert_leq(pool.heap.frontier - before, 64 * MIB);
 }
 
+/* A fill of a huge page's worth that was not disturbed. */
+static void learn(struct heap *heap, bool huge, uint64_t ns_a_page)
+{
+    heap_fresh_learn(heap, huge, 512, (struct fresh_timing){512 * ns_a_page, 512 * ns_a_page, 0});
+}
+
 /* As long as huge pages are fast nobody looks at small ones; else the faster kind is used, and the other tried now and then. */
 Test(fresh, the_faster_kind_of_page_is_used)
 {
     struct heap *heap = &pool.heap;
     cr_assert(heap_fresh_wants_huge(heap, 512), "nothing is known");
     for (int i = 0; i < 100; i++)
-        heap_fresh_learn(heap, true, 512, 512 * 700);
+        learn(heap, true, 700);
     cr_assert(heap_fresh_wants_huge(heap, 512));
-    heap_fresh_learn(heap, true, 512, 512 * 6000);
+    learn(heap, true, 6000);
     cr_assert_not(heap_fresh_wants_huge(heap, 512), "what do small ones take?");
-    heap_fresh_learn(heap, false, 512, 512 * 2000);
+    learn(heap, false, 2000);
     unsigned n_retries = 0;
     for (int i = 0; i < 4 * FRESH_RETRY_EVERY; i++) {
         bool huge = heap_fresh_wants_huge(heap, 512);
         n_retries += huge;
-        heap_fresh_learn(heap, huge, 512, huge ? 512 * 6000 : 512 * 2000);
+        learn(heap, huge, huge ? 6000 : 2000);
     }
     cr_assert_eq(n_retries, 4);
     unsigned n = 0;
     while (heap->fill_ns[1] >= FRESH_GOOD_NS && n++ < 10 * FRESH_RETRY_EVERY) {
         bool huge = heap_fresh_wants_huge(heap, 512);
-        heap_fresh_learn(heap, huge, 512, huge ? 512 * 700 : 512 * 2000);
+        learn(heap, huge, huge ? 700 : 2000);
     }
     cr_assert_leq(n, 4 * FRESH_RETRY_EVERY, "huge pages are fast again, and that is not found out");
     /* Nothing is left that small pages could come from quickly. */
     let_huge_pages_be(6000, 15000);
     cr_assert(heap_fresh_wants_huge(heap, 512));
+}
+
+Test(fresh, a_fill_during_which_the_thread_waited_says_nothing)
+{
+    struct heap *heap = &pool.heap;
+    let_huge_pages_be(700, 2000);
+    struct fresh_timing waited = {512 * 100000, 512 * 700, 0}, touched_slowly = {512 * 700, 512 * 700, 512 * 4000};
+    for (int i = 0; i < 100; i++)
+        heap_fresh_learn(heap, true, 512, waited);
+    cr_assert_eq(heap->fill_ns[1], 700);
+    heap_fresh_learn(heap, true, 512, touched_slowly);
+    cr_assert_gt(heap->fill_ns[1], 2000);
+    /* But it is a trial. */
+    heap->one_kind_pages = 100000;
+    heap_fresh_learn(heap, true, 512, waited);
+    cr_assert_eq(heap->one_kind_pages, 0);
+    let_huge_pages_be(0, 0);
+    heap_fresh_learn(heap, true, 512, waited);
+    cr_assert_eq(heap->fill_ns[1], 0, "nothing is known");
 }
 
 Test(fresh, is_filled_by_the_kind_that_is_wanted)

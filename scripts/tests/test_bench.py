@@ -208,6 +208,7 @@ class Command(support.Case):
         self.assert_fails(support.run("bench", "--onyl", "pair"), 2, "--onyl", "--only")
         self.assert_fails(support.run("bench", "--only", "pear"), 2, "pear", "pair")
         self.assert_fails(support.run("bench", "extra"), 2, "extra")
+        self.assert_fails(support.run("bench", "-a", "glibc,foo", "--only", "pair-64K"), 2, "bench: unknown allocator 'foo'")
         self.assert_fails(support.run("bench", "--build", self.folder()), 125, "ninja")
         self.assert_fails(self.bench(self.build(), "--json", "/nowhere/x"), 125, "/nowhere")
 

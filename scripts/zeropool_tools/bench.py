@@ -95,7 +95,7 @@ def run(values, rows, real, micro):
     library = os.path.join(os.path.dirname(os.path.dirname(micro)), "shim", variants.SHIM)
     if values["build"] and os.path.isfile(library):
         os.environ.setdefault("ZEROPOOL_LIB", library)  # not that of another build folder
-    chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, values["allocators"] is not None)
+    chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, values["allocators"] is not None, "bench")
     for variant in chosen:
         variants.probe(variant, os.environ)
     notes += variants.remarks(os.environ)

@@ -5,7 +5,7 @@ import os
 import shlex
 
 from . import elf, perf, record_store, record_text, variants
-from .errors import OK, ToolError, UsageError, say
+from .errors import OK, ToolError, say
 from .folded import fold
 from .options import Command, Option, non_empty, whole_number
 from .record_probes import Probes, weigh
@@ -94,10 +94,7 @@ def choose(values):
         COMMAND.fail("--compare wants at least two allocators")
     found = []
     for entry in entries:
-        try:
-            variant = variants.resolve(entry)
-        except UsageError as error:
-            raise UsageError(str(error).replace("compare: ", "record: ", 1)) from error
+        variant = variants.resolve(entry, "record")
         if variant.name in {v.name for v in found}:
             COMMAND.fail(f"{variant.name} twice; give one of them a name: LABEL={entry}")
         variants.probe(variant, os.environ)

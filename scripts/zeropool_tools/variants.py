@@ -96,13 +96,13 @@ def check_library(path):
     return path
 
 
-def resolve(entry):
-    """The Variant that one entry of -a means. Raises Missing, ToolError or UsageError."""
+def resolve(entry, command="compare"):
+    """The Variant that one entry of the command's -a means. Raises Missing, ToolError or UsageError."""
     label, equals, what = entry.partition("=")
     if not equals or "/" in label:
         label, what = entry, entry
     if not what or not label:
-        raise UsageError(f"compare: an allocator without a name in '{entry}'")
+        raise UsageError(f"{command}: an allocator without a name in '{entry}'")
     if what == "glibc":
         return Variant(label)
     if what == "glibc-retain":
@@ -110,23 +110,23 @@ def resolve(entry):
     if what == "zeropool":
         return Variant(label, (check_library(find_shim()),))
     if what.startswith("zeropool+"):
-        behind = resolve(what.removeprefix("zeropool+"))
+        behind = resolve(what.removeprefix("zeropool+"), command)
         return Variant(label, (check_library(find_shim()), *behind.preload), behind.tunables)
     if what in LIBRARIES:
         return Variant(label, (check_library(find_library(what)),))
     if "/" in what:
         short = os.path.basename(what).removesuffix(".so")
         return Variant(label if equals else short, (check_library(what),))
-    raise UsageError(f"compare: unknown allocator '{what}'{closest(what, NAMES)} "
+    raise UsageError(f"{command}: unknown allocator '{what}'{closest(what, NAMES)} "
                      f"(known: {', '.join(NAMES)}, zeropool+NAME, /path/to/lib.so)")
 
 
-def resolve_all(entries, explicit):
+def resolve_all(entries, explicit, command="compare"):
     """(variants, notes). What was asked for by name must be there; what was only meant by default may be missing."""
     variants, notes, seen = [], [], {}
     for entry in entries:
         try:
-            variant = resolve(entry)
+            variant = resolve(entry, command)
         except Missing as error:
             if explicit:
                 raise

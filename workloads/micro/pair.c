@@ -36,6 +36,7 @@ static void run_aligned(uint64_t n) {
 
 int main(int argc, char **argv) {
     args_parse("pair", "Times malloc and free of one untouched block.", table, argc, argv);
+    if (alignment > 0 && (alignment & (alignment - 1)) != 0) args_refuse("--align: 0 or a power of two");
     void (*run)(uint64_t) = alignment > 0 ? run_aligned : run_malloc;
     void *p = alignment > 0 ? aligned_alloc(alignment, size) : malloc(size);
     if (p == NULL) fail_memory(alignment > 0 ? "aligned_alloc" : "malloc", size);

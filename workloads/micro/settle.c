@@ -21,6 +21,7 @@ static const struct args_entry table[] = {
 
 int main(int argc, char **argv) {
     args_parse("settle", "Touches memory, so that the machine has it ready.", table, argc, argv);
+    if (bytes == 0) args_refuse("--bytes: at least 1");
     uint64_t begin = clock_monotonic_ns();
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) fail_errno("mmap");

@@ -102,7 +102,7 @@ for words in "liveset --live=64 --threads=4 --turnover=3" "shift --live=32M --cy
 done
 
 # Wrong usage is said and ends with 2.
-for words in "pair --size=64X" "pair --nonsense=1" "liveset --low=2M --high=1M" "zeroed --use=half" "idle --keep=2" "grow --factor=1"; do
+for words in "pair --size=64X" "pair --nonsense=1" "pair --align=3" "settle --bytes=0" "liveset --low=2M --high=1M" "zeroed --use=half" "idle --keep=2" "grow --factor=1"; do
     status=0
     # shellcheck disable=SC2086
     message=$("$programs/"$words 2>&1) || status=$?

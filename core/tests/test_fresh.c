@@ -342,23 +342,27 @@ Test(fresh, is_filled_by_the_kind_that_is_wanted)
     if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
     unsigned n_advised;
     size_t huge_bytes;
-    for (int i = 0; i < 30; i++) {
+    bool timed = false; /* a fill is not, where the machine is busy and it had to wait */
+    for (int i = 0; i < 30 || (!timed && i < 100); i++) {
         let_huge_pages_be(100000, 1);
         get_filled(5 * MIB);
+        timed |= pool.heap.fill_ns[0] != 1;
     }
+    cr_assert(timed);
     char *p = fixture_get(&pool, 5 * MIB);
     cr_assert_eq(resident_pages(p, 5 * MIB), 1280, "filled all the same");
     cr_assert_eq(pool.heap.dirty_bytes, 0, "but no further than asked for");
     look_at_vmas(&n_advised, &huge_bytes);
     cr_assert_eq(huge_bytes, 0);
-    cr_assert_neq(pool.heap.fill_ns[0], 1, "timed");
-    for (int i = 0; i < 10; i++) {
+    timed = false;
+    for (int i = 0; i < 10 || (!timed && i < 80); i++) {
         let_huge_pages_be(1, 1);
         get_filled(5 * MIB);
+        timed |= pool.heap.fill_ns[1] != 1;
     }
+    cr_assert(timed);
     look_at_vmas(&n_advised, &huge_bytes);
     cr_assert_geq(huge_bytes, 16 * MIB);
-    cr_assert_neq(pool.heap.fill_ns[1], 1, "timed");
 }
 
 /* Small requests are filled in whole units only while huge pages are wanted: the other kind must be found out about all the same. */
@@ -373,7 +377,7 @@ ParameterizedTest(size_t *n_bytes, fresh, small_requests_try_the_other_kind_too,
     for (size_t n = 0; n < 80 * MIB; n += *n_bytes)
         get_filled(*n_bytes);
     let_huge_pages_be(4000, 0);
-    for (int i = 0; i < 10; i++)
+    for (int i = 0; i < 100 && !pool.heap.fill_ns[0]; i++) /* a busy machine disturbs some */
         get_filled(*n_bytes);
     cr_assert_neq(pool.heap.fill_ns[0], 0, "huge pages are given up without a comparison");
     let_huge_pages_be(1000000, 1);
@@ -385,9 +389,10 @@ ParameterizedTest(size_t *n_bytes, fresh, small_requests_try_the_other_kind_too,
     }
     cr_assert(tried, "huge pages are never tried again");
     let_huge_pages_be(1000000, 2000000);
-    pool.heap.one_kind_pages = UINT32_MAX / 2;
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i < 100 && pool.heap.fill_ns[0] == 2000000; i++) {
+        pool.heap.one_kind_pages = UINT32_MAX / 2;
         get_filled(*n_bytes);
+    }
     cr_assert_lt(pool.heap.fill_ns[0], 2000000);
     cr_assert_lt(pool.heap.one_kind_pages, UINT32_MAX / 2, "the trial of small pages never ends");
 }

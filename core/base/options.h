@@ -14,19 +14,19 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
 #define OPTIONS_TABLE(NUMBER, CHOICE)                                                                          \
     CHOICE(enabled, "ZEROPOOL_ENABLED", SWITCH_ON, "off|on", "off: every call goes to the next allocator")     \
     NUMBER(threshold_bytes, "ZEROPOOL_THRESHOLD", SIZE, 32 * KIB, 1, 64 * GIB,                                 \
-           "requests of at least this size are served from the pool; not set: 16K once 8 MiB are in use")                                         \
-    NUMBER(max_block_bytes, "ZEROPOOL_MAX_BLOCK", SIZE, 64 * GIB, 4 * KIB, 128 * GIB,                           \
+           "requests of at least this size are served from the pool; not set: 16K once 8 MiB are in use")      \
+    NUMBER(max_block_bytes, "ZEROPOOL_MAX_BLOCK", SIZE, 64 * GIB, 4 * KIB, 128 * GIB,                          \
            "larger requests go to the next allocator (never above the machine's memory)")                      \
     NUMBER(retain_bytes, "ZEROPOOL_RETAIN", SIZE, 0, 0, 64 * GIB,                                              \
-           "idle bytes kept on top of the budget derived from recent use, but not by malloc_trim or near a memory limit")                        \
+           "idle bytes kept on top of the budget derived from recent use, but not by malloc_trim or near a memory limit") \
     CHOICE(preset, "ZEROPOOL_PRESET", 0, "balanced|ml|network|file", "how much is kept, and where")            \
     CHOICE(eviction, "ZEROPOOL_EVICTION", 0, "lifo|clockpro", "which idle block is given up first")            \
     NUMBER(decay_ms, "ZEROPOOL_DECAY_MS", COUNT, 4000, 0, 3600000,                                             \
            "idle memory goes back to the kernel over this many milliseconds, after the first second; 0: not by age") \
     CHOICE(background, "ZEROPOOL_BACKGROUND", SWITCH_AUTO, "off|on|auto",                                      \
-           "the thread that gives memory back while the program makes no calls; on: also where programs may have to stay single-threaded")                               \
-    NUMBER(n_shards, "ZEROPOOL_SHARDS", COUNT, 0, 0, 64, "shards of the shared pool, rounded up to a power of two; 0: one per CPU")          \
-    NUMBER(tcache_depth, "ZEROPOOL_TCACHE_DEPTH", COUNT, 16, 0, 64, "idle blocks a thread keeps per class")     \
+           "the thread that gives memory back while the program makes no calls; on: also where programs may have to stay single-threaded") \
+    NUMBER(n_shards, "ZEROPOOL_SHARDS", COUNT, 0, 0, 64, "shards of the shared pool, rounded up to a power of two; 0: one per CPU") \
+    NUMBER(tcache_depth, "ZEROPOOL_TCACHE_DEPTH", COUNT, 16, 0, 64, "idle blocks a thread keeps per class")    \
     NUMBER(hardened, "ZEROPOOL_HARDENED", COUNT, 0, 0, 1,                                                      \
            "1: each large block between guards, freed ones inaccessible; slow, and nothing is pooled")         \
     CHOICE(live, "ZEROPOOL_LIVE", SWITCH_OFF, "off|on",                                                        \

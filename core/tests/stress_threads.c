@@ -11,7 +11,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "support.h"
@@ -39,13 +38,6 @@ _Noreturn static void fail(const char *what, const void *buffer)
 {
     fprintf(stderr, "stress_threads: %s (buffer %p)\n", what, buffer);
     _exit(1);
-}
-
-static uint64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
 /* --- buffers that know what they hold --- */

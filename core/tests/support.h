@@ -40,6 +40,9 @@ struct child_result {
  * ten seconds. */
 struct child_result run_child(int (*body)(void *), void *argument);
 
+/* Milliseconds of a clock that never goes back. */
+uint64_t now_ms(void);
+
 /* Resident bytes of this process. */
 size_t resident_bytes(void);
 

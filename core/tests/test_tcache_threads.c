@@ -241,19 +241,24 @@ Test(tcache_threads, a_cache_that_passes_to_another_pool_does_not_take_its_count
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, an_adopted_cache_respects_a_claim)
+/* A thread has ended while a reclaimer, long preempted, held the claim of its cache, which it still does; five blocks are in it. */
+static struct tcache *left_under_a_claim(void)
 {
-    /* A thread ends while a reclaimer, long preempted, still holds its claim; the next thread must not touch the lists. */
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    struct tcache *first = s.tcache;
-    atomic_store(&first->claim, TCACHE_CLAIMED);
+    atomic_store(&s.tcache->claim, TCACHE_CLAIMED);
     sleeper_end(&s, thread);
+    return s.tcache;
+}
+
+Test(tcache_threads, an_adopted_cache_respects_a_claim)
+{
+    /* The next thread must not touch the lists. */
+    struct tcache *first = left_under_a_claim();
     size_t bytes = held(first);
-    s.n_blocks = 1;
-    s.tcache = NULL;
-    thread = sleeper_start(&s);
+    struct sleeper s = {.pool = &pool, .n_blocks = 1, .n_bytes = 8 * KIB};
+    pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert(held(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, held(first));
     atomic_store(&first->claim, 0);
@@ -269,19 +274,14 @@ static uint64_t gets_of(struct pool *of)
 
 Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made)
 {
-    /* As above, but the claim is given up before the next thread comes, which works with another pool. */
-    struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
-    pthread_t thread = sleeper_start(&s);
-    sleeper_work(&s);
-    struct tcache *first = s.tcache;
-    atomic_store(&first->claim, TCACHE_CLAIMED);
-    sleeper_end(&s, thread);
+    /* The claim is given up before the next thread comes, which works with another pool. */
+    struct tcache *first = left_under_a_claim();
     atomic_store(&first->claim, 0);
     uint64_t n_gets = gets_of(&pool), n_others = gets_of(&other_pool);
     unsigned n_tcaches = atomic_load(&pool.n_tcaches);
     cr_assert_geq(n_gets, 5);
-    s = (struct sleeper){.pool = &other_pool, .n_blocks = 1, .n_bytes = 8 * KIB};
-    thread = sleeper_start(&s);
+    struct sleeper s = {.pool = &other_pool, .n_blocks = 1, .n_bytes = 8 * KIB};
+    pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert_eq(s.tcache, first, "else this tests nothing");
     cr_assert_eq(gets_of(&pool), n_gets);

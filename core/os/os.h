@@ -54,6 +54,14 @@ int os_unmap(void *address, size_t length);
  * (locked pages). On failure of both the contents are undefined. */
 int os_purge(void *address, size_t length);
 
+/* Leave the pages, but let the kernel take them before it kills anybody for want of memory (MADV_FREE). What is then read is what was
+ * there or zero, until it is written. Negative errno: nothing is marked. */
+int os_mark_reclaimable(void *address, size_t length);
+
+/* Of a range that was marked and then partly written: give back what has not been written since (MADV_PAGEOUT). Where there is swap space
+ * the rest may go there. Failure is harmless. */
+int os_give_unwritten(void *address, size_t length);
+
 /* Find out whether MADV_DONTNEED does what it says: under emulators it may do nothing and report success. Before the first os_purge. */
 void os_learn_purge(void);
 

@@ -14,6 +14,9 @@
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
@@ -107,6 +110,13 @@ int os_purge(void *address, size_t length)
     if (error == -EINVAL && READ_RELAXED(os_keeps_locked)) error = advise(address, length, MADV_DONTNEED_LOCKED);
     return error ? os_remap_fresh(address, length) : 0;
 }
+
+int os_mark_reclaimable(void *address, size_t length)
+{
+    return READ_RELAXED(purge_keeps) ? -ENOSYS : advise(address, length, MADV_FREE);
+}
+
+int os_give_unwritten(void *address, size_t length) { return advise(address, length, MADV_PAGEOUT); }
 
 int os_advise_huge(void *address, size_t length) { return advise(address, length, MADV_HUGEPAGE); }
 

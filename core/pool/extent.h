@@ -27,9 +27,11 @@ enum extent_state {
     EXTENT_LIVE,   /* the program holds it */
     EXTENT_CACHED, /* idle, on a thread cache or shard list: invisible to coalescing */
     EXTENT_DIRTY,  /* idle in the heap, resident */
+    EXTENT_MUZZY,  /* the same, and marked for the kernel to take when it is short of memory; contents undefined */
     EXTENT_CLEAN,  /* idle in the heap, reads as zero, costs no memory */
     EXTENT_BUSY,   /* between lists: being mapped, purged or moved by the thread that took it off */
-    EXTENT_LOST,   /* unmapped when the process was out of address space; never used again */
+    EXTENT_HOLE,   /* idle in the heap, unmapped: addresses only, mapped anew when they are needed */
+    EXTENT_LOST,   /* addresses that somebody else has taken, or may have; never used again */
 };
 
 enum extent_flag {
@@ -46,9 +48,11 @@ enum extent_flag {
     EXTENT_REPLACED = 1024, /* the program has put other mappings or guards in their place: map them anew */
     EXTENT_EARLY = 2048,    /* on free: EXTENT_CHECK, if few have been checked so far */
     EXTENT_POPULATED = 4096,/* between heap and pool: what was untouched of it has been made resident */
+    EXTENT_MARKED = 8192,   /* between lists: to be filed as MUZZY, not as DIRTY */
+    EXTENT_UNMAPPED = 16384,/* between lists: to be filed as HOLE */
 };
 _Static_assert((EXTENT_ZERO | EXTENT_HUGE | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_MOVED | EXTENT_PINNED | EXTENT_HOT |
-                EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY | EXTENT_POPULATED) == 8191, "each its own bit");
+                EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED | EXTENT_EARLY | EXTENT_POPULATED | EXTENT_MARKED | EXTENT_UNMAPPED) == 32767, "each its own bit");
 
 struct extent {
     void *address;
@@ -69,6 +73,13 @@ _Static_assert(sizeof(struct extent) == 64, "one cache line");
  * what they look for. */
 static inline uint8_t extent_state(const struct extent *extent) { return READ_RELAXED(extent->state); }
 static inline void extent_set_state(struct extent *extent, uint8_t state) { WRITE_RELAXED(extent->state, state); }
+
+/* Idle in the heap: resident; or mapped at least. Holes are neither. */
+static inline bool extent_is_resident_idle(const struct extent *extent)
+{
+    return extent_state(extent) == EXTENT_DIRTY || extent_state(extent) == EXTENT_MUZZY;
+}
+static inline bool extent_is_idle(const struct extent *extent) { return extent_is_resident_idle(extent) || extent_state(extent) == EXTENT_CLEAN; }
 
 static inline size_t extent_bytes(const struct extent *extent)
 {

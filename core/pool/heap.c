@@ -15,6 +15,7 @@ int heap_init(struct heap *heap, size_t span_max, bool reserved)
 {
     heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);
+    age_list_init(&heap->muzzy_by_age);
     os_learn_purge();
     int error = space_init(&heap->space, span_max, reserved);
     if (error) return error;
@@ -65,7 +66,7 @@ static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_by
 
 static struct bins *bins_of(struct heap *heap, const struct extent *extent)
 {
-    return extent_state(extent) == EXTENT_DIRTY ? &heap->dirty : &heap->clean;
+    return extent_is_resident_idle(extent) ? &heap->dirty : &heap->clean;
 }
 
 /* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. The first and the last untouched
@@ -286,6 +287,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
     if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
         size_t untouched = n_pages - extent->n_pages;
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
+        if (!right) right = heap_bins_idle_after(heap, extent, EXTENT_MUZZY);
         untouched -= right ? min_size(untouched, right->n_pages) : 0;
         bool better_moved = untouched && room_is_wanted(n_pages, had) && has_room(heap, n_pages);
         if (!better_moved) {

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* heap.h: the extent heap: page-granular, coalescing, dirty memory first, best fit.
  *
- * Structure   Idle extents are filed by size class in two sets of bins, dirty (resident) and clean (reads as zero, costs
- *             nothing), each with a bitmap of non-empty bins; dirty ones also hang on a list by age. Neighbours of the
- *             same kind are always merged. A request takes the smallest dirty extent that fits, else a dirty
- *             one that fits together with its neighbours, else the smallest clean one, else memory beyond the frontier.
- * Policy      Memory is what pools lose by. Blocks that cannot serve other sizes refault up to a quarter of all bytes
+ * Structure   Idle extents are filed by size class in three sets of bins: dirty (resident), clean (reads as zero, costs
+ *             nothing) and holes (not even mapped), each with a bitmap of non-empty bins; resident ones also hang on a list by age. What
+ *             has rested for some tens of milliseconds is marked, so that the kernel takes it before it kills anybody: such extents are muzzy,
+ *             and lie in the dirty bins. Neighbours of the same kind are always merged; dirty and muzzy ones are two kinds, or what is marked would be
+ *             marked again with every small neighbour. A request takes the smallest dirty extent that fits, else a dirty one that fits together
+ *             with its neighbours, else the smallest clean one, else a hole, else memory beyond the frontier.
+ * Policy      Idle memory is a pool's main cost. Blocks that cannot serve other sizes refault up to a quarter of all bytes
  *             at the same memory, so everything beyond a few cached blocks comes back here to be merged; resident
  *             memory is preferred over untouched memory at any fit; and before untouched memory is taken, the
  *             coldest idle memory over the budget is given back.
  * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No system call is made under
- *             it, with two exceptions: space_reach (a rare mmap of page map) and unmap_clean (only when memory or addresses have
- *             run out). Extents that are to be mapped or purged are taken off all lists first (EXTENT_BUSY).
+ *             it, with one exception: space_reach (a rare mmap of page map). Extents
+ *             that are to be mapped, purged or unmapped are taken off all lists first (EXTENT_BUSY).
  *             If the lock cannot be had in bounded time, allocation returns NULL and a returned extent goes on
  *             the lock-free `deferred` stack, which the next holder empties.
  */
@@ -52,12 +54,16 @@ struct heap {
     struct space space;               /* read by every free, so not beside the lock */
     struct lock lock __attribute__((aligned(CACHE_LINE)));
     size_t active_bytes;              /* handed out: live blocks and whatever caches hold */
-    size_t dirty_bytes;
+    size_t dirty_bytes;               /* idle and resident, muzzy ones included */
+    size_t muzzy_bytes;               /* of these, what the kernel may take by itself */
+    size_t clean_bytes, hole_bytes;   /* idle: mapped but not resident; not even mapped */
+    uint32_t n_holes;
     uintptr_t frontier;               /* end of the claimed range */
     struct extent *unused;            /* free descriptors that have been used before */
     uint32_t untouched, untouched_end;/* descriptors never used, so as not to touch their memory before it is needed */
     uint32_t n_unused;                /* both kinds */
-    struct extent by_age;             /* sentinel of the dirty extents by age */
+    struct extent by_age;             /* sentinel of the dirty extents by age, */
+    struct extent muzzy_by_age;       /* and of the muzzy ones, which are all older than what was filed when they were marked */
     _Atomic(struct extent *) deferred;/* returned while the lock could not be had */
     bool exhausted;                   /* something foreign is in the way: never try to map again */
 
@@ -84,8 +90,9 @@ struct heap {
     size_t decay_backlog[DECAY_STEPS];
 
     bool pinned;
+    bool cannot_mark;                 /* the kernel refuses MADV_FREE; any thread, a lost update is harmless */
     struct heap_counters counters;
-    struct bins dirty, clean;
+    struct bins dirty, clean, holes;  /* muzzy extents are in the dirty bins */
 };
 
 /* Prepare a zeroed heap over a space; most of it is not touched before it is needed. 0 or negative errno. */
@@ -132,15 +139,21 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages);
 /* Give the tail of a live extent beyond n_pages back. */
 void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages);
 
+/* Mark idle memory that was last used before that time, coldest first, for the kernel to take when it is short (EXTENT_MUZZY), about n_bytes
+ * at most. Marking a page and writing it again takes a twentieth of the page fault that it costs if the kernel has taken it. Returns the bytes
+ * marked. */
+size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms);
+
 /* Purge idle memory, coldest first, until at most keep_bytes of it is dirty. Returns the bytes purged. */
 size_t heap_trim(struct heap *heap, size_t keep_bytes);
 
 /* Open spaces: unmap clean memory just below the frontier, and take its addresses back. */
 void heap_release_top(struct heap *heap);
 
-/* Open spaces: unmap all clean memory that is worth a call, wherever it lies. Below the frontier its addresses are lost. Returns
- * the bytes unmapped. */
-size_t heap_release(struct heap *heap);
+/* Open spaces: unmap about n_bytes of idle memory, and no more: at the top first, then the largest extents, clean ones before resident ones.
+ * Below the frontier they stay as holes, which are mapped anew when needed; there are at most HEAP_HOLES_MAX. Returns the bytes unmapped. */
+#define HEAP_HOLES_MAX 1024
+size_t heap_release(struct heap *heap, size_t n_bytes);
 
 /* Move the contents of one live extent to another by page tables. Returns how many bytes have been moved, and what else os_move_pages does. */
 ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);

@@ -97,26 +97,44 @@ void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right
     heap_bins_drop_extent(heap, right);
 }
 
+/* The state that an extent has in these bins. */
+static uint8_t state_in(const struct heap *heap, const struct bins *bins, const struct extent *extent)
+{
+    if (bins == &heap->clean) return EXTENT_CLEAN;
+    if (bins == &heap->holes) return EXTENT_HOLE;
+    return extent->flags & EXTENT_MARKED ? EXTENT_MUZZY : EXTENT_DIRTY;
+}
+
+/* An extent of this state comes (n = 1) or goes (n = -1). */
+static void account(struct heap *heap, uint8_t state, size_t bytes, int n)
+{
+    size_t by = n > 0 ? bytes : -bytes;
+    switch (state) {
+    case EXTENT_MUZZY: ADD_RELAXED(heap->muzzy_bytes, by); /* and */ __attribute__((fallthrough));
+    case EXTENT_DIRTY: ADD_RELAXED(heap->dirty_bytes, by); break;
+    case EXTENT_CLEAN: ADD_RELAXED(heap->clean_bytes, by); break;
+    default:
+        ADD_RELAXED(heap->hole_bytes, by);
+        ADD_RELAXED(heap->n_holes, (uint32_t)n);
+    }
+}
+
 void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent)
 {
+    uint8_t state = state_in(heap, bins, extent);
+    extent->flags &= (uint16_t)~EXTENT_MARKED;
     bin_push(&bins->head[extent->cls], extent);
     bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
-    if (bins == &heap->dirty) {
-        extent_set_state(extent, EXTENT_DIRTY);
-        ADD_RELAXED(heap->dirty_bytes, extent_bytes(extent));
-    } else {
-        extent_set_state(extent, EXTENT_CLEAN);
-    }
+    extent_set_state(extent, state);
+    account(heap, state, extent_bytes(extent), 1);
 }
 
 void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent)
 {
     bin_remove(&bins->head[extent->cls], extent);
     if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
-    if (bins == &heap->dirty) {
-        SUB_RELAXED(heap->dirty_bytes, extent_bytes(extent));
-        age_remove(extent);
-    }
+    if (bins == &heap->dirty) age_remove(extent);
+    account(heap, extent_state(extent), extent_bytes(extent), -1);
     extent_set_state(extent, EXTENT_BUSY);
 }
 
@@ -137,7 +155,7 @@ static bool same_pinning(const struct extent *a, const struct extent *b)
 
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
 {
-    uint8_t state = bins == &heap->dirty ? EXTENT_DIRTY : EXTENT_CLEAN;
+    uint8_t state = state_in(heap, bins, extent);
     struct extent *right = idle_neighbour(heap, extent_end(extent), true, state);
     if (right && same_pinning(extent, right)) {
         heap_bins_unfile(heap, bins, right);
@@ -146,10 +164,11 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
     struct extent *left = idle_neighbour(heap, (char *)extent->address - 1, false, state);
     if (left && same_pinning(extent, left)) {
         heap_bins_unfile(heap, bins, left);
+        if (state == EXTENT_MUZZY) left->flags |= EXTENT_MARKED;
         heap_bins_join(heap, left, extent);
         extent = left;
     }
-    if (state == EXTENT_DIRTY) age_push_newest(&heap->by_age, extent);
+    if (bins == &heap->dirty) age_push_newest(state == EXTENT_MUZZY ? &heap->muzzy_by_age : &heap->by_age, extent);
     heap_bins_link(heap, bins, extent);
 }
 
@@ -254,7 +273,7 @@ size_t heap_bins_reach_right(struct heap *heap, const struct extent *extent, siz
     for (int i = 0; i < REACH_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
         struct extent *neighbour = space_lookup(&heap->space, *end);
         if (neighbour->address != *end) break;
-        if (extent_state(neighbour) != EXTENT_DIRTY && extent_state(neighbour) != EXTENT_CLEAN) break;
+        if (!extent_is_idle(neighbour)) break;
         found += neighbour->n_pages;
         *end = extent_end(neighbour);
     }
@@ -326,6 +345,12 @@ void heap_bins_drain_deferred(struct heap *heap)
     struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
     while (list) {
         struct extent *next = list->next;
+        if (list->flags & EXTENT_UNMAPPED) {
+            list->flags = 0;
+            heap_bins_file(heap, &heap->holes, list);
+            list = next;
+            continue;
+        }
         if (extent_state(list) == EXTENT_BUSY) { /* freshly mapped or purged, or joined: never counted as active */
             list->used_pages = list->n_pages; /* what is not known to be zero is dirty to its end */
             heap_bins_publish(heap, list);

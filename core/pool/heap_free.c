@@ -68,13 +68,15 @@ void heap_forget_move(struct heap *heap, struct extent *extent)
 
 void heap_lose(struct heap *heap, struct extent *extent)
 {
-    os_unmap(extent->address, extent_bytes(extent));
-    /* Without the lock it counts as handed out for ever, which does no harm. */
-    if (lock_acquire(&heap->lock)) {
-        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-        lock_release(&heap->lock);
-    }
+    bool unmapped = os_unmap(extent->address, extent_bytes(extent)) == 0;
     heap_forget_move(heap, extent);
     extent->flags = 0;
-    extent_set_state(extent, EXTENT_LOST);
+    /* Without the lock it counts as handed out for ever, which does no harm. */
+    bool locked = lock_acquire(&heap->lock);
+    if (locked) SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    if (locked && unmapped)
+        heap_bins_file(heap, &heap->holes, extent);
+    else
+        extent_set_state(extent, EXTENT_LOST);
+    if (locked) lock_release(&heap->lock);
 }

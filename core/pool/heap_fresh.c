@@ -66,8 +66,18 @@ static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, 
         return NULL;
     }
     if (*error) {
-        if (heap->frontier == start + bytes) WRITE_RELAXED(heap->frontier, start);
-        heap_bins_drop_extent(heap, extent);
+        if (heap->frontier == start + bytes) {
+            WRITE_RELAXED(heap->frontier, start);
+            heap_bins_drop_extent(heap, extent);
+            return NULL;
+        }
+        /* Others have claimed what lies beyond, meanwhile. */
+        extent->flags = 0;
+        heap_bins_publish(heap, extent);
+        if (*error == -EEXIST)
+            extent_set_state(extent, EXTENT_LOST);
+        else
+            heap_bins_file(heap, &heap->holes, extent);
         return NULL;
     }
     heap_bins_publish(heap, extent);
@@ -88,10 +98,41 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     return extent;
 }
 
+/* A hole large enough, mapped anew, BUSY; NULL if there is none or it cannot be mapped. Lock as in heap_fresh_frontier. */
+static struct extent *map_hole(struct heap *heap, size_t n_pages, bool *lock_lost)
+{
+    struct extent *extent = heap_bins_take(heap, &heap->holes, n_pages);
+    if (!extent) return NULL;
+    if (extent->n_pages > n_pages) {
+        struct extent *rest = heap_bins_split(heap, extent, n_pages);
+        if (rest) heap_bins_file(heap, &heap->holes, rest);
+    }
+    bool small_pages = small_unless_asked(heap);
+    lock_release(&heap->lock);
+    int error = map_pages(heap, (uintptr_t)extent->address, extent_bytes(extent), small_pages);
+    extent->flags = error ? EXTENT_UNMAPPED : EXTENT_ZERO;
+    if (!lock_acquire(&heap->lock)) {
+        *lock_lost = true;
+        heap_bins_defer(heap, extent);
+        return NULL;
+    }
+    if (!error) return extent;
+    extent->flags = 0;
+    if (error == -EEXIST)
+        extent_set_state(extent, EXTENT_LOST); /* somebody else has been placed there */
+    else
+        heap_bins_file(heap, &heap->holes, extent);
+    return NULL;
+}
+
 struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost)
 {
     size_t need = n_pages + align_pages - 1;
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
+    if (!extent) {
+        extent = map_hole(heap, need, lock_lost);
+        if (*lock_lost) return NULL;
+    }
     if (!extent) extent = heap_fresh_frontier(heap, need, lock_lost);
     if (!extent) return NULL;
     if (!heap_bins_carve(heap, extent, n_pages, align_pages, &heap->clean)) {

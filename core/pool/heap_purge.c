@@ -7,30 +7,44 @@
 /* An extent is cut for a partial purge only if what remains is worth a system call of its own later. */
 #define PARTIAL_MIN_PAGES 64
 
-static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms)
+/* Extents taken off the heap, linked by next, and their bytes. */
+struct collected {
+    struct extent *list;
+    size_t bytes;
+};
+
+/* Take extents off one list by age, the oldest first, until n_bytes are off; with before_ms none that was used after that. */
+static void collect_from(struct heap *heap, struct extent *by_age, size_t n_bytes, const uint32_t *before_ms, struct collected *out)
 {
-    struct extent *list = NULL;
-    size_t collected = 0;
     struct extent *extent;
-    while (collected < n_bytes && (extent = age_oldest(&heap->by_age))) {
+    while (out->bytes < n_bytes && (extent = age_oldest(by_age))) {
         if (before_ms && (int32_t)(extent->last_use_ms - *before_ms) > 0) break;
+        bool muzzy = extent_state(extent) == EXTENT_MUZZY;
         heap_bins_unfile(heap, &heap->dirty, extent);
-        size_t want = pages_of(n_bytes - collected);
+        size_t want = pages_of(n_bytes - out->bytes);
         if (want < PARTIAL_MIN_PAGES) want = PARTIAL_MIN_PAGES;
         if (extent->n_pages > want + PARTIAL_MIN_PAGES) {
             /* Purge the upper part: low addresses are reused first. */
             struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - want);
             if (upper) {
-                age_insert_after(&heap->by_age, extent);
+                age_insert_after(by_age, extent);
+                if (muzzy) extent->flags |= EXTENT_MARKED;
                 heap_bins_link(heap, &heap->dirty, extent);
                 extent = upper;
             }
         }
-        collected += extent_bytes(extent);
-        extent->next = list;
-        list = extent;
+        out->bytes += extent_bytes(extent);
+        extent->next = out->list;
+        out->list = extent;
     }
-    return list;
+}
+
+static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms)
+{
+    struct collected collected = {NULL, 0};
+    collect_from(heap, &heap->muzzy_by_age, n_bytes, before_ms, &collected); /* what rests longest */
+    collect_from(heap, &heap->by_age, n_bytes, before_ms, &collected);
+    return collected.list;
 }
 
 /* The page map's own pages that describe nothing but the inside of this extent hold zeros: they can go as well. The extent is
@@ -128,6 +142,33 @@ static void purge_map_of_clean(struct heap *heap)
     if (locked) lock_release(&heap->lock);
 }
 
+size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
+{
+    if (READ_RELAXED(heap->cannot_mark) || heap->pinned || READ_RELAXED(heap->dirty_bytes) == READ_RELAXED(heap->muzzy_bytes)) return 0;
+    if (!lock_acquire(&heap->lock)) return 0;
+    struct collected collected = {NULL, 0};
+    collect_from(heap, &heap->by_age, n_bytes, &before_ms, &collected);
+    lock_release(&heap->lock);
+    for (struct extent *e = collected.list; e; e = e->next) {
+        if (!READ_RELAXED(heap->cannot_mark) && os_mark_reclaimable(e->address, extent_bytes(e)) == 0)
+            e->flags |= EXTENT_MARKED;
+        else
+            WRITE_RELAXED(heap->cannot_mark, true); /* an old kernel, or locked memory */
+    }
+    bool locked = collected.list && lock_acquire(&heap->lock);
+    for (struct extent *e = collected.list, *next; e; e = next) {
+        next = e->next;
+        if (!locked) {
+            e->flags &= (uint16_t)~EXTENT_MARKED;
+            heap_bins_defer(heap, e);
+        } else {
+            heap_bins_file(heap, &heap->dirty, e); /* it keeps its age: not heap_bins_insert_idle */
+        }
+    }
+    if (locked) lock_release(&heap->lock);
+    return collected.bytes;
+}
+
 size_t heap_trim(struct heap *heap, size_t keep_bytes)
 {
     if (!lock_acquire(&heap->lock)) return 0;
@@ -140,75 +181,9 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes)
     return purged;
 }
 
-/* Smaller pieces are not worth a VMA each. */
-#define RELEASE_MIN_PAGES 16
-
-/* The extent that ends at the frontier, or NULL if none does (a claim is being mapped). */
-static struct extent *top_extent(struct heap *heap)
+static int kind_of(const struct extent *e)
 {
-    if (heap->frontier == heap->space.base) return NULL;
-    struct extent *top = space_lookup(&heap->space, (void *)(heap->frontier - 1));
-    return top->address && (uintptr_t)extent_end(top) == heap->frontier ? top : NULL;
-}
-
-/* Lower the frontier to the start of an unmapped extent at the top. */
-static void drop_top(struct heap *heap, struct extent *top)
-{
-    char *start = top->address;
-    space_set_page(&heap->space, start, 0);
-    space_set_page(&heap->space, extent_end(top) - 1, 0);
-    WRITE_RELAXED(heap->frontier, (uintptr_t)start);
-    /* Others may get these addresses now, and free there what is none of ours. Nobody holds a block beyond. */
-    atomic_store_explicit(&heap->space.span, (uintptr_t)start - heap->space.base, memory_order_relaxed);
-    heap_bins_drop_extent(heap, top);
-}
-
-/* Unmap a clean extent and leave it as a hole. Under the lock, one of the two exceptions (heap.h): another thread must not map
- * the range anew before it is gone. This runs only when the process is out of memory or address space. */
-static bool unmap_clean(struct heap *heap, struct extent *extent)
-{
-    heap_bins_unfile(heap, &heap->clean, extent);
-    if (os_unmap(extent->address, extent_bytes(extent))) {
-        heap_bins_file(heap, &heap->clean, extent);
-        return false;
-    }
-    heap_forget_move(heap, extent);
-    extent->flags = 0;
-    extent_set_state(extent, EXTENT_LOST);
-    return true;
-}
-
-void heap_release_top(struct heap *heap)
-{
-    if (heap->space.reserved || !lock_acquire(&heap->lock)) return;
-    struct extent *top;
-    while ((top = top_extent(heap))) {
-        bool hole = extent_state(top) == EXTENT_LOST;
-        bool worth_it = extent_state(top) == EXTENT_CLEAN && top->n_pages >= RELEASE_MIN_PAGES;
-        if (!hole && !(worth_it && unmap_clean(heap, top))) break;
-        drop_top(heap, top);
-    }
-    lock_release(&heap->lock);
-}
-
-size_t heap_release(struct heap *heap)
-{
-    if (heap->space.reserved || !lock_acquire(&heap->lock)) return 0;
-    size_t released = 0;
-    bool refused = false;
-    for (unsigned cls = N_CLASSES - 1; cls >= class_floor(RELEASE_MIN_PAGES) && !refused; cls--) {
-        struct extent *extent;
-        while (!refused && (extent = heap->clean.head[cls])) {
-            size_t bytes = extent_bytes(extent);
-            refused = !unmap_clean(heap, extent); /* no VMA left to split with: so it will be for the others */
-            if (!refused) released += bytes;
-        }
-    }
-    struct extent *top;
-    while ((top = top_extent(heap)) && extent_state(top) == EXTENT_LOST)
-        drop_top(heap, top);
-    lock_release(&heap->lock);
-    return released;
+    return extent_is_resident_idle(e) ? 0 : extent_state(e) == EXTENT_CLEAN ? 1 : extent_state(e) == EXTENT_HOLE ? 2 : -1;
 }
 
 const char *heap_check(struct heap *heap)
@@ -217,7 +192,7 @@ const char *heap_check(struct heap *heap)
     if (!lock_acquire(&heap->lock)) return "heap lock is held";
     heap_bins_drain_deferred(heap);
     struct space *space = &heap->space;
-    size_t dirty = 0, active = 0;
+    size_t dirty = 0, muzzy = 0, clean = 0, holes = 0, active = 0;
     uint8_t before = EXTENT_UNUSED;
     for (uintptr_t at = space->base; at < heap->frontier && !broken;) {
         struct extent *e = space_lookup(space, (void *)at);
@@ -229,28 +204,34 @@ const char *heap_check(struct heap *heap)
         if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
         else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
         else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
-        else if (extent_state(e) == before && (before == EXTENT_DIRTY || before == EXTENT_CLEAN) && !heap->pinned)
+        else if (extent_state(e) == before && (before == EXTENT_DIRTY || before == EXTENT_MUZZY || before == EXTENT_CLEAN || before == EXTENT_HOLE) && !heap->pinned)
             broken = "idle neighbours not merged";
         else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address)
             broken = "interior page entered";
-        if (extent_state(e) == EXTENT_DIRTY) dirty += extent_bytes(e);
+        if (extent_is_resident_idle(e)) dirty += extent_bytes(e);
+        if (extent_state(e) == EXTENT_MUZZY) muzzy += extent_bytes(e);
+        if (extent_state(e) == EXTENT_CLEAN) clean += extent_bytes(e);
+        if (extent_state(e) == EXTENT_HOLE) holes += extent_bytes(e);
         if (extent_state(e) == EXTENT_LIVE || extent_state(e) == EXTENT_CACHED) active += extent_active_bytes(e);
         before = extent_state(e);
         at += extent_bytes(e);
     }
-    if (!broken && dirty != heap->dirty_bytes) broken = "dirty bytes miscounted";
+    if (!broken && (dirty != heap->dirty_bytes || muzzy != heap->muzzy_bytes)) broken = "dirty bytes miscounted";
+    if (!broken && (clean != heap->clean_bytes || holes != heap->hole_bytes)) broken = "clean bytes or holes miscounted";
     if (!broken && active > heap->active_bytes) broken = "active bytes miscounted";
     size_t aged = 0;
     for (struct extent *e = heap->by_age.newer; e != &heap->by_age; e = e->newer)
         aged += extent_bytes(e);
+    for (struct extent *e = heap->muzzy_by_age.newer; e != &heap->muzzy_by_age; e = e->newer)
+        aged += extent_bytes(e);
     if (!broken && aged != dirty) broken = "age list does not hold the dirty extents";
     for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
-        for (int kind = 0; kind < 2 && !broken; kind++) {
-            struct bins *bins = kind ? &heap->clean : &heap->dirty;
+        for (int kind = 0; kind < 3 && !broken; kind++) {
+            struct bins *bins = kind == 0 ? &heap->dirty : kind == 1 ? &heap->clean : &heap->holes;
             bool marked = bins->nonempty[cls / 64] >> (cls % 64) & 1;
             if (marked != (bins->head[cls] != NULL)) broken = "bin bitmap wrong";
             for (struct extent *e = bins->head[cls]; e && !broken; e = e->next)
-                if (e->cls != cls || extent_state(e) != (kind ? EXTENT_CLEAN : EXTENT_DIRTY)) broken = "extent in wrong bin";
+                if (e->cls != cls || kind_of(e) != kind) broken = "extent in wrong bin";
         }
     lock_release(&heap->lock);
     return broken;

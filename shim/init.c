@@ -7,6 +7,7 @@
 #include "os/os.h"
 #include "pool/fork.h"
 #include "pool/helper.h"
+#include "pool/limits.h"
 #include "report.h"
 #include "report_live.h"
 #include "sandbox.h"
@@ -126,13 +127,13 @@ bool shim_ready(void)
 
 bool shim_make_room(size_t size)
 {
-    /* More than could ever be had: a size that has overflowed, or a question. The idle memory stays. */
-    if (!shim_pool.ready || size > shim_pool.heap.space.span_max || tcache_tls.entered || !fork_pass()) return false;
-    bool freed = pool_trim(&shim_pool, 0) > 0;
+    if (!shim_pool.ready || tcache_tls.entered || !fork_pass()) return false;
+    int saved = errno;
     tcache_tls.entered = 1;
-    freed |= heap_release(&shim_pool.heap) > 0;
+    bool made = limits_make_room(&shim_pool, size);
     tcache_tls.entered = 0;
-    return freed;
+    errno = saved;
+    return made;
 }
 
 static void prepare_for_sandbox(void)

@@ -2,6 +2,7 @@
 /* report_json.c: writes the line of JSON. See report_json.h. */
 #include "report_json.h"
 
+#include "pool/account.h"
 #include "pool/stats.h"
 #include "zeropool.h"
 
@@ -127,7 +128,7 @@ static void write_thread(struct writer *writer, const struct tcache *tcache)
     number(writer, "slow_puts", READ_RELAXED(tcache->n_slow_puts));
     number(writer, "shard_hits", READ_RELAXED(tcache->n_shard_hits));
     number(writer, "steals", READ_RELAXED(tcache->n_steals));
-    number(writer, "bytes_cached", stats_cache_bytes(&shim_pool, tcache));
+    number(writer, "bytes_cached", account_tcache_bytes(&shim_pool, tcache));
     close_bracket(writer, "}");
 }
 

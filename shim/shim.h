@@ -76,7 +76,7 @@ size_t bootstrap_size(const void *p) HIDDEN;
 /* Set the pool up if that has not been done. False if it cannot be (yet): use the next allocator. */
 bool shim_ready(void) HIDDEN;
 
-/* The next allocator, or the kernel, has refused size bytes: give back all idle memory, also address space. True if a retry makes sense. */
+/* The next allocator, or the kernel, has refused size bytes: see limits_make_room. True if a retry makes sense. */
 bool shim_make_room(size_t size) HIDDEN;
 
 /* The program has told the next allocator itself when to give memory back (mallopt). */

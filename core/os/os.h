@@ -124,9 +124,22 @@ unsigned os_cpu_current(void);
 /* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length or a negative errno; -EBUSY: not
  * at this moment, since descriptors or memory are short. */
 long os_read_file(const char *path, char *buffer, size_t size);
-/* The memory limit in bytes of this process's cgroup (v2 or v1), SIZE_MAX if none or not to be learned. Reads files. 0, or -EBUSY as
- * os_read_file; then *limit means nothing. */
+/* The memory limit of this process's control group (version 1 or 2; memory.high and the limits of parents count), and how much may still be used
+ * below it, files that the kernel can drop not counted; each SIZE_MAX if there is none or it cannot be learned. Reads some files: 20 us.
+ * 0; -EBUSY as os_read_file; -EPERM where os_restricted. */
+struct os_group_memory {
+    size_t limit_bytes, room_bytes;
+};
+int os_read_group_memory(struct os_group_memory *memory);
+/* Its first part alone. */
 int os_read_cgroup_limit(size_t *limit);
+/* The lower of RLIMIT_AS and RLIMIT_DATA, SIZE_MAX if neither is set; where os_restricted is set what it was before. */
+size_t os_address_limit(void);
+/* How much more may be mapped below these limits; SIZE_MAX if there are none. Negative errno if it cannot be told. */
+int os_read_address_room(size_t *room);
+/* The same where memory is strictly accounted (vm.overcommit_memory=2), SIZE_MAX where it is not. */
+int os_read_commit_room(size_t *room);
+void os_limits_fork_child(void);
 /* How transparent huge pages are to be had on this machine; HUGE_UNKNOWN where os_read_file says -EBUSY. Reads a file. */
 enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED, HUGE_UNKNOWN };
 enum huge_pages os_huge_pages(void);

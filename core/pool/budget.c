@@ -4,19 +4,34 @@
 
 #include "os/os.h"
 
+size_t budget_live(const struct heap *heap)
+{
+    size_t active = READ_RELAXED(heap->active_bytes);
+    return active - min_size(READ_RELAXED(heap->cached_bytes), active);
+}
+
 static void roll_window(struct heap *heap, uint32_t now)
 {
     uint32_t elapsed = now - heap->window_start_ms;
     if (elapsed < BUDGET_WINDOW_MS) return;
-    heap->peak_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->peak_window[0] : heap->active_bytes;
-    heap->peak_window[0] = heap->active_bytes;
+    size_t live = budget_live(heap);
+    heap->peak_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->peak_window[0] : live;
+    heap->peak_window[0] = live;
+    heap->settled_bytes = min_size(heap->settled_bytes, max_size(heap->peak_window[1], live));
     heap->window_start_ms = now;
+}
+
+/* Caches may have grown since somebody looked: then what seems to be live is idle. So the peak rises no further than this without a look. */
+static size_t believable(const struct heap *heap)
+{
+    return heap->settled_bytes + max_size(BUDGET_SLOP_BYTES, heap->settled_bytes >> BUDGET_SLOP_SHIFT);
 }
 
 void budget_note_peak(struct heap *heap)
 {
-    if (heap->active_bytes > heap->peak_window[0]) heap->peak_window[0] = heap->active_bytes;
-    if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
+    size_t live = min_size(budget_live(heap), believable(heap));
+    if (live > heap->peak_window[0]) heap->peak_window[0] = live;
+    if (live > heap->counters.live_peak) WRITE_RELAXED(heap->counters.live_peak, live);
 }
 
 /* Of at least 1. A Newton iteration from above falls until it has arrived. */
@@ -37,24 +52,45 @@ static size_t slack_of(size_t n_bytes, size_t peak)
     return max_size(least, min_size(most, square_root((n_bytes >> PAGE_SHIFT) * (peak >> PAGE_SHIFT)) << PAGE_SHIFT));
 }
 
-size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
+/* How much idle memory there is too much, with n_bytes more of untouched memory: caches and heap together. */
+static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes)
 {
-    if (heap->dirty_bytes == 0) return 0;
     roll_window(heap, os_clock_ms());
-    size_t live = heap->active_bytes + n_bytes;
-    size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), live);
+    size_t live = budget_live(heap) + n_bytes;
+    size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), min_size(live, believable(heap)));
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
     size_t budget = floor + slack_of(n_bytes, peak);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = READ_RELAXED(heap->limit_bytes);
     limit -= limit >> 3;
     if (budget > limit) budget = limit;
-    size_t total = live + heap->dirty_bytes;
-    size_t excess = total > budget ? min_size(total - budget, heap->dirty_bytes) : 0;
+    size_t total = heap->active_bytes + n_bytes + heap->dirty_bytes;
+    size_t excess = total > budget ? total - budget : 0;
     size_t small_budget = floor + peak / 32 * 3;
     if (n_bytes < BUDGET_LARGE_BYTES && total > small_budget)
-        excess = max_size(excess, min_size(min_size(total - small_budget, 2 * resident_bytes), heap->dirty_bytes));
+        excess = max_size(excess, min_size(total - small_budget, 2 * resident_bytes));
+    return excess;
+}
+
+size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
+{
+    if (heap->dirty_bytes == 0) return 0;
+    size_t excess = too_much(heap, n_bytes, resident_bytes);
     if (heap->dirty_bytes > heap->retain_max_bytes)
         excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
-    return excess;
+    return min_size(excess, heap->dirty_bytes);
+}
+
+bool budget_is_out_of_date(struct heap *heap, size_t n_bytes)
+{
+    return budget_live(heap) + n_bytes > believable(heap) && too_much(heap, n_bytes, n_bytes) > 0;
+}
+
+size_t budget_settle(struct heap *heap, size_t n_bytes, size_t cached_bytes)
+{
+    WRITE_RELAXED(heap->cached_bytes, cached_bytes);
+    roll_window(heap, os_clock_ms());
+    heap->settled_bytes = max_size(budget_live(heap) + n_bytes, heap->settled_bytes);
+    size_t excess = too_much(heap, n_bytes, n_bytes);
+    return excess > heap->dirty_bytes ? excess - heap->dirty_bytes : 0;
 }

@@ -2,7 +2,8 @@
 /* budget.h: how much idle memory a heap may hold.
  *
  * The budget is derived from what the program shows that it needs: live + idle <= (1 + slack) times the peak of live bytes in
- * the last one to two seconds, plus a small floor. The sum can only grow when untouched memory is taken, so that is the one
+ * the last one to two seconds, plus a small floor. Live is what the program holds; what lies in thread caches and shards is idle. Those are not counted at
+ * every call, but when it matters (account.h). The sum can only grow when untouched memory is taken, so that is the one
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
  * The slack is what a best-fit heap that joins dirty with clean neighbours needs to serve random sizes without refaulting. The sum of N blocks that are replaced
@@ -22,11 +23,25 @@
 #define BUDGET_LARGE_BYTES MIB
 #define BUDGET_FLOOR_BYTES MIB
 
+/* Live bytes may be taken to have risen so much, or by the share, since the caches were last looked at. */
+#define BUDGET_SLOP_BYTES (256 * KIB)
+#define BUDGET_SLOP_SHIFT 6
+
+/* What the program holds, as far as is known: handed out, but for what caches held when account_settle last looked. A plain read. */
+size_t budget_live(const struct heap *heap);
+
 /* With the lock held: note that active_bytes has risen. */
 void budget_note_peak(struct heap *heap);
 
 /* With the lock held: the idle bytes that must go before n_bytes of untouched memory are taken, for which resident_bytes become
  * resident (heap_fresh.h). */
 size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes);
+
+/* With the lock held: would that be so, with a peak that is not known well enough? */
+bool budget_is_out_of_date(struct heap *heap, size_t n_bytes);
+
+/* With the lock held: so much lies in caches now, and n_bytes of untouched memory are wanted. Returns how much of that is over the budget,
+ * beyond what the heap itself could give back. */
+size_t budget_settle(struct heap *heap, size_t n_bytes, size_t cached_bytes);
 
 #endif

@@ -2,6 +2,7 @@
 /* cache_keep.c: see cache_keep.h. */
 #include "pool/cache_keep.h"
 
+#include "pool/account.h"
 #include "pool/recycle.h"
 
 struct extent *cache_take_big(struct tcache *tcache)
@@ -87,9 +88,15 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
     return list;
 }
 
+/* What lies there is not marked, however long it rests (limits.h). */
+static bool slot_may_hold(const struct pool *pool, const struct extent *extent)
+{
+    return extent_bytes(extent) <= READ_RELAXED(pool->heap.unmarked_max_bytes);
+}
+
 void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent)
 {
-    bool kept = tcache_is_big(extent) && pool_put_big(tcache, extent, extent->address);
+    bool kept = tcache_is_big(extent) && slot_may_hold(pool, extent) && pool_put_big(tcache, extent, extent->address);
     tcache_leave(tcache);
     if (!kept) pool_put_slow(pool, extent);
 }
@@ -124,9 +131,9 @@ void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent)
         tcache_leave(tcache);
     }
     extent_set_state(extent, EXTENT_LIVE);
-    if (is_big && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
+    bool too_big = is_big && (pool->limited || !slot_may_hold(pool, extent));
+    if (is_big && !too_big && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
-    bool too_big = pool->limited && is_big;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);
     if (!kept) {
         extent_set_state(extent, EXTENT_CACHED);

@@ -42,12 +42,31 @@ static void advance(struct heap *heap, unsigned n_steps)
     heap->decay_seen_bytes = dirty;
 }
 
+static bool has_unmarked(const struct heap *heap)
+{
+    return !READ_RELAXED(heap->cannot_mark) && !heap->pinned && READ_RELAXED(heap->dirty_bytes) > READ_RELAXED(heap->muzzy_bytes);
+}
+
 bool decay_due(const struct heap *heap, uint32_t now_ms)
 {
+    if (has_unmarked(heap) && now_ms - READ_RELAXED(heap->marked_ms) >= DECAY_MARK_MS) return true;
     return heap->decay_ms && now_ms - READ_RELAXED(heap->decay_epoch_ms) >= step_ms(heap);
 }
 
-unsigned decay_tick(struct heap *heap, uint32_t now_ms)
+/* Mark what has rested so long. Returns when that is wanted again, 0 if nothing is left to mark. */
+static unsigned mark(struct heap *heap, uint32_t now_ms)
+{
+    if (!has_unmarked(heap)) return 0;
+    uint32_t elapsed = now_ms - READ_RELAXED(heap->marked_ms);
+    if (elapsed < DECAY_MARK_MS) return DECAY_MARK_MS - elapsed;
+    WRITE_RELAXED(heap->marked_ms, now_ms);
+    heap_mark(heap, SIZE_MAX, now_ms - DECAY_MARK_MS);
+    return has_unmarked(heap) ? DECAY_MARK_MS : 0;
+}
+
+static unsigned sooner(unsigned a, unsigned b) { return a && (!b || a < b) ? a : b; }
+
+static unsigned purge(struct heap *heap, uint32_t now_ms)
 {
     if (!heap->decay_ms) return 0;
     uint32_t step = step_ms(heap);
@@ -74,4 +93,10 @@ unsigned decay_tick(struct heap *heap, uint32_t now_ms)
     /* At rest: addresses count, too, where they are limited or where all that is mapped is charged. */
     if (!left) heap_release_top(heap);
     return left ? step : 0;
+}
+
+unsigned decay_tick(struct heap *heap, uint32_t now_ms)
+{
+    unsigned until_purge = purge(heap, now_ms); /* first: what goes need not be marked */
+    return sooner(mark(heap, now_ms), until_purge);
 }

@@ -12,6 +12,10 @@
 
 #define DECAY_GRACE_MS 1000
 
+/* What has rested so long is marked for the kernel to take when it is short of memory. Marking a page and writing it again takes a twentieth of
+ * the fault that it costs if the kernel has taken it: too much for what is in use, nothing beside a rest. */
+#define DECAY_MARK_MS 50
+
 /* Advance the curve to now and purge what it no longer allows. Returns the milliseconds until it wants to be called
  * again, 0 if there is nothing left to decay. Takes the heap lock and makes system calls. */
 unsigned decay_tick(struct heap *heap, uint32_t now_ms);

@@ -3,7 +3,6 @@
 #include "pool/fork.h"
 
 #include "os/os.h"
-#include "pool/heap_fresh.h"
 #include "pool/helper.h"
 #include "pool/stats.h"
 
@@ -16,14 +15,13 @@ void fork_setup(void)
     if (!fork_word) fork_word = os_fork_word();
 }
 
-static void abandon_locked_shards(struct pool *pool)
+static void forget_shards(struct pool *pool)
 {
     for (unsigned i = 0; i < pool->n_shards; i++) {
         struct shard *shard = &pool->shards[i];
-        if (!atomic_load_explicit(&shard->lock.held, memory_order_relaxed)) continue;
         for (unsigned cls = 0; cls < shard->end_class; cls++) {
             shard->bins[cls] = NULL;
-            atomic_fetch_and_explicit(&pool->class_shards[cls], ~((uint64_t)1 << i), memory_order_relaxed);
+            atomic_store_explicit(&pool->class_shards[cls], 0, memory_order_relaxed);
         }
         shard->bytes = shard->n_blocks = 0;
         policy_init(&shard->policy, shard->policy.kind, shard->policy.marks);
@@ -34,10 +32,10 @@ static void abandon_locked_shards(struct pool *pool)
 static void repair(struct pool *pool)
 {
     if (!pool->ready) return;
-    if (atomic_load_explicit(&pool->heap.lock.held, memory_order_relaxed)) pool->retired = true;
-    abandon_locked_shards(pool);
-    heap_fresh_fork_child(&pool->heap);
+    forget_shards(pool);
+    heap_rebuild(&pool->heap);
     atomic_store_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    WRITE_RELAXED(pool->slots_closed_ms, 0);
     /* Who was handing counts over is not here. */
     uint32_t n_begun = atomic_load_explicit(&pool->gone.n_folds_begun, memory_order_relaxed);
     atomic_store_explicit(&pool->gone.n_folds_ended, n_begun, memory_order_relaxed);
@@ -56,17 +54,26 @@ static bool wait_for_repair(void)
     return false;
 }
 
-bool fork_repair(void)
+static bool repair_all(bool alone)
 {
-    if (tcache_tls.entered) return false; /* forked from a signal handler inside a slow path: when that has ended */
+    /* Forked from a signal handler that has interrupted this thread in a slow path, or in its cache: when that has ended. */
+    if (tcache_tls.entered || tcache_owner_is_inside()) return false;
     uint32_t closed = 0;
     if (!__atomic_compare_exchange_n(fork_word, &closed, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
         return wait_for_repair();
     tcache_tls.entered = 1;
+    os_limits_fork_child();
     helper_fork_child();
+    tcache_fork_child(alone);
     helper_for_each_pool(repair);
-    tcache_fork_child();
     tcache_tls.entered = 0;
     __atomic_store_n(fork_word, 1, __ATOMIC_RELEASE);
     return true;
+}
+
+bool fork_repair(void) { return repair_all(false); }
+
+void fork_child(void)
+{
+    if (fork_word && __atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 0) repair_all(true);
 }

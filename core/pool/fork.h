@@ -7,13 +7,9 @@
  *   0  closed     a child, not yet repaired: whoever comes first repairs
  *   2  repairing  somebody is at it: others wait a bounded time; then gets are refused (the next allocator serves them) and
  *                 puts are deferred without a lock
- * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be trusted:
- *   heap lock held     the pool is retired: it refuses all requests, and returned blocks are leaked
- *   shard lock held    that shard is emptied, its blocks leaked
- *   counts on the way  to the totals, from a thread that ended: some may be missing or there twice
- *   thread caches      are claimed like a reclaimer does. The thread that forked may be using its own on the fast path; those
- *                      of threads that are gone look the same, or stay busy for ever and are left alone, their blocks leaked.
- *                      (Likewise where the barrier that claiming needs has not been registered, which takes milliseconds, and where os_restricted is set.)
+ * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be trusted. Nothing is, but live
+ * blocks: thread caches and shards are forgotten, and the heap is made anew (heap_rebuild.c). The door stays closed while the forking thread
+ * itself is inside its cache, which a signal handler has interrupted.
  * vfork children share the parent's memory and see nothing; they must not do more than exec.
  */
 #ifndef ZP_POOL_FORK_H
@@ -25,6 +21,10 @@ extern uint32_t *fork_word __attribute__((visibility("hidden")));
 
 /* Map the page. Called at pool creation; later calls do nothing. */
 void fork_setup(void);
+
+/* In the child, right after fork: repair at once, so that it keeps nothing of what its parent had freed, whatever it does. Where nobody
+ * calls this (raw system calls), the first slow path repairs. */
+void fork_child(void);
 
 /* Repairs if it is needed. False while another thread of the child is at it. */
 bool fork_repair(void);

@@ -13,7 +13,7 @@
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved)
 {
-    heap->retain_max_bytes = heap->limit_bytes = SIZE_MAX;
+    heap->retain_max_bytes = heap->limit_bytes = heap->unmarked_max_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);
     age_list_init(&heap->muzzy_by_age);
     os_learn_purge();
@@ -221,6 +221,12 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     bool roomy = request->grows && has_room(heap, n_pages);
+    if (request->over && !roomy && (request->headroom_pages || !heap_bins_has(&heap->dirty, n_pages + align - 1)) &&
+        budget_is_out_of_date(heap, n_pages << PAGE_SHIFT)) {
+        *request->over = true;
+        lock_release(&heap->lock);
+        return NULL;
+    }
     if (roomy) {
         extent = heap_bins_take(heap, &heap->dirty, ROOM_FACTOR * n_pages);
         take_dirty(heap, extent, n_pages, 1);

@@ -47,7 +47,7 @@ struct heap_counters {
     uint64_t bytes_fresh, bytes_purged;
     uint64_t n_refused, n_pin_failures;
     size_t bytes_pinned;
-    size_t active_peak;
+    size_t live_peak;
 };
 
 struct heap {
@@ -80,12 +80,17 @@ struct heap {
     size_t retain_bytes;              /* idle bytes allowed in any case */
     size_t retain_max_bytes;          /* hard cap on idle bytes, SIZE_MAX if none */
     size_t limit_bytes;               /* cgroup limit, SIZE_MAX if none */
+    size_t cached_bytes;              /* of active_bytes, what caches held when account_settle last looked */
+    size_t settled_bytes;             /* live then, or the most since that was a fall: the peak may rise a little beyond it unlooked (budget.c) */
+    size_t unmarked_max_bytes;        /* idle memory that may lie unmarked, however short it has rested; limits.c, any thread */
+    bool address_limited;             /* by RLIMIT_AS or RLIMIT_DATA: idle addresses count; limits.c */
     size_t peak_window[2];            /* peak of active in this and the previous window */
     uint32_t window_start_ms;
 
     /* decay (decay.c) */
     uint32_t decay_ms;
     uint32_t decay_epoch_ms;
+    uint32_t marked_ms;               /* when what rests was last marked */
     size_t decay_seen_bytes;
     size_t decay_backlog[DECAY_STEPS];
 
@@ -121,6 +126,8 @@ struct heap_request {
     struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
     bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
     size_t *fresh_bytes;  /* out: how much of the block was untouched; may be NULL */
+    bool *over;           /* out: set, and nothing done, if untouched memory would be needed and the sum is over a budget that may be out
+                           * of date: ask again after account_settle. NULL: what is known must do */
 };
 
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if refused. */
@@ -163,6 +170,10 @@ void heap_forget_move(struct heap *heap, struct extent *extent);
 
 /* An extent that has been handed out has lost pages and cannot be had again: it is no more than a hole from now on. */
 void heap_lose(struct heap *heap, struct extent *extent);
+
+/* In a forked child, while no other thread is in the pool: make the heap anew from the live blocks. All that was idle in the parent, wherever it
+ * was, is clean memory here. Whoever held the lock is not here. Other threads' and shards' lists must have been forgotten before. */
+void heap_rebuild(struct heap *heap);
 
 /* Check the invariants under the lock. NULL, or what is broken. */
 const char *heap_check(struct heap *heap);

@@ -18,6 +18,7 @@
 
 static size_t step_pages(const struct heap *heap)
 {
+    if (READ_RELAXED(heap->address_limited)) return 1;
     if (heap->step_refused_ms && os_clock_ms() - heap->step_refused_ms < STEP_REFUSED_MS) return 1;
     size_t used = (heap->frontier - heap->space.base) >> PAGE_SHIFT;
     return max_size(STEP_MIN_PAGES, min_size(align_down(used >> STEP_SHIFT, HUGE_BYTES >> PAGE_SHIFT), STEP_MAX_PAGES));

@@ -4,21 +4,28 @@
 #include "os/os.h"
 #include "pool/heap_bins.h"
 
+#include <limits.h>
+
 /* An extent is cut for a partial purge only if what remains is worth a system call of its own later. */
 #define PARTIAL_MIN_PAGES 64
+
+/* Extents marked behind one hold of the lock. */
+#define MARK_BATCH 256
 
 /* Extents taken off the heap, linked by next, and their bytes. */
 struct collected {
     struct extent *list;
     size_t bytes;
+    unsigned n, n_max;
 };
 
 /* Take extents off one list by age, the oldest first, until n_bytes are off; with before_ms none that was used after that. */
 static void collect_from(struct heap *heap, struct extent *by_age, size_t n_bytes, const uint32_t *before_ms, struct collected *out)
 {
     struct extent *extent;
-    while (out->bytes < n_bytes && (extent = age_oldest(by_age))) {
+    while (out->bytes < n_bytes && out->n < out->n_max && (extent = age_oldest(by_age))) {
         if (before_ms && (int32_t)(extent->last_use_ms - *before_ms) > 0) break;
+        out->n++;
         bool muzzy = extent_state(extent) == EXTENT_MUZZY;
         heap_bins_unfile(heap, &heap->dirty, extent);
         size_t want = pages_of(n_bytes - out->bytes);
@@ -41,7 +48,7 @@ static void collect_from(struct heap *heap, struct extent *by_age, size_t n_byte
 
 static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms)
 {
-    struct collected collected = {NULL, 0};
+    struct collected collected = {.n_max = UINT_MAX};
     collect_from(heap, &heap->muzzy_by_age, n_bytes, before_ms, &collected); /* what rests longest */
     collect_from(heap, &heap->by_age, n_bytes, before_ms, &collected);
     return collected.list;
@@ -146,7 +153,7 @@ size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
 {
     if (READ_RELAXED(heap->cannot_mark) || heap->pinned || READ_RELAXED(heap->dirty_bytes) == READ_RELAXED(heap->muzzy_bytes)) return 0;
     if (!lock_acquire(&heap->lock)) return 0;
-    struct collected collected = {NULL, 0};
+    struct collected collected = {.n_max = MARK_BATCH};
     collect_from(heap, &heap->by_age, n_bytes, &before_ms, &collected);
     lock_release(&heap->lock);
     for (struct extent *e = collected.list; e; e = e->next) {

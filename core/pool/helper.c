@@ -69,8 +69,7 @@ void helper_for_each_pool(void (*visit)(struct pool *))
     }
 }
 
-/* A retired pool's lock is never released, and what it holds is never given back. */
-static bool needs_care(const struct pool *pool) { return pool->ready && !READ_RELAXED(pool->retired) && pool->heap.decay_ms; }
+static bool needs_care(const struct pool *pool) { return pool->ready && pool->heap.decay_ms; }
 
 /* What one round sets, and what it finds. */
 struct round {

@@ -10,6 +10,7 @@
 #include "pool/heap_bins.h"
 #include "pool/heap_fresh.h"
 #include "pool/helper.h"
+#include "pool/limits.h"
 #include "pool/recycle.h"
 #include "pool/zero.h"
 
@@ -55,6 +56,10 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     pool->heap.decay_ms = setup->decay_ms;
     pool->heap.pinned = setup->pinned;
     heap_fresh_prepare(&pool->heap);
+    pool->ram_bytes = os_ram_bytes();
+    WRITE_RELAXED(pool->heap.unmarked_max_bytes, pool->ram_bytes / LIMITS_MEMORY_SHARE);
+    limits_addresses_changed(pool);
+    tcache_prepare_reclaim();
     fork_setup();
     __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);
     return 0;
@@ -113,13 +118,26 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages)
     uint32_t last = __atomic_load_n(&pool->last_reclaim_ms, __ATOMIC_RELAXED);
     if (now - last < RECLAIM_INTERVAL_MS) return;
     __atomic_store_n(&pool->last_reclaim_ms, now, __ATOMIC_RELAXED);
-    tcache_reclaim(pool, true);
+    tcache_reclaim(pool, RECLAIM_IDLE);
+}
+
+/* From the heap; if that is over a budget that may be out of date, the account is settled first. */
+static struct extent *alloc_settled(struct pool *pool, struct heap_request *request)
+{
+    bool over = false;
+    request->over = &over;
+    struct extent *extent = heap_alloc(&pool->heap, request);
+    if (likely(!over)) return extent;
+    request->over = NULL;
+    request->give = NULL; /* it has been returned */
+    account_settle(pool, request->n_pages << PAGE_SHIFT);
+    return heap_alloc(&pool->heap, request);
 }
 
 struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero)
 {
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
-    if (unlikely(!fork_pass() || pool->retired)) return NULL;
+    if (unlikely(!fork_pass())) return NULL;
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_get(pool);
     struct extent *extent = NULL;
@@ -144,13 +162,14 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
         };
-        extent = heap_alloc(&pool->heap, &request);
+        extent = alloc_settled(pool, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
         if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) {
             if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache); /* else the background thread sees to that */
             decay_tick(&pool->heap, os_clock_ms());
         }
+        limits_refresh(pool);
     }
     if (extent) {
         recycle_mark(pool, extent);
@@ -192,7 +211,6 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent_set_state(extent, EXTENT_CACHED);
-    if (unlikely(pool->retired)) return;
     if (tcache_tls.entered || !passed) {
         /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being repaired. */
         heap_bins_defer(&pool->heap, extent);
@@ -202,6 +220,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     struct tcache *tcache = tcache_get(pool);
     bool is_big = tcache && tcache_is_big(extent);
     bool for_others = is_big && cache_hands_over(tcache);
+    for_others |= is_big && account_slots_closed(pool);
     bool for_slot = is_big && !for_others && !pool->limited;
     if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
@@ -218,6 +237,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     } else {
         cache_put(pool, tcache, extent);
     }
+    limits_keep(pool);
     tcache_tls.entered = 0;
 }
 
@@ -258,7 +278,7 @@ static struct extent *make_ready(struct pool *pool, size_t n_pages)
 
 size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
 {
-    if (n_pages > pool->max_pages || tcache_tls.entered || !fork_pass() || pool->retired) return 0;
+    if (n_pages > pool->max_pages || tcache_tls.entered || !fork_pass()) return 0;
     size_t before = tcache_count_blocks(pool) + shard_count_blocks(pool);
     tcache_tls.entered = 1;
     for (size_t i = 0; i < count; i++) {
@@ -275,23 +295,28 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
 void pool_drain_caches(struct pool *pool, bool only_idle)
 {
     uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
-    tcache_reclaim(pool, only_idle);
+    tcache_reclaim(pool, only_idle ? RECLAIM_IDLE : RECLAIM_ALL);
     tcache_disturb(pool);
     for (unsigned i = 0; i < pool->n_shards; i++)
         shard_flush(pool, &pool->shards[i], before, !only_idle);
 }
 
-size_t pool_trim(struct pool *pool, size_t keep_bytes)
+void pool_flush_caches(struct pool *pool)
 {
-    if (!pool->ready || tcache_tls.entered || !fork_pass() || pool->retired) return 0;
     struct tcache *tcache = tcache_find(pool);
-    tcache_tls.entered = 1;
     if (tcache && tcache_enter(tcache)) {
         struct extent *list = tcache_take_all(tcache);
         tcache_leave(tcache);
         tcache_return_list(pool, list);
     }
     pool_drain_caches(pool, false);
+}
+
+size_t pool_trim(struct pool *pool, size_t keep_bytes)
+{
+    if (!pool->ready || tcache_tls.entered || !fork_pass()) return 0;
+    tcache_tls.entered = 1;
+    pool_flush_caches(pool);
     size_t bytes = heap_trim(&pool->heap, keep_bytes);
     tcache_tls.entered = 0;
     return bytes;

@@ -46,11 +46,13 @@ struct pool {
     size_t max_pages;             /* larger requests are refused */
     unsigned huge;                /* enum switch_value */
     bool ready;
-    bool retired;                 /* a forked child found the heap locked: refuse everything, leak what is freed */
     bool watchful;                /* the program changes blocks without our being told: check every one */
     struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;
+    uint32_t limits_read_ms;      /* limits.c, as the next two; 0 if never */
+    size_t ram_bytes, addresses_seen_bytes;
+    uint32_t slots_closed_ms;     /* when slots were last closed, 0 if never (account.h); a lost update is harmless */
     bool limited;                 /* a bound on idle bytes was asked for: the slot for big blocks is not used */
     _Atomic uint64_t n_direct_gets; /* gets without a thread cache */
     struct learned learned[HEAP_SIZES];
@@ -99,6 +101,9 @@ size_t pool_trim(struct pool *pool, size_t keep_bytes);
 /* Idle blocks in caches and shards to the heap; with only_idle, of thread caches what has not worked since somebody last looked, of shards
  * what has rested DECAY_GRACE_MS. Never the caller's own cache. */
 void pool_drain_caches(struct pool *pool, bool only_idle);
+
+/* All that lies in caches, the caller's own included, and shards to the heap. Inside a slow path. */
+void pool_flush_caches(struct pool *pool);
 
 /* Put up to count touched idle blocks into the shards; returns how many. */
 size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count);

@@ -30,7 +30,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     size_t used = extent->used_pages, wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
     if (n_pages <= used) {
         if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES &&
-            !tcache_tls.entered && fork_pass() && !pool->retired) {
+            !tcache_tls.entered && fork_pass()) {
             tcache_tls.entered = 1;
             recycle_mend_tail(pool, extent, wanted);
             heap_shrink(&pool->heap, extent, wanted);
@@ -38,7 +38,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
         }
         return true;
     }
-    if (pool->heap.pinned || tcache_tls.entered || !fork_pass() || pool->retired) return false;
+    if (pool->heap.pinned || tcache_tls.entered || !fork_pass()) return false;
     tcache_tls.entered = 1;
     if (tcache_tls.first && tcache_tls.first->pool == pool) cache_flush_big(pool, tcache_tls.first);
     bool grown = heap_extend(&pool->heap, extent, wanted);
@@ -51,7 +51,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
 {
     size_t n_pages = pages_of(n_bytes), used = extent->used_pages;
     if (n_pages > pool->max_pages || !pool->ready) return NULL;
-    bool tables_may = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() && !pool->retired &&
+    bool tables_may = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() &&
                      !pool->heap.pinned && pool->heap.counters.n_moved_vmas < MOVED_MAX;
     if (tables_may) {
         size_t wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
@@ -59,7 +59,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             .n_pages = wanted,
             .align_pages = 1,
             .grows = room_is_wanted(wanted, used),
-            .headroom_pages = min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
+            .headroom_pages = READ_RELAXED(pool->heap.address_limited) ? 0 : min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
         /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */
         if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT) request.headroom_pages = 0;

@@ -6,6 +6,9 @@
  * or SUM_TRIES sums in a row meet one that ends; for a slot that changes its class see tcache_hits. */
 #include "pool/stats.h"
 
+#include "pool/account.h"
+#include "pool/budget.h"
+
 #include "zeropool.h"
 
 #include <string.h>
@@ -59,17 +62,6 @@ size_t tcache_count_blocks(struct pool *pool)
     return n;
 }
 
-static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
-{
-    const struct extent *extent = READ(slot->extent);
-    return extent && space_describes(&pool->heap.space, extent) ? READ(extent->n_pages) << PAGE_SHIFT : 0;
-}
-
-size_t stats_cache_bytes(const struct pool *pool, const struct tcache *tcache)
-{
-    return ((size_t)READ(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) + slot_bytes(pool, &tcache->big);
-}
-
 static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_stats *stats)
 {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
@@ -77,7 +69,7 @@ static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_
     stats->n_shard_hits += READ(tcache->n_shard_hits);
     stats->n_steals += READ(tcache->n_steals);
     stats->n_gets += READ(tcache->n_slow_gets);
-    stats->bytes_cached += stats_cache_bytes(pool, tcache);
+    stats->bytes_cached += account_tcache_bytes(pool, tcache);
 }
 
 /* What the caches of threads count, those that are gone included. */
@@ -114,7 +106,7 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->bytes_live = active > stats->bytes_cached ? active - stats->bytes_cached : 0;
     stats->bytes_dirty = READ(heap->dirty_bytes);
     stats->bytes_mapped = READ(heap->frontier) - heap->space.base;
-    stats->bytes_live_peak = READ(heap->counters.active_peak);
+    stats->bytes_live_peak = READ(heap->counters.live_peak);
     stats->bytes_pinned = READ(heap->counters.bytes_pinned);
     stats->n_pin_failures = READ(heap->counters.n_pin_failures);
 }
@@ -189,7 +181,7 @@ void pool_stats_fork_child(struct pool *pool)
     memset(counters, 0, sizeof *counters);
     counters->n_moved_vmas = old.n_moved_vmas;
     counters->bytes_pinned = old.bytes_pinned;
-    counters->active_peak = pool->heap.active_bytes;
+    counters->live_peak = budget_live(&pool->heap);
 }
 
 size_t shard_count_blocks(struct pool *pool)

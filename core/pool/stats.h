@@ -19,10 +19,6 @@ struct stats_size {
 
 void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]);
 
-/* What a thread cache of this pool holds. Safe beside its owner, and beside the destruction of other pools: the cache may change its pool
- * meanwhile, so only descriptors of this one are read. */
-size_t stats_cache_bytes(const struct pool *pool, const struct tcache *tcache);
-
 /* Somebody will want a report: forked children then begin to count anew, so that a sum over a process tree counts nothing twice. */
 extern bool stats_wanted __attribute__((visibility("hidden")));
 

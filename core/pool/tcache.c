@@ -85,6 +85,7 @@ static void thread_exits(void *ignored)
         }
         tcache = next;
     }
+    tcache_tls.ending = true;
     tcache_tls.entered &= ~1u;
     errno = saved;
 }
@@ -175,6 +176,7 @@ static struct tcache *set_up_for(struct pool *pool)
     tcache->counted = true;
     tcache_adopt_limit(tcache, pool);
     tcache_leave(tcache);
+    if (unlikely(os_restricted)) tcache_disturb(pool); /* there may be two now */
     tcache->next_of_thread = tcache_tls.first;
     tcache_tls.first = tcache;
     /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at start-up. */
@@ -189,7 +191,7 @@ static struct tcache *set_up_for(struct pool *pool)
 struct tcache *tcache_get(struct pool *pool)
 {
     struct tcache *tcache = tcache_find(pool);
-    if (tcache || pool->tcache_depth == 0 || tcache_tls.relinking) return tcache;
+    if (tcache || pool->tcache_depth == 0 || tcache_tls.relinking || tcache_tls.ending) return tcache;
     tcache_tls.relinking = true;
     compiler_barrier();
     tcache = set_up_for(pool);
@@ -233,7 +235,6 @@ struct extent *tcache_take_all(struct tcache *tcache)
 
 void tcache_return_list(struct pool *pool, struct extent *list)
 {
-    if (unlikely(READ_RELAXED(pool->retired))) return; /* its locks are never released */
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
@@ -251,6 +252,7 @@ size_t tcache_limit_of(const struct pool *pool)
     size_t least = READ_RELAXED(pool->tcache_limit_bytes);
     if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
     size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
+    if (unlikely(os_restricted) && n_threads > 1) return min_size(least, TCACHE_FILTERED_BYTES / n_threads);
     size_t active = READ_RELAXED(pool->heap.active_bytes);
     size_t n_full = max_size(TCACHE_FULL_THREADS, pool->n_shards);
     if (n_threads > n_full) {

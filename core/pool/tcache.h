@@ -129,6 +129,7 @@ struct tcache_tls {
     uint32_t entered;     /* bit 0: in a slow path, a nested call must not come here; bit 1: in the shim's dlsym (next.c). Core tests the whole */
     bool is_helper;       /* this is the background thread */
     bool relinking;       /* the list that begins at first is being changed: handlers leave it as it is */
+    bool ending;          /* the thread's destructors have run: it gets no cache any more, which nobody would empty */
 };
 extern __thread struct tcache_tls tcache_tls
     __attribute__((tls_model("initial-exec"), visibility("hidden")));
@@ -227,6 +228,8 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls)
 #define TCACHE_GROW_MAX (4 * MIB)
 #define TCACHE_FULL_THREADS 4
 #define TCACHE_MANY_SHARE 32
+/* Under a filter nobody can empty the caches of others: what all threads together may keep there. */
+#define TCACHE_FILTERED_BYTES MIB
 size_t tcache_limit_of(const struct pool *pool);
 /* Set a cache's limit to that; by its owner. */
 void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
@@ -234,9 +237,16 @@ void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
 /* Has the block in the slot rested there since this was last asked? */
 bool tcache_big_rests(struct tcache *tcache);
 
-/* Empty the caches of a pool that other threads own and are not using at this moment; with only_idle those that have done
- * nothing since the last call, and of the others the slot if its block has rested there. Returns the number emptied. */
-unsigned tcache_reclaim(struct pool *pool, bool only_idle);
+/* Empty the caches of a pool that other threads own and are not using at this moment. Returns the number emptied. */
+enum reclaim {
+    RECLAIM_ALL,
+    RECLAIM_IDLE,  /* those that have done nothing since the last look, and of the others the slot if its block has rested there */
+    RECLAIM_SLOTS, /* of each the slot for big blocks */
+};
+unsigned tcache_reclaim(struct pool *pool, enum reclaim what);
+
+/* While there is one thread it costs nothing to prepare for that; later it takes milliseconds once. */
+void tcache_prepare_reclaim(void);
 
 /* True if that can be done without a wait of milliseconds. */
 bool tcache_can_reclaim(void);
@@ -247,8 +257,11 @@ void tcache_disturb(struct pool *pool);
 /* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */
 void tcache_forget_pool(struct pool *pool);
 
-/* In a forked child, before anybody may pass: empty the caches of threads that no longer exist. */
-void tcache_fork_child(void);
+/* In a forked child, before anybody may pass and with the caller outside its caches: forget what is in them all. The heap finds it (heap_rebuild). alone: the child has no other thread for certain. */
+void tcache_fork_child(bool alone);
+
+/* Has a handler interrupted the calling thread in one of its caches? */
+bool tcache_owner_is_inside(void);
 
 /* All caches ever made, for statistics; linked by next_registered. */
 struct tcache *tcache_registered(void);

@@ -10,7 +10,7 @@ static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
 static bool in_child;             /* this process was forked from one that had a pool */
 
 /* Caches reclaimed behind one membarrier. */
-#define RECLAIM_BATCH 64
+#define RECLAIM_BATCH 16
 
 /* Yields to wait for an owner that is inside its cache, which it is for nanoseconds unless it is preempted or dead. */
 #define CLAIM_TRIES 100
@@ -41,6 +41,10 @@ static bool barrier_works(void)
     return state == 1;
 }
 
+/* As far as the C library knows, which tells since 2.32. */
+extern char __libc_single_threaded __attribute__((weak));
+static bool process_has_one_thread(void) { return &__libc_single_threaded && __libc_single_threaded; }
+
 static uint64_t activity_of(const struct tcache *tcache)
 {
     uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->n_pages) +
@@ -70,15 +74,16 @@ struct claimed {
 };
 
 /* Claim up to a batch of caches, starting after *cursor. */
-static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **cursor, struct claimed *batch)
+static unsigned claim_batch(struct pool *pool, enum reclaim what, struct tcache **cursor, struct claimed *batch)
 {
     unsigned n = 0;
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
         if (tcache_is_empty(tcache)) continue;
-        bool only_big = false;
-        if (only_idle) {
+        bool only_big = what == RECLAIM_SLOTS;
+        if (only_big && !READ_RELAXED(tcache->big.extent)) continue;
+        if (what == RECLAIM_IDLE) {
             uint64_t activity = activity_of(tcache);
             bool idle = activity == READ_RELAXED(tcache->activity_seen);
             WRITE_RELAXED(tcache->activity_seen, activity);
@@ -94,16 +99,21 @@ static unsigned claim_batch(struct pool *pool, bool only_idle, struct tcache **c
     return n;
 }
 
+void tcache_prepare_reclaim(void)
+{
+    if (!os_restricted && process_has_one_thread()) barrier_works();
+}
+
 bool tcache_can_reclaim(void) { return barrier_registered(); }
 
-unsigned tcache_reclaim(struct pool *pool, bool only_idle)
+unsigned tcache_reclaim(struct pool *pool, enum reclaim what)
 {
     if ((os_restricted && !helper_is_self()) || !barrier_works()) return 0;
     unsigned n_emptied = 0;
     struct tcache *cursor = tcache_registered();
     while (cursor) {
         struct claimed batch[RECLAIM_BATCH];
-        unsigned n = claim_batch(pool, only_idle, &cursor, batch);
+        unsigned n = claim_batch(pool, what, &cursor, batch);
         if (n == 0) continue;
         bool ordered = os_membarrier() == 0;
         TCACHE_OTHERS_BARRIER();
@@ -170,25 +180,35 @@ void tcache_forget_pool(struct pool *pool)
         }
 }
 
-void tcache_fork_child(void)
+/* Keep other threads of the child, which it may have made by now, out of their caches, and wait until they are. Who stays inside does not
+ * exist here. */
+static void claim_all(void)
+{
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        atomic_store(&tcache->claim, TCACHE_CLAIMED);
+    if (!os_restricted && barrier_registered()) os_membarrier();
+    TCACHE_OTHERS_BARRIER();
+    uint64_t end_ns = os_clock_ns() + LOCK_PATIENCE_NS;
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        while (atomic_load_explicit(&tcache->busy, memory_order_acquire) && os_clock_ns() < end_ns)
+            lock_relax();
+}
+
+void tcache_fork_child(bool alone)
 {
     WRITE_RELAXED(in_child, true);
     tcache_free_registry();
+    if (!alone) claim_all();
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (!READ_RELAXED(tcache->pool) || tcache == tcache_tls.first) continue;
-        if (atomic_load_explicit(&tcache->claim, memory_order_relaxed)) {
-            /* The parent was emptying it: its lists cannot be trusted, and its owner keeps out. */
-            abandon(tcache);
-            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
-        } else if (!os_restricted && barrier_registered() && claim_one(tcache, CLAIM_TRIES)) {
-            struct extent *list = tcache_take_all(tcache);
-            tcache_return_list(READ_RELAXED(tcache->pool), list);
-            atomic_store_explicit(&tcache->claim, 0, memory_order_release);
-        }
+        abandon(tcache);
+        atomic_store_explicit(&tcache->busy, 0, memory_order_relaxed);
+        atomic_store_explicit(&tcache->claim, 0, memory_order_release);
     }
-    struct tcache *mine = tcache_tls.first;
-    if (mine && atomic_load_explicit(&mine->claim, memory_order_relaxed)) {
-        abandon(mine);
-        atomic_store_explicit(&mine->claim, 0, memory_order_release);
-    }
+}
+
+bool tcache_owner_is_inside(void)
+{
+    for (struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
+        if (atomic_load_explicit(&tcache->busy, memory_order_relaxed)) return true;
+    return false;
 }

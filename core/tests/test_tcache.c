@@ -6,6 +6,7 @@
 
 #include "os/os.h"
 #include "pool/recycle.h"
+#include "pool/account.h"
 #include "pool/stats.h"
 #include "pool_fixture.h"
 #include "support.h"
@@ -49,7 +50,7 @@ Test(tcache, depth_is_kept)
     cr_assert_leq(cached(1), 8);
     cr_assert_gt(cached(1), 0);
     struct tcache *tcache = tcache_find(&pool);
-    cr_assert_eq(stats_cache_bytes(&pool, tcache), (cached(1) + 1) * PAGE_BYTES, "one is in the slot");
+    cr_assert_eq(account_tcache_bytes(&pool, tcache), (cached(1) + 1) * PAGE_BYTES, "one is in the slot");
     cr_assert_eq(cached(1) + 1 + pool.shards[0].n_blocks, 20, "the rest is in the shard");
 }
 
@@ -65,7 +66,7 @@ Test(tcache, byte_limit_is_kept)
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         for (struct extent *e = tcache_find(&pool)->bins[cls].head; e; e = e->next)
             bytes += extent_bytes(e);
-    cr_assert_eq(bytes, stats_cache_bytes(&pool, tcache_find(&pool)));
+    cr_assert_eq(bytes, account_tcache_bytes(&pool, tcache_find(&pool)));
 }
 
 Test(tcache, the_limit_follows_threads_and_use)

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "pool/account.h"
 #include "pool/stats.h"
 #include "pool_fixture.h"
 #include "zeropool.h"
@@ -31,7 +32,7 @@ static void tear_down(void)
     pool_finish(&pool);
     pool_finish(&other_pool);
 }
-static size_t held(const struct tcache *tcache) { return stats_cache_bytes(tcache->pool, tcache); }
+static size_t held(const struct tcache *tcache) { return account_tcache_bytes(tcache->pool, tcache); }
 
 TestSuite(tcache_threads, .init = set_up, .fini = tear_down, .timeout = 60);
 

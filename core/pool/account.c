@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT */
+/* account.c: see account.h. */
+#include "pool/account.h"
+
+#include "os/os.h"
+#include "pool/budget.h"
+
+/* So long slots stay closed. */
+#define CLOSED_MS 100u
+/* Less is not worth taking blocks from threads that work. */
+#define RECLAIM_WORTH_BYTES MIB
+
+static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
+{
+    const struct extent *extent = READ_RELAXED(slot->extent);
+    return extent && space_describes(&pool->heap.space, extent) ? extent_bytes(extent) : 0;
+}
+
+size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache)
+{
+    return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) + slot_bytes(pool, &tcache->big);
+}
+
+size_t account_cached_bytes(const struct pool *pool)
+{
+    size_t sum = 0;
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        if (READ_RELAXED(tcache->pool) == pool) sum += account_tcache_bytes(pool, tcache);
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        sum += READ_RELAXED(pool->shards[i].bytes);
+    return sum;
+}
+
+/* Returns what caches hold beyond the budget, and beyond what the heap could give back instead. */
+static size_t sum_up(struct pool *pool, size_t n_bytes)
+{
+    size_t cached = account_cached_bytes(pool);
+    if (!lock_acquire(&pool->heap.lock)) return 0;
+    size_t excess = budget_settle(&pool->heap, n_bytes, cached);
+    lock_release(&pool->heap.lock);
+    return min_size(excess, cached);
+}
+
+void account_settle(struct pool *pool, size_t n_bytes)
+{
+    size_t excess = sum_up(pool, n_bytes);
+    if (!excess) return;
+    if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes);
+    if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES)) return;
+    tcache_reclaim(pool, RECLAIM_SLOTS);
+    WRITE_RELAXED(pool->slots_closed_ms, os_clock_ms() | 1);
+    tcache_disturb(pool);
+    sum_up(pool, n_bytes);
+}
+
+bool account_slots_closed(const struct pool *pool)
+{
+    uint32_t since = READ_RELAXED(pool->slots_closed_ms);
+    return since && os_clock_ms() - since < CLOSED_MS;
+}

@@ -13,7 +13,8 @@
 static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
 {
     const struct extent *extent = READ_RELAXED(slot->extent);
-    return extent && space_describes(&pool->heap.space, extent) ? extent_bytes(extent) : 0;
+    if (!extent || !space_describes(&pool->heap.space, extent)) return 0;
+    return extent_bytes(extent) - ((size_t)READ_RELAXED(extent->unproven_pages) << PAGE_SHIFT); /* those do not count as live anyway */
 }
 
 size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache)
@@ -32,25 +33,25 @@ size_t account_cached_bytes(const struct pool *pool)
 }
 
 /* Returns what caches hold beyond the budget, and beyond what the heap could give back instead. */
-static size_t sum_up(struct pool *pool, size_t n_bytes)
+static size_t sum_up(struct pool *pool, size_t n_bytes, bool proven)
 {
     size_t cached = account_cached_bytes(pool);
     if (!lock_acquire(&pool->heap.lock)) return 0;
-    size_t excess = budget_settle(&pool->heap, n_bytes, cached);
+    size_t excess = budget_settle(&pool->heap, n_bytes, proven, cached);
     lock_release(&pool->heap.lock);
     return min_size(excess, cached);
 }
 
-void account_settle(struct pool *pool, size_t n_bytes)
+void account_settle(struct pool *pool, size_t n_bytes, bool proven)
 {
-    size_t excess = sum_up(pool, n_bytes);
+    size_t excess = sum_up(pool, n_bytes, proven);
     if (!excess) return;
-    if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes);
+    if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes, proven);
     if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES)) return;
     tcache_reclaim(pool, RECLAIM_SLOTS);
     WRITE_RELAXED(pool->slots_closed_ms, os_clock_ms() | 1);
     tcache_disturb(pool);
-    sum_up(pool, n_bytes);
+    sum_up(pool, n_bytes, proven);
 }
 
 bool account_slots_closed(const struct pool *pool)

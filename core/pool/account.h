@@ -22,7 +22,7 @@ size_t account_cached_bytes(const struct pool *pool);
 
 /* Inside a slow path, no lock held: n_bytes of untouched memory are wanted and the budget may be out of date (heap_request.over). Sums up, and takes
  * from caches what is over it. */
-void account_settle(struct pool *pool, size_t n_bytes);
+void account_settle(struct pool *pool, size_t n_bytes, bool proven);
 
 /* Are the slots for big blocks closed at this moment? A plain read and the coarse clock. */
 bool account_slots_closed(const struct pool *pool);

@@ -6,8 +6,8 @@
 
 size_t budget_live(const struct heap *heap)
 {
-    size_t active = READ_RELAXED(heap->active_bytes);
-    return active - min_size(READ_RELAXED(heap->cached_bytes), active);
+    size_t active = READ_RELAXED(heap->active_bytes), not_used = READ_RELAXED(heap->cached_bytes) + READ_RELAXED(heap->unproven_bytes);
+    return active - min_size(not_used, active);
 }
 
 static void roll_window(struct heap *heap, uint32_t now)
@@ -46,17 +46,18 @@ static uint64_t square_root(uint64_t value)
 /* See budget.h. */
 static size_t slack_of(size_t n_bytes, size_t peak)
 {
-    size_t least = peak / 128 * 21, most = peak / 32 * 7;
+    size_t cap = max_size(BUDGET_SLACK_BYTES, peak / BUDGET_SLACK_SHARE);
+    size_t least = min_size(peak / 128 * 21, cap), most = min_size(peak / 32 * 7, cap);
     if (n_bytes < BUDGET_LARGE_BYTES) return least;
     if (n_bytes >= peak / 16) return most; /* the root is above that */
     return max_size(least, min_size(most, square_root((n_bytes >> PAGE_SHIFT) * (peak >> PAGE_SHIFT)) << PAGE_SHIFT));
 }
 
 /* How much idle memory there is too much, with n_bytes more of untouched memory: caches and heap together. */
-static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes)
+static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven)
 {
     roll_window(heap, os_clock_ms());
-    size_t live = budget_live(heap) + n_bytes;
+    size_t live = budget_live(heap) + (proven ? n_bytes : 0);
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), min_size(live, believable(heap)));
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
     size_t budget = floor + slack_of(n_bytes, peak);
@@ -72,25 +73,25 @@ static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes)
     return excess;
 }
 
-size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes)
+size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven)
 {
     if (heap->dirty_bytes == 0) return 0;
-    size_t excess = too_much(heap, n_bytes, resident_bytes);
+    size_t excess = too_much(heap, n_bytes, resident_bytes, proven);
     if (heap->dirty_bytes > heap->retain_max_bytes)
         excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
     return min_size(excess, heap->dirty_bytes);
 }
 
-bool budget_is_out_of_date(struct heap *heap, size_t n_bytes)
+bool budget_is_out_of_date(struct heap *heap, size_t n_bytes, bool proven)
 {
-    return budget_live(heap) + n_bytes > believable(heap) && too_much(heap, n_bytes, n_bytes) > 0;
+    return budget_live(heap) + (proven ? n_bytes : 0) > believable(heap) && too_much(heap, n_bytes, n_bytes, proven) > 0;
 }
 
-size_t budget_settle(struct heap *heap, size_t n_bytes, size_t cached_bytes)
+size_t budget_settle(struct heap *heap, size_t n_bytes, bool proven, size_t cached_bytes)
 {
     WRITE_RELAXED(heap->cached_bytes, cached_bytes);
     roll_window(heap, os_clock_ms());
-    heap->settled_bytes = max_size(budget_live(heap) + n_bytes, heap->settled_bytes);
-    size_t excess = too_much(heap, n_bytes, n_bytes);
+    heap->settled_bytes = max_size(budget_live(heap) + (proven ? n_bytes : 0), heap->settled_bytes);
+    size_t excess = too_much(heap, n_bytes, n_bytes, proven);
     return excess > heap->dirty_bytes ? excess - heap->dirty_bytes : 0;
 }

@@ -2,7 +2,9 @@
 /* budget.h: how much idle memory a heap may hold.
  *
  * The budget is derived from what the program shows that it needs: live + idle <= (1 + slack) times the peak of live bytes in
- * the last one to two seconds, plus a small floor. Live is what the program holds; what lies in thread caches and shards is idle. Those are not counted at
+ * the last one to two seconds, plus a small floor. Live is what the program holds and uses: what lies in thread caches and shards is idle,
+ * and what was untouched when it was handed out does not count before it is known to be used (zero.h), nor the last growth of a block before the
+ * next one. Those are not counted at
  * every call, but when it matters (account.h). The sum can only grow when untouched memory is taken, so that is the one
  * place where the budget is enforced, and the price of enforcing it (one madvise) is always paid beside the larger price
  * of the faults ahead.
@@ -20,8 +22,13 @@
 #include "pool/heap.h"
 
 #define BUDGET_WINDOW_MS 1000
+/* Smaller blocks are taken to be used as soon as they grow. */
+#define BUDGET_UNPROVEN_PAGES (MIB >> PAGE_SHIFT)
 #define BUDGET_LARGE_BYTES MIB
 #define BUDGET_FLOOR_BYTES MIB
+/* The slack is no more than this, or than this share of the peak: a fifth of a gigabyte is too much to hold for faults that may come. */
+#define BUDGET_SLACK_BYTES (64 * MIB)
+#define BUDGET_SLACK_SHARE 12
 
 /* Live bytes may be taken to have risen so much, or by the share, since the caches were last looked at. */
 #define BUDGET_SLOP_BYTES (256 * KIB)
@@ -34,14 +41,14 @@ size_t budget_live(const struct heap *heap);
 void budget_note_peak(struct heap *heap);
 
 /* With the lock held: the idle bytes that must go before n_bytes of untouched memory are taken, for which resident_bytes become
- * resident (heap_fresh.h). */
-size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes);
+ * resident (heap_fresh.h). Not proven: it is not known that they will be used, so they do not raise the peak. */
+size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven);
 
 /* With the lock held: would that be so, with a peak that is not known well enough? */
-bool budget_is_out_of_date(struct heap *heap, size_t n_bytes);
+bool budget_is_out_of_date(struct heap *heap, size_t n_bytes, bool proven);
 
 /* With the lock held: so much lies in caches now, and n_bytes of untouched memory are wanted. Returns how much of that is over the budget,
  * beyond what the heap itself could give back. */
-size_t budget_settle(struct heap *heap, size_t n_bytes, size_t cached_bytes);
+size_t budget_settle(struct heap *heap, size_t n_bytes, bool proven, size_t cached_bytes);
 
 #endif

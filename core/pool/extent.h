@@ -65,7 +65,7 @@ struct extent {
     uint8_t state;
     uint8_t policy;        /* CLOCK-Pro: reference and test bits */
     uint16_t flags;
-    uint8_t spare[6];
+    uint32_t unproven_pages; /* of a block out of the heap: untouched when it was handed out, not known to be used since; heap lock */
 };
 _Static_assert(sizeof(struct extent) == 64, "one cache line");
 

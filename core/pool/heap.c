@@ -54,9 +54,9 @@ static bool ensure_descriptors(struct heap *heap, bool *lock_lost)
 }
 
 /* Before untouched memory is taken: give back what is over the budget. Lock held on entry; false if it was lost. */
-static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_bytes)
+static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven)
 {
-    size_t excess = budget_excess(heap, n_bytes, resident_bytes);
+    size_t excess = budget_excess(heap, n_bytes, resident_bytes, proven);
     if (!excess) return true;
     struct extent *list = heap_collect(heap, excess);
     lock_release(&heap->lock);
@@ -162,7 +162,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
         extent->flags &= (uint16_t)~EXTENT_ZERO;
     }
     /* Not before: the idle neighbours might be what is given back. All its pages count with the request, being on no list. */
-    if (!enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT)) {
+    if (!enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT, true)) {
         *lock_lost = true;
         heap_bins_defer(heap, extent);
         return NULL;
@@ -186,6 +186,22 @@ static void take_dirty(struct heap *heap, struct extent *extent, size_t n_pages,
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     ADD_RELAXED(heap->counters.n_dirty_hits, 1);
     count_by_size(heap, n_pages, 0);
+}
+
+/* So many pages of a block that is being handed out are not known to be used. */
+static void set_unproven(struct heap *heap, struct extent *extent, size_t n_pages)
+{
+    n_pages = min_size(n_pages, extent->used_pages);
+    ADD_RELAXED(heap->unproven_bytes, (n_pages - extent->unproven_pages) << PAGE_SHIFT);
+    WRITE_RELAXED(extent->unproven_pages, (uint32_t)n_pages);
+}
+
+void heap_prove(struct heap *heap, struct extent *extent)
+{
+    if (!READ_RELAXED(extent->unproven_pages) || !lock_acquire(&heap->lock)) return;
+    set_unproven(heap, extent, 0);
+    budget_note_peak(heap);
+    lock_release(&heap->lock);
 }
 
 static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
@@ -222,7 +238,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     bool roomy = request->grows && has_room(heap, n_pages);
     if (request->over && !roomy && (request->headroom_pages || !heap_bins_has(&heap->dirty, n_pages + align - 1)) &&
-        budget_is_out_of_date(heap, n_pages << PAGE_SHIFT)) {
+        budget_is_out_of_date(heap, n_pages << PAGE_SHIFT, request->proven)) {
         *request->over = true;
         lock_release(&heap->lock);
         return NULL;
@@ -241,7 +257,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     }
     if (!extent) {
         size_t bytes = n_pages << PAGE_SHIFT;
-        if (!enforce_budget(heap, bytes, heap_fresh_fills_units(heap, request) ? max_size(bytes, HUGE_BYTES) : bytes)) {
+        if (!enforce_budget(heap, bytes, heap_fresh_fills_units(heap, request) ? max_size(bytes, HUGE_BYTES) : bytes, request->proven)) {
             lock_lost = true;
             goto refused;
         }
@@ -271,6 +287,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    set_unproven(heap, extent, request->proven ? 0 : (size_t)(fresh.end - fresh.begin) >> PAGE_SHIFT);
     budget_note_peak(heap);
     if (request->fresh_bytes) *request->fresh_bytes = (size_t)(fresh.end - fresh.begin);
     fresh = heap_fresh_plan(heap, request, extent, fresh);
@@ -285,19 +302,22 @@ refused:
     return NULL;
 }
 
-bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
+bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_t *warm_pages)
 {
     bool lock_lost = false;
     if (!lock_acquire(&heap->lock)) return false;
     size_t had = extent->n_pages;
-    if (extent->n_pages < n_pages && ensure_descriptors(heap, &lock_lost)) {
-        size_t untouched = n_pages - extent->n_pages;
+    size_t untouched = n_pages - min_size(n_pages, extent->used_pages); /* its headroom is, too */
+    size_t n_new = untouched;
+    if (extent->n_pages >= n_pages) {
+        lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT, false);
+    } else if (ensure_descriptors(heap, &lock_lost)) {
         struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_DIRTY);
         if (!right) right = heap_bins_idle_after(heap, extent, EXTENT_MUZZY);
-        untouched -= right ? min_size(untouched, right->n_pages) : 0;
+        untouched -= right ? min_size(n_pages - extent->n_pages, right->n_pages) : 0;
         bool better_moved = untouched && room_is_wanted(n_pages, had) && has_room(heap, n_pages);
         if (!better_moved) {
-            lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT);
+            lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT, false);
             struct fresh_range ignored = {NULL, NULL, NULL, false};
             if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
         }
@@ -315,6 +335,9 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages)
         extent->used_pages = (uint32_t)n_pages;
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         ADD_RELAXED(heap->counters.n_grown_in_place, 1);
+        /* That it grows shows that what it had is used. */
+        set_unproven(heap, extent, n_pages >= BUDGET_UNPROVEN_PAGES ? untouched : 0);
+        if (warm_pages) *warm_pages = n_new - untouched;
         budget_note_peak(heap);
     }
     lock_release(&heap->lock);

@@ -80,6 +80,7 @@ struct heap {
     size_t retain_bytes;              /* idle bytes allowed in any case */
     size_t retain_max_bytes;          /* hard cap on idle bytes, SIZE_MAX if none */
     size_t limit_bytes;               /* cgroup limit, SIZE_MAX if none */
+    size_t unproven_bytes;            /* of active_bytes: asked for, and not known to be touched */
     size_t cached_bytes;              /* of active_bytes, what caches held when account_settle last looked */
     size_t settled_bytes;             /* live then, or the most since that was a fall: the peak may rise a little beyond it unlooked (budget.c) */
     size_t unmarked_max_bytes;        /* idle memory that may lie unmarked, however short it has rested; limits.c, any thread */
@@ -124,6 +125,7 @@ struct heap_request {
     bool grows;           /* a block that grows: into a dirty extent with room behind it, if there is one; then without headroom */
     bool fresh_huge;      /* if untouched memory is taken, align it to huge pages and ask for them */
     struct extent *give;  /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
+    bool proven;          /* blocks of this size get filled, as far as is known: what is untouched of it counts as used at once */
     bool will_be_filled;  /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
     size_t *fresh_bytes;  /* out: how much of the block was untouched; may be NULL */
     bool *over;           /* out: set, and nothing done, if untouched memory would be needed and the sum is over a budget that may be out
@@ -140,8 +142,12 @@ void heap_free(struct heap *heap, struct extent *extent);
 void heap_free_list(struct heap *heap, struct extent *list);
 
 /* Grow a live extent to at least n_pages without moving it. False if its neighbours do not allow it, or if it had to take untouched memory
- * though a request with `grows` would find dirty memory with room. */
-bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages);
+ * though a request with `grows` would find dirty memory with room. *warm_pages, unless NULL: how many of the new pages were resident, at the front
+ * of what is new as a rule. */
+bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_t *warm_pages);
+
+/* A live extent has been seen filled: all of it counts as used. */
+void heap_prove(struct heap *heap, struct extent *extent);
 
 /* Give the tail of a live extent beyond n_pages back. */
 void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages);

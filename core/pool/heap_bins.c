@@ -41,6 +41,7 @@ struct extent *heap_bins_new_extent(struct heap *heap)
     heap->n_unused--;
     extent->next = NULL;
     extent->policy = 0;
+    extent->unproven_pages = 0;
     return extent;
 }
 
@@ -324,9 +325,17 @@ void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
     heap_bins_file(heap, &heap->dirty, extent);
 }
 
+/* A block comes back: what was not known of it does not matter any more. */
+static void prove(struct heap *heap, struct extent *extent)
+{
+    SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
+    extent->unproven_pages = 0;
+}
+
 void heap_bins_return(struct heap *heap, struct extent *extent)
 {
     SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    prove(heap, extent);
     heap_bins_insert_idle(heap, extent);
 }
 
@@ -356,6 +365,7 @@ void heap_bins_drain_deferred(struct heap *heap)
             heap_bins_publish(heap, list);
         } else {
             SUB_RELAXED(heap->active_bytes, extent_active_bytes(list));
+            prove(heap, list);
         }
         heap_bins_insert_idle(heap, list);
         list = next;

@@ -73,7 +73,11 @@ void heap_lose(struct heap *heap, struct extent *extent)
     extent->flags = 0;
     /* Without the lock it counts as handed out for ever, which does no harm. */
     bool locked = lock_acquire(&heap->lock);
-    if (locked) SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    if (locked) {
+        SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+        SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
+        extent->unproven_pages = 0;
+    }
     if (locked && unmapped)
         heap_bins_file(heap, &heap->holes, extent);
     else

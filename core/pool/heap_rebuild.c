@@ -36,7 +36,7 @@ static void forget_lists(struct heap *heap)
     age_list_init(&heap->muzzy_by_age);
     atomic_store_explicit(&heap->deferred, NULL, memory_order_relaxed);
     heap->active_bytes = heap->dirty_bytes = heap->muzzy_bytes = heap->clean_bytes = heap->hole_bytes = 0;
-    heap->cached_bytes = 0;
+    heap->cached_bytes = heap->unproven_bytes = 0;
     heap->n_holes = 0;
 }
 
@@ -50,6 +50,7 @@ static void keep_live(struct heap *heap, struct extent *extent)
         if (space_lookup(&heap->space, at) != heap->space.extents) space_set_page(&heap->space, at, 0);
     }
     space_enter(&heap->space, extent);
+    extent->unproven_pages = 0;
     heap->active_bytes += extent_active_bytes(extent);
 }
 

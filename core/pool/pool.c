@@ -130,7 +130,7 @@ static struct extent *alloc_settled(struct pool *pool, struct heap_request *requ
     if (likely(!over)) return extent;
     request->over = NULL;
     request->give = NULL; /* it has been returned */
-    account_settle(pool, request->n_pages << PAGE_SHIFT);
+    account_settle(pool, request->n_pages << PAGE_SHIFT, request->proven);
     return heap_alloc(&pool->heap, request);
 }
 
@@ -159,6 +159,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .align_pages = align_pages,
             .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
+            .proven = zero_is_proven(pool, n_pages, zero),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
         };
@@ -207,6 +208,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
     if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
+    else if (extent->flags & EXTENT_GREW) zero_observe_tail(pool, extent);
     bool checked = recycle_wants(pool, extent);
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
@@ -264,6 +266,7 @@ static struct extent *make_ready(struct pool *pool, size_t n_pages)
     struct heap_request request = {
         .n_pages = pool_block_pages(pool, n_pages, class_of_pages(n_pages)),
         .align_pages = 1,
+        .proven = true,
     };
     struct extent *extent = heap_alloc(&pool->heap, &request);
     if (!extent) return NULL;

@@ -24,6 +24,7 @@ struct learned {
     _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
     _Atomic uint64_t last_fresh;  /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
     _Atomic uint16_t last_number; /* n_fresh at that time */
+    _Atomic int8_t tail_sparse;   /* blocks that have grown: > 0 what they grew by last is left untouched */
     _Atomic uint32_t ahead_pages; /* made resident beforehand since a block was last seen filled by the program */
 };
 #define LAST_FRESH_SHIFT 27

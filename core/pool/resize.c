@@ -7,6 +7,7 @@
 #include "pool/cache_keep.h"
 #include "pool/fork.h"
 #include "pool/recycle.h"
+#include "pool/zero.h"
 
 #include <string.h>
 
@@ -41,7 +42,10 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass()) return false;
     tcache_tls.entered = 1;
     if (tcache_tls.first && tcache_tls.first->pool == pool) cache_flush_big(pool, tcache_tls.first);
-    bool grown = heap_extend(&pool->heap, extent, wanted);
+    size_t warm_pages = 0;
+    bool grown = heap_extend(&pool->heap, extent, wanted, &warm_pages);
+    if (grown && warm_pages >= ZERO_UNPROVEN_BYTES >> PAGE_SHIFT && zero_tail_is_sparse(pool, wanted))
+        os_purge((char *)extent->address + (used << PAGE_SHIFT), (wanted - used) << PAGE_SHIFT);
     tcache_tls.entered = 0;
     if (grown) extent->flags |= EXTENT_GREW;
     return grown;
@@ -58,6 +62,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
         struct heap_request request = {
             .n_pages = wanted,
             .align_pages = 1,
+            .proven = true,
             .grows = room_is_wanted(wanted, used),
             .headroom_pages = READ_RELAXED(pool->heap.address_limited) ? 0 : min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };

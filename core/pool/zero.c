@@ -111,6 +111,13 @@ bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed)
     return pool->huge == SWITCH_ON && !zeroed ? true : value > 0;
 }
 
+bool zero_is_proven(const struct pool *pool, size_t n_pages, bool zeroed)
+{
+    if (os_restricted || n_pages < ZERO_UNPROVEN_BYTES >> PAGE_SHIFT) return true;
+    const struct learned *learned = &pool->learned[log2_floor(n_pages)];
+    return atomic_load_explicit(zeroed ? &learned->calloc_filled : &learned->filled, memory_order_relaxed) > 0;
+}
+
 bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed)
 {
     /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. The largest blocks get huge pages as they are
@@ -144,7 +151,7 @@ static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fre
     if (last == 0 || os_restricted) return;
     void *address = (void *)(pool->heap.space.base + ((size_t)(last >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
     size_t n_pages = last & (((uint64_t)1 << LAST_FRESH_SHIFT) - 1);
-    const struct extent *extent = space_lookup(&pool->heap.space, address);
+    struct extent *extent = space_lookup(&pool->heap.space, address);
     if (READ_RELAXED(extent->address) != address || READ_RELAXED(extent->n_pages) != n_pages || extent_state(extent) != EXTENT_LIVE) {
         atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed); /* freed; zero_observe has seen it */
         return;
@@ -153,6 +160,7 @@ static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fre
     bool settled = age > LOOK_BACK_BLOCKS;
     if (filled > 0) {
         if (value <= 0) atomic_store_explicit(&learned->filled, (int8_t)(value + 1), memory_order_relaxed);
+        heap_prove(&pool->heap, extent);
         atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
     } else if (filled == 0 && settled && value > 0) {
         atomic_store_explicit(&learned->filled, 0, memory_order_relaxed);
@@ -209,4 +217,19 @@ void zero_observe(struct pool *pool, struct extent *extent)
     bool filled = n >= (zeroed ? DENSE_PROBES : 1);
     vote(counter, filled);
     if (filled && !zeroed) atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
+}
+
+void zero_observe_tail(struct pool *pool, const struct extent *extent)
+{
+    size_t n_pages = min_size(READ_RELAXED(extent->unproven_pages), extent->used_pages);
+    if (os_restricted || n_pages < ZERO_UNPROVEN_BYTES >> PAGE_SHIFT) return;
+    char *tail = (char *)extent->address + ((size_t)(extent->used_pages - n_pages) << PAGE_SHIFT);
+    int n = os_resident_probes(tail, n_pages << PAGE_SHIFT, PROBES);
+    if (n < 0) return;
+    atomic_store_explicit(&learned_of(pool, extent->used_pages)->tail_sparse, n < PROBES / 4, memory_order_relaxed);
+}
+
+bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages)
+{
+    return atomic_load_explicit(&pool->learned[log2_floor(n_pages)].tail_sparse, memory_order_relaxed) > 0;
 }

@@ -42,6 +42,16 @@ void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages);
 /* Should fresh memory for such a block be backed by huge pages? */
 bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);
 
+/* Do blocks of this size count as used when they are handed out untouched (budget.h)? Small ones, those that are seen filled, and all where
+ * nobody can look. */
+bool zero_is_proven(const struct pool *pool, size_t n_pages, bool zeroed);
+#define ZERO_UNPROVEN_BYTES MIB
+
+/* A block that has grown comes back: was what it grew by last used? */
+void zero_observe_tail(struct pool *pool, const struct extent *extent);
+/* Is the last growth of blocks of this size left untouched, as far as is known? Then warm memory is not given for it. */
+bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages);
+
 /* Will a block of untouched memory of this size be filled, as far as is known? */
 bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed);
 

@@ -101,7 +101,7 @@ static void care_for(struct pool *pool, struct round *round)
         heap_fresh_learn_machine(&pool->heap);
         if (round->look_at_caches) pool_drain_caches(pool, true);
     }
-    unsigned wait = decay_tick(&pool->heap, now);
+    unsigned wait = pool_tick(pool, now);
     if (!wait) return;
     round->at_rest = false;
     if (wait < round->wait_ms) round->wait_ms = wait;

@@ -165,10 +165,14 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         };
         extent = alloc_settled(pool, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
+        if (extent && !zero && fresh_bytes < extent_active_bytes(extent) / 2 && watch_offer(pool, extent)) {
+            fresh_bytes = extent_active_bytes(extent);
+            extent->flags |= EXTENT_ZERO;
+        }
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
-        if (decay_due(&pool->heap, os_clock_ms()) && !helper_runs()) {
+        if (pool_tick_due(pool, os_clock_ms()) && !helper_runs()) {
             if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache); /* else the background thread sees to that */
-            decay_tick(&pool->heap, os_clock_ms());
+            pool_tick(pool, os_clock_ms());
         }
         limits_refresh(pool);
     }
@@ -207,7 +211,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     PROBE2(free_slow, extent->address, extent_active_bytes(extent));
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
-    if (extent->flags & EXTENT_OBSERVE) zero_observe(pool, extent);
+    if (extent->flags & EXTENT_OBSERVE && !watch_returned(pool, extent)) zero_observe(pool, extent);
     else if (extent->flags & EXTENT_GREW) zero_observe_tail(pool, extent);
     bool checked = recycle_wants(pool, extent);
     if (checked) recycle_check(pool, extent);
@@ -258,6 +262,19 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     }
     extent = pool_get_slow(pool, n_pages, cls, alignment >> PAGE_SHIFT, false);
     return extent ? extent->address : NULL;
+}
+
+unsigned pool_tick(struct pool *pool, uint32_t now_ms)
+{
+    WRITE_RELAXED(pool->watch_ticked_ms, now_ms);
+    unsigned decay = decay_tick(&pool->heap, now_ms), watch = watch_tick(pool, now_ms);
+    return watch && (!decay || watch < decay) ? watch : decay;
+}
+
+bool pool_tick_due(const struct pool *pool, uint32_t now_ms)
+{
+    return decay_due(&pool->heap, now_ms) ||
+           (READ_RELAXED(pool->watch.n_watched) && now_ms - READ_RELAXED(pool->watch_ticked_ms) >= WATCH_AFTER_MS);
 }
 
 static struct extent *make_ready(struct pool *pool, size_t n_pages)

@@ -14,17 +14,18 @@
 #include "pool/heap.h"
 #include "pool/shard.h"
 #include "pool/tcache.h"
+#include "pool/watch.h"
 
 /* What is learned about one power of two of block sizes; see zero.h. Plain relaxed fields: a lost update is harmless. */
 struct learned {
     _Atomic int8_t filled;        /* malloc'ed fresh blocks: > 0 they are filled, < 0 they are touched sparsely */
     _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
     _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
-    _Atomic uint16_t n_seen;      /* blocks that came back since the answer is settled */
     _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
     _Atomic uint64_t last_fresh;  /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
     _Atomic uint16_t last_number; /* n_fresh at that time */
     _Atomic int8_t tail_sparse;   /* blocks that have grown: > 0 what they grew by last is left untouched */
+    uint8_t penalty;              /* so many filled blocks in a row, and one more, are wanted after a sparse one */
     _Atomic uint32_t ahead_pages; /* made resident beforehand since a block was last seen filled by the program */
 };
 #define LAST_FRESH_SHIFT 27
@@ -60,6 +61,8 @@ struct pool {
     struct {
         uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
     } zeroed[HEAP_SIZES];
+    struct watch watch;
+    uint32_t watch_ticked_ms;
     _Atomic uint32_t fault_ns, n_fault_looks; /* what a page fault costs, known once looked at ZERO_LOOKS times (zero.h); a lost update is harmless */
     struct heap heap;
     struct {
@@ -95,6 +98,12 @@ void pool_put_slow(struct pool *pool, struct extent *extent);
 
 /* Says what is wrong with a pointer that is not a live block, and aborts. */
 _Noreturn noinline_cold void pool_bad_pointer(struct pool *pool, const void *p);
+
+/* What has to be done from time to time: purging and marking by age (decay.h), and looks at watched blocks (watch.h). Inside a slow path, or by the
+ * background thread; no lock held; makes system calls. Returns the milliseconds until it wants to be called again, 0 if nothing is left to do. */
+unsigned pool_tick(struct pool *pool, uint32_t now_ms);
+/* Is that wanted now? Plain reads. */
+bool pool_tick_due(const struct pool *pool, uint32_t now_ms);
 
 /* Empty caches, shards and the heap of idle memory, down to keep_bytes. Returns the bytes given back to the kernel. */
 size_t pool_trim(struct pool *pool, size_t keep_bytes);

@@ -23,6 +23,8 @@
 #define PROBE_EVERY 16
 /* Of the fresh blocks that might be made resident beforehand, so many-th is not, to see whether they still are filled. */
 #define FRESH_PROBE_EVERY 8
+/* Filled blocks in a row before others are made resident beforehand. */
+#define AHEAD_VOTES 2
 /* Such a block counts as not filled if it is not when so many further ones have been handed out. */
 #define LOOK_BACK_BLOCKS 2
 /* And blocks of which less was untouched show nothing: most of their pages were there before. */
@@ -35,6 +37,32 @@ static void vote(_Atomic int8_t *counter, bool dense)
     int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
     value = dense ? (int8_t)(value < VOTE_MAX ? value + 1 : VOTE_MAX) : VOTE_SPARSE;
     atomic_store_explicit(counter, value, memory_order_relaxed);
+}
+
+/* Filled blocks in a row are wanted before anything is believed again, twice as many each time a belief was wrong: where one block in eight is
+ * filled, two of them in a row come soon, eight never do. */
+#define PENALTY_MAX 15
+
+static void learn(struct learned *learned, bool filled)
+{
+    int8_t value = atomic_load_explicit(&learned->filled, memory_order_relaxed);
+    uint8_t penalty = READ_RELAXED(learned->penalty);
+    if (filled) {
+        value = (int8_t)(value < VOTE_MAX ? value + 1 : VOTE_MAX);
+        atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
+    } else {
+        penalty = (uint8_t)(value > 0 ? min_size(2 * penalty + 1u, PENALTY_MAX) : max_size(penalty, 1));
+        WRITE_RELAXED(learned->penalty, penalty);
+        value = (int8_t)-penalty;
+    }
+    atomic_store_explicit(&learned->filled, value, memory_order_relaxed);
+}
+
+void zero_learn(struct pool *pool, size_t n_pages, bool filled) { learn(learned_of(pool, n_pages), filled); }
+
+int zero_habit(const struct pool *pool, size_t n_pages)
+{
+    return atomic_load_explicit(&pool->learned[log2_floor(n_pages)].filled, memory_order_relaxed);
 }
 
 /* Touched sparsely: advice of an earlier owner must not fill it with huge pages. */
@@ -125,10 +153,10 @@ bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed)
     if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned || n_pages >= HUGE_MIN_BYTES >> PAGE_SHIFT) return false;
     if (READ_RELAXED(pool->heap.several_nodes) && n_pages > FRESH_NODE_MAX_BYTES >> PAGE_SHIFT) return false;
     struct learned *learned = learned_of(pool, n_pages);
-    if (atomic_load_explicit(&learned->filled, memory_order_relaxed) <= 0) return false;
+    if (atomic_load_explicit(&learned->filled, memory_order_relaxed) < AHEAD_VOTES) return false;
     size_t ahead = (size_t)atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed) << PAGE_SHIFT;
     if (ahead > max_size(AHEAD_MIN_BYTES, READ_RELAXED(pool->heap.active_bytes) >> AHEAD_SHARE_LOG2)) return false;
-    return atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) % FRESH_PROBE_EVERY != FRESH_PROBE_EVERY - 1;
+    return !watch_one_in(pool, FRESH_PROBE_EVERY);
 }
 
 /* 1 if all pages of a block are resident, 0 if not, negative if that cannot be told. A page or two at the end of a class are never asked
@@ -146,7 +174,6 @@ static int filled_whole(void *address, size_t n_pages)
 static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fresh)
 {
     uint64_t last = atomic_load_explicit(&learned->last_fresh, memory_order_relaxed);
-    int8_t value = atomic_load_explicit(&learned->filled, memory_order_relaxed);
     uint16_t age = (uint16_t)(n_fresh - atomic_load_explicit(&learned->last_number, memory_order_relaxed));
     if (last == 0 || os_restricted) return;
     void *address = (void *)(pool->heap.space.base + ((size_t)(last >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
@@ -159,11 +186,10 @@ static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fre
     int filled = filled_whole(address, n_pages);
     bool settled = age > LOOK_BACK_BLOCKS;
     if (filled > 0) {
-        if (value <= 0) atomic_store_explicit(&learned->filled, (int8_t)(value + 1), memory_order_relaxed);
+        learn(learned, true);
         heap_prove(&pool->heap, extent);
-        atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
-    } else if (filled == 0 && settled && value > 0) {
-        atomic_store_explicit(&learned->filled, 0, memory_order_relaxed);
+    } else if (filled == 0 && settled) {
+        learn(learned, false);
     }
     if (filled || settled) atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed);
 }
@@ -194,7 +220,7 @@ void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_byte
         atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
         look_back(pool, learned, n_fresh);
         if (shows) note_fresh(pool, learned, extent, n_fresh);
-        large = large || n_fresh % FRESH_PROBE_EVERY == 0;
+        large = large || watch_one_in(pool, FRESH_PROBE_EVERY);
     }
     if (shows && whole && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
 }
@@ -207,16 +233,15 @@ void zero_observe(struct pool *pool, struct extent *extent)
     _Atomic int8_t *counter = zeroed ? &learned->calloc_filled : &learned->filled;
     int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
     /* Where malloc'ed blocks are filled, most are made resident beforehand and do not come here, so none is passed over. */
-    if (value == VOTE_SPARSE || (value == VOTE_MAX && zeroed)) {
-        uint16_t n_seen = atomic_load_explicit(&learned->n_seen, memory_order_relaxed);
-        atomic_store_explicit(&learned->n_seen, (uint16_t)(n_seen + 1), memory_order_relaxed);
-        if (n_seen % PROBE_EVERY) return;
-    }
+    bool is_settled = zeroed ? value == VOTE_SPARSE || value == VOTE_MAX : value < 0;
+    if (is_settled && !watch_one_in(pool, PROBE_EVERY)) return;
     int n = zeroed ? os_resident_probes(extent->address, extent_bytes(extent), PROBES) : filled_whole(extent->address, extent->n_pages);
     if (n < 0) return;
     bool filled = n >= (zeroed ? DENSE_PROBES : 1);
-    vote(counter, filled);
-    if (filled && !zeroed) atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
+    if (zeroed)
+        vote(counter, filled);
+    else
+        learn(learned, filled);
 }
 
 void zero_observe_tail(struct pool *pool, const struct extent *extent)

@@ -90,6 +90,7 @@ static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_page
         if (clean) {
             if (fresh->begin == fresh->end) fresh->begin = neighbour->address;
             fresh->end = extent_end(neighbour);
+            fresh->n_bytes += extent_bytes(neighbour);
         }
         heap_bins_join(heap, extent, neighbour);
     }
@@ -124,7 +125,7 @@ static struct extent *grow_left(struct heap *heap, struct extent *extent, size_t
         if (!near) return NULL;
         left = near;
     }
-    *fresh = (struct fresh_range){.begin = left->address, .end = extent_end(left)};
+    *fresh = (struct fresh_range){.begin = left->address, .end = extent_end(left), .n_bytes = extent_bytes(left)};
     heap_bins_join(heap, left, extent);
     return left;
 }
@@ -148,7 +149,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     size_t had = min_size(extent->n_pages, n_pages);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
-        *fresh = (struct fresh_range){NULL, NULL, NULL, false}; /* what is noted there goes back to a bin */
+        *fresh = (struct fresh_range){0}; /* what is noted there goes back to a bin */
         if (*lock_lost) {
             heap_bins_defer(heap, extent);
             return NULL;
@@ -233,7 +234,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     heap_bins_drain_deferred(heap);
     if (request->give) heap_bins_return(heap, request->give);
     struct extent *extent = NULL;
-    struct fresh_range fresh = {NULL, NULL, NULL, false};
+    struct fresh_range fresh = {0};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     bool roomy = request->grows && has_room(heap, n_pages);
@@ -281,15 +282,16 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
             ADD_RELAXED(heap->counters.bytes_fresh, n_pages << PAGE_SHIFT);
             fresh.begin = extent->address;
             fresh.end = fresh.begin + (n_pages << PAGE_SHIFT);
+            fresh.n_bytes = n_pages << PAGE_SHIFT;
         }
     }
     /* Only memory that has never been written may be left unused behind a block: it will be filed as clean again. */
     bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-    set_unproven(heap, extent, request->proven ? 0 : (size_t)(fresh.end - fresh.begin) >> PAGE_SHIFT);
+    set_unproven(heap, extent, request->proven ? 0 : fresh.n_bytes >> PAGE_SHIFT);
     budget_note_peak(heap);
-    if (request->fresh_bytes) *request->fresh_bytes = (size_t)(fresh.end - fresh.begin);
+    if (request->fresh_bytes) *request->fresh_bytes = fresh.n_bytes;
     fresh = heap_fresh_plan(heap, request, extent, fresh);
     lock_release(&heap->lock);
     if (heap_fresh_fill(heap, &fresh)) extent->flags |= EXTENT_POPULATED;
@@ -318,7 +320,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_
         bool better_moved = untouched && room_is_wanted(n_pages, had) && has_room(heap, n_pages);
         if (!better_moved) {
             lock_lost = untouched && !enforce_budget(heap, untouched << PAGE_SHIFT, untouched << PAGE_SHIFT, false);
-            struct fresh_range ignored = {NULL, NULL, NULL, false};
+            struct fresh_range ignored = {0};
             if (!lock_lost) grow_right(heap, extent, n_pages, &ignored, &lock_lost);
         }
     }

@@ -211,7 +211,7 @@ bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *
 struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
                                    struct fresh_range untouched)
 {
-    struct fresh_range range = {untouched.begin, untouched.begin, NULL, chooses_huge(heap, request->n_pages)};
+    struct fresh_range range = {.begin = untouched.begin, .end = untouched.begin, .huge = chooses_huge(heap, request->n_pages)};
     size_t bytes = (size_t)(untouched.end - untouched.begin);
     if (!request->will_be_filled || bytes == 0 || heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, bytes + HUGE_BYTES))
         return range;

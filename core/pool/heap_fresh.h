@@ -56,6 +56,7 @@ struct fresh_range {
     char *begin, *end;   /* untouched memory within the request's extent; equal if there is none */
     struct extent *rest; /* BUSY, directly behind it, to be filled with it and filed as dirty; or NULL */
     bool huge;           /* by huge pages, asked for by advice */
+    size_t n_bytes;      /* how much between begin and end is untouched */
 };
 
 /* With the lock held: decide what is filled of the untouched part of the request's extent, and beside it. */

@@ -165,7 +165,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         };
         extent = alloc_settled(pool, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
-        if (extent && !zero && fresh_bytes < extent_active_bytes(extent) / 2 && watch_offer(pool, extent)) {
+        if (extent && !zero && watch_offer(pool, extent, fresh_bytes)) {
             fresh_bytes = extent_active_bytes(extent);
             extent->flags |= EXTENT_ZERO;
         }

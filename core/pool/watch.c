@@ -72,16 +72,6 @@ static struct watched *entry_for(struct watch *watch, uint32_t now)
     return oldest;
 }
 
-/* A write to a huge page is a write to all of it. Without one of its pages it is mapped by small ones, and what is not written can go alone. */
-static void break_huge_pages(struct pool *pool, struct extent *extent)
-{
-    if (READ_RELAXED(pool->heap.huge_pages) == HUGE_NEVER) return;
-    char *end = (char *)extent->address + extent_active_bytes(extent);
-    if (extent->flags & EXTENT_HUGE && os_forbid_huge(extent->address, extent_bytes(extent)) == 0) extent->flags &= (uint16_t)~EXTENT_HUGE;
-    for (char *unit = (char *)align_up((uintptr_t)extent->address, HUGE_BYTES); unit + HUGE_BYTES <= end; unit += HUGE_BYTES)
-        os_purge(unit + (random_of(&pool->watch) % (HUGE_BYTES >> PAGE_SHIFT) << PAGE_SHIFT), PAGE_BYTES);
-}
-
 static void begin(struct pool *pool, struct extent *extent, bool marked)
 {
     struct watch *watch = &pool->watch;
@@ -95,20 +85,46 @@ static void begin(struct pool *pool, struct extent *extent, bool marked)
     lock_release(&watch->lock);
     for (unsigned i = 0; i < WATCH_SAMPLES; i++)
         os_purge(sample(&copy, i), PAGE_BYTES);
-    if (marked) break_huge_pages(pool, extent);
     extent->flags |= EXTENT_OBSERVE;
 }
 
-bool watch_offer(struct pool *pool, struct extent *extent)
+/* A write to a huge page is a write to all of it. Without one of its pages it is mapped by small ones, and what is not written can go alone.
+ * Before it is marked: then the kernel splits it. */
+static void break_huge_pages(struct pool *pool, struct extent *extent)
+{
+    if (READ_RELAXED(pool->heap.huge_pages) == HUGE_NEVER) return;
+    char *end = (char *)extent->address + extent_active_bytes(extent);
+    if (extent->flags & EXTENT_HUGE && os_forbid_huge(extent->address, extent_bytes(extent)) == 0) extent->flags &= (uint16_t)~EXTENT_HUGE;
+    for (char *unit = (char *)align_up((uintptr_t)extent->address, HUGE_BYTES); unit + HUGE_BYTES <= end; unit += HUGE_BYTES)
+        os_purge(unit + (random_of(&pool->watch) % (HUGE_BYTES >> PAGE_SHIFT) << PAGE_SHIFT), PAGE_BYTES);
+}
+
+/* Mark a block as a whole, so that what is not written of it can go. */
+static bool mark(struct pool *pool, struct extent *extent)
+{
+    if (READ_RELAXED(pool->heap.cannot_mark)) return false;
+    break_huge_pages(pool, extent);
+    return os_mark_reclaimable(extent->address, extent_active_bytes(extent)) == 0;
+}
+
+/* Advice of an earlier owner must not fill it with huge pages. */
+static bool give_whole(struct extent *extent)
+{
+    if (!(extent->flags & EXTENT_HUGE)) return os_purge(extent->address, extent_active_bytes(extent)) == 0;
+    if (os_remap_fresh(extent->address, extent_bytes(extent))) return false;
+    extent->flags &= (uint16_t)~EXTENT_HUGE;
+    return true;
+}
+
+bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes)
 {
     size_t n_bytes = extent_active_bytes(extent);
-    if (os_restricted || n_bytes < WATCH_MIN_BYTES || pool->heap.pinned) return false;
+    if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || pool->heap.pinned) return false;
     int habit = zero_habit(pool, extent->used_pages);
-    if (habit < 0 && !(extent->flags & EXTENT_HUGE)) return os_purge(extent->address, n_bytes) == 0;
+    if (habit < 0 || (habit == 0 && fresh_bytes >= n_bytes / 2)) return give_whole(extent);
     bool known = habit > 0;
     if (known && random_of(&pool->watch) % WATCH_ONE_IN != 0) return false;
-    bool marked = !known && !READ_RELAXED(pool->heap.cannot_mark) && os_mark_reclaimable(extent->address, n_bytes) == 0;
-    begin(pool, extent, marked);
+    begin(pool, extent, !known && mark(pool, extent));
     return false;
 }
 

@@ -48,9 +48,9 @@ struct watch {
 /* True once in n calls, at random. */
 bool watch_one_in(struct pool *pool, uint32_t n);
 
-/* A warm block of state BUSY is about to be handed out, not zeroed. Gives it back whole where blocks of its size are left untouched, returning true:
- * it reads as zero then. */
-bool watch_offer(struct pool *pool, struct extent *extent);
+/* A block of state BUSY is about to be handed out, not zeroed, of which fresh_bytes are untouched and the rest is warm. Gives it back whole where blocks
+ * of its size are left untouched, or may be and most of it is not warm anyway, returning true: it reads as zero then. */
+bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes);
 
 /* A block that may be watched comes back: learn, and forget it. False if it is not watched. */
 bool watch_returned(struct pool *pool, const struct extent *extent);

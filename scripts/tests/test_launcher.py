@@ -39,6 +39,27 @@ class Settings(support.Case):
         self.assertEqual(path, f"{here}/zeropool-stats-{pid.strip()}.json")
         self.assertTrue(result.stderr.startswith(f"zeropool: statistics go to {path}; afterwards: "), result.stderr)
 
+    def test_stats_descriptor(self):
+        here = self.folder()
+        with open(os.path.join(here, "out"), "w", encoding="ascii") as file:
+            for words in (("--stats=fd:%d",), ("--preset=ml", "--stats=fd:%d", "--")):
+                result = run("run", *(w.replace("%d", str(file.fileno())) for w in words), "sh", "-c", SHOW, cwd=here,
+                             pass_fds=(file.fileno(),))
+                self.assertEqual((result.returncode, result.stderr), (0, ""))
+                self.assertTrue(result.stdout.endswith(f"|fd:{file.fileno()}|"), result.stdout)
+        self.assertEqual(os.listdir(here), ["out"])
+        self.assertTrue(self.seen("--stats=./fd:3")[4].endswith("/./fd:3"))
+        for word, status, text in (("fd:", 2, "above 2"), ("fd:x", 2, "above 2"), ("fd:1", 2, "above 2"),
+                                   ("fd:99999999", 2, "above 2"), ("fd:777", 125, "not open")):
+            self.assert_fails(run("run", f"--stats={word}", "true"), status, text)
+
+    def test_stats_that_cannot_be_written(self):
+        here = self.folder()
+        self.assert_fails(run("run", f"--stats={here}", "true"), 125, "is a folder")
+        result = run("run", f"--stats={here}/none/x", "true")
+        self.assertEqual(result.returncode, 0)
+        self.assertIn(f"warning: --stats={here}/none/x: there is no folder {here}/none", result.stderr)
+
     def test_sizes(self):
         for text, size in (("1", 1), ("0", 0), ("00064k", 65536), ("3m", 3 << 20), ("2T", 2 << 40), ("007", 7)):
             self.assertEqual(self.seen("--threshold", text)[1], str(size), text)
@@ -144,6 +165,11 @@ class Failures(support.Case):
         self.assert_fails(run("run", "true", env=environment(ZEROPOOL_LIB="/nowhere/lib.so")), 125,
                           "ZEROPOOL_LIB=/nowhere/lib.so: no such file")
         self.assert_fails(run("run", "--next", "/nowhere/lib.so", "true"), 125, "/nowhere/lib.so: no such file")
+
+    def test_libraries_that_the_loader_rejects(self):
+        for path, why in (("/etc/passwd", "invalid ELF header"), ("/bin/ls", "cannot be preloaded")):
+            self.assert_fails(run("run", "--next", path, "true"), 125, path, why)
+            self.assert_fails(run("run", "true", env=environment(ZEROPOOL_LIB=path)), 125, path, why)
 
     def test_not_found(self):
         self.assert_fails(run("run", "no-such-program"), 127, "no-such-program: not found in PATH")

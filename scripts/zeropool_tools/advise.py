@@ -6,7 +6,7 @@ import signal
 import tempfile
 import time
 
-from . import calibrate, elf, saved, stats_report, variants
+from . import calibrate, elf, foreground, saved, stats_report, variants
 from .errors import OK, say
 from .options import Command, Option
 from .session import check_command
@@ -55,18 +55,14 @@ def main(words):
 
 
 def run(argv, env):
-    """(status as a shell gives it, wall seconds, processor seconds). Ctrl-C is the program's; we outlive it."""
-    before = {each: signal.signal(each, signal.SIG_IGN) for each in (signal.SIGINT, signal.SIGQUIT)}
-    started = time.perf_counter()
-    try:
-        pid = os.posix_spawn(argv[0], argv, env, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, *(
-            each for each, handler in before.items() if handler is not signal.SIG_IGN)])
-        _, raw, usage = os.wait4(pid, 0)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+    """(status as a shell gives it, wall seconds, processor seconds). Signals are the program's; we outlive it."""
+    with foreground.held() as mask:
+        started = time.perf_counter()
+        pid = os.posix_spawn(argv[0], argv, env, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=mask)
+        raw, usage, _ = foreground.wait(pid)
+        wall_s = time.perf_counter() - started
     code = os.waitstatus_to_exitcode(raw)
-    return 128 - code if code < 0 else code, time.perf_counter() - started, usage.ru_utime + usage.ru_stime
+    return 128 - code if code < 0 else code, wall_s, usage.ru_utime + usage.ru_stime
 
 
 def read(path):

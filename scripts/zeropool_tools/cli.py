@@ -2,9 +2,11 @@
 """Entry of the Python commands: dispatch, and every failure as one line with its exit status."""
 import importlib
 import os
+import signal
 import sys
 
 from .errors import OWN_FAILURE, USAGE, ToolError, say
+from .foreground import clean_up_on_signals
 from .options import closest
 
 
@@ -16,14 +18,16 @@ def complain(words):
 
 
 def main(words):
+    clean_up_on_signals()
     try:
         return dispatch(words)
     except ToolError as error:
         say(error)
         return error.status
-    except KeyboardInterrupt:
-        say("interrupted")
-        return 130
+    except KeyboardInterrupt as stop:
+        number = getattr(stop, "number", signal.SIGINT)
+        say("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
+        return 128 + number
     except BrokenPipeError:
         # The reader of our output went away; keep Python from complaining about it again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

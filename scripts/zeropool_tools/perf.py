@@ -117,6 +117,9 @@ def record(perf, options, variant, argv, data, stdin=None, stdout=None):
             raise
         try:
             status, cpu_s, wall_s, number = perf_launch.wait(pid)
+        except BaseException:
+            perf_launch.discard(pid)
+            raise
         finally:
             # perf ends by itself with the last process it follows; what the program left running is not waited for. Asked
             # and not signalled: while it writes the header of its file, a signal would simply kill it.

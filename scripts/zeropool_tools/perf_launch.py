@@ -11,6 +11,7 @@ import os
 import signal
 import time
 
+from . import foreground
 from .errors import NOT_EXECUTABLE, NOT_FOUND, ToolError
 
 PTRACE_TRACEME, PTRACE_DETACH = 0, 17
@@ -84,26 +85,11 @@ def discard(pid):
 
 
 def wait(pid):
-    """(status as a shell gives it, user and system seconds, wall seconds, signal that reached us or 0).
-
-    Ctrl-C on a terminal reaches the program by itself; what was sent to this process alone is passed on.
-    """
-    seen = []
-
-    def note(number, _frame):
-        seen.append(number)
-        if number != signal.SIGINT:
-            os.kill(pid, number)
-
-    handled = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {each: signal.signal(each, note) for each in handled}
-    started = time.perf_counter()
-    try:
+    """(status as a shell gives it, user and system seconds, wall seconds, signal that reached us or 0)."""
+    with foreground.held():
+        started = time.perf_counter()
         release(pid)
-        _, raw, usage = os.wait4(pid, 0)
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        raw, usage, seen = foreground.wait(pid)
+        wall_s = time.perf_counter() - started
     code = os.waitstatus_to_exitcode(raw)
-    return (128 - code if code < 0 else code, usage.ru_utime + usage.ru_stime, time.perf_counter() - started,
-            seen[0] if seen else 0)
+    return 128 - code if code < 0 else code, usage.ru_utime + usage.ru_stime, wall_s, seen

@@ -165,6 +165,33 @@ class Recording(support.Case):
         _, folder, _ = self.record("true")
         self.assertEqual(run("record", "-o", folder, "true").returncode, 0)
 
+    def test_a_good_recording_survives_a_bad_one(self):
+        _, folder, stored = self.record("-F", "1999", busy())
+        self.write(os.path.join(folder, "mine"), "text")
+        before = sorted(os.listdir(folder))
+        for number, (words, status, why) in enumerate(((("sh", "-c", "exit 3"), 3, "exited with status 3"),
+                                                       (("sh", "-c", "kill -9 $$"), 137, "SIGKILL")), 2):
+            result = run("record", "-o", folder, *words)
+            self.assertEqual(result.returncode, status, result.stderr)
+            self.assertRegex(result.stderr, f"keeps the good recording that it holds, as this one .*{why}")
+            self.assertIn(f"wrote {folder}-{number}/", result.stderr)
+            self.assertEqual(record_store.load(f"{folder}-{number}")["command"][0], "/usr/bin/sh" if os.path.exists("/usr/bin/sh") else "/bin/sh")
+            self.assertEqual(record_store.load(folder), stored)
+        # The tool itself fails: nothing new, and nothing is lost.
+        path = self.folder()
+        self.write(os.path.join(path, "perf"), "#!/bin/sh\n[ \"$1\" = --version ] && echo perf version 6 && exit\n"
+                   "echo trouble >&2\nexit 1\n")
+        result = run("record", "-o", folder, busy(), env=environment(PATH=f"{path}:/usr/bin:/bin"))
+        self.assertEqual(result.returncode, 125, result.stderr)
+        self.assertEqual(sorted(os.listdir(folder)), before)
+        self.assertEqual(run("record", "-o", f"{folder}-none", busy(), env=environment(PATH=f"{path}:/usr/bin:/bin")).returncode, 125)
+        self.assertFalse(os.path.exists(f"{folder}-none"))
+        # A good one replaces it, whatever allocators it had, and leaves what is not its own.
+        result = run("record", "--compare", "-a", "glibc,x=glibc", "-o", folder, busy())
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertFalse(os.path.exists(os.path.join(folder, "perf.data")))
+        self.assertTrue({"mine", "glibc", "x", "diff.svg"} <= set(os.listdir(folder)))
+
     def test_faults(self):
         _, folder, stored = self.record("-e", "faults", busy())
         self.assertGreater(stored["variants"][0]["total"], 4 * 48 * 256 * 0.8)
@@ -217,6 +244,16 @@ class Recording(support.Case):
         self.assertEqual(child.returncode, 130)
         self.assertIn(b"processor time", out)
         self.assertGreater(record_store.load(folder)["variants"][0]["samples"], 0)
+
+    def test_interrupted_compare_recommends_what_exists(self):
+        folder = os.path.join(self.folder(), "r")
+        # The second run, under zeropool, is interrupted before it has one sample; or the first one is.
+        for script in ("kill -INT $PPID; sleep 1", f'[ -z "$LD_PRELOAD" ] && {{ {busy()}; exit; }}; kill -INT $PPID; sleep 5'):
+            result = run("record", "--compare", "-F", "1999", "-o", folder, "--", "sh", "-c", script)
+            self.assertIn(result.returncode, (0, 130), result.stderr)
+            self.assertIn("interrupted; what was recorded until then is kept", result.stderr)
+            for path in re.findall(r"open (\S+) in a browser", result.stderr):
+                self.assertTrue(os.path.isfile(path), result.stderr)
 
     def test_default_folder_is_numbered(self):
         here = self.folder()

@@ -9,6 +9,7 @@ from .errors import OK, ToolError, say
 from .folded import fold
 from .options import Command, Option, non_empty, whole_number
 from .record_probes import Probes, weigh
+from .runner import status_in_words
 from .session import check_command
 
 EVENTS = ("cpu", "faults", "alloc")
@@ -68,21 +69,27 @@ def main(words):
     argv = check_command(argv)
     chosen = choose(values)
     plan = Plan(values, chosen)
-    folder = record_store.prepare(values["output"], argv[0])
+    target = record_store.choose(values["output"], argv[0])
     for obstacle in elf.obstacles(argv[0]) if any(v.preload for v in chosen) else ():
         say(f"warning: {obstacle}")
-    try:
-        result, status = record_all(plan, chosen, argv, folder, values["compare"])
-    except BaseException:
-        record_store.discard(folder, chosen)
-        raise
-    record_store.store(folder, result)
+    with record_store.workshop(target) as place:
+        result, status = record_all(plan, chosen, argv, place, values["compare"])
+        folder = record_store.finish(place, target, result)
     print(record_text.summary(result), flush=True)
     for note in result["notes"]:
         say(f"note: {note}")
+    if folder != target:
+        say(f"note: {target}/ keeps the good recording that it holds, as this one {why_not_good(result)}")
     say(f"wrote {folder}/: {record_text.files(folder)}")
     say(f"next: {advice(result, folder, argv)}")
     return status
+
+
+def why_not_good(result):
+    if any(item["interrupted"] for item in result["variants"]):
+        return "was interrupted"
+    failed = [item for item in result["variants"] if item["status"]]
+    return f"{status_in_words(failed[0]['status'])}" if failed else "has no samples"
 
 
 def choose(values):
@@ -199,9 +206,13 @@ def remarks(plan, entry):
 
 
 def advice(result, folder, argv):
-    command, place = shlex.join(argv), shlex.quote(folder)
-    if len(result["variants"]) > 1:
-        return f"open {place}/diff.svg in a browser; zeropool compare -- {command}   (is the difference significant?)"
-    if not result["variants"][0]["samples"]:
+    """What to look at, of what there is, and what to do next."""
+    command = shlex.join(argv)
+    if not any(item["samples"] for item in result["variants"]):
         return f"zeropool record -F 4999 -- {command}"
-    return f"open {place}/flamegraph.svg in a browser; zeropool record --compare -- {command}   (what would the pool change?)"
+    pictures = [os.path.join(folder, "diff.svg"), *(os.path.join(folder, item["folder"], "flamegraph.svg")
+                                                    for item in reversed(result["variants"]))]
+    picture = shlex.quote(next(path for path in pictures if os.path.isfile(path)))
+    if len(result["variants"]) > 1:
+        return f"open {picture} in a browser; zeropool compare -- {command}   (is the difference significant?)"
+    return f"open {picture} in a browser; zeropool record --compare -- {command}   (what would the pool change?)"

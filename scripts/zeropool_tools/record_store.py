@@ -11,7 +11,9 @@ import os
 import re
 import shlex
 import shutil
+import tempfile
 import time
+from contextlib import contextmanager
 
 from . import VERSION, flame, folded, perf, results
 from .errors import ToolError, UsageError
@@ -27,48 +29,84 @@ def folder_name(name):
     return re.sub(r"[^\w.+-]+", "_", name)
 
 
-def prepare(wanted, program):
-    """An empty folder for the result. A recording that is there already is replaced, anything else is not touched."""
+def free_name(stem):
+    """stem, or stem-2, stem-3 and so on: the first that does not exist."""
+    name, number = stem, 1
+    while os.path.lexists(name):
+        number += 1
+        name = f"{stem}-{number}"
+    return name
+
+
+def choose(wanted, program):
+    """The folder for the result, which need not exist yet. One that holds anything but a recording is refused."""
     if wanted is None:
-        stem = f"zeropool-record-{folder_name(os.path.basename(program))}"
-        wanted, number = stem, 1
-        while os.path.lexists(wanted):
-            number += 1
-            wanted = f"{stem}-{number}"
+        wanted = free_name(f"zeropool-record-{folder_name(os.path.basename(program))}")
     wanted = wanted.rstrip("/") or "/"
     try:
-        if os.path.isdir(wanted) and os.listdir(wanted):
-            if not os.path.isfile(os.path.join(wanted, RECORD)):
-                raise UsageError(f"record: -o {wanted}: holds something else than a recording; choose another folder")
-            clear(wanted)
-        os.makedirs(wanted, exist_ok=True)
+        if os.path.isdir(wanted) and os.listdir(wanted) and not os.path.isfile(os.path.join(wanted, RECORD)):
+            raise UsageError(f"record: -o {wanted}: holds something else than a recording; choose another folder")
     except OSError as error:
         raise ToolError(f"cannot write {wanted}: {error.strerror}") from error
-    if not os.access(wanted, os.W_OK | os.X_OK):
-        raise ToolError(f"cannot write {wanted}: permission denied")
     return wanted
 
 
-def clear(folder):
-    """Removes the files of an earlier recording, and no others."""
+@contextmanager
+def workshop(target):
+    """A hidden folder within `target` for what is being recorded: until all is there, an earlier recording stays as it is.
+
+    Removed at the end, and with it what was not moved out of it by finish(); so is `target`, if it is new and still empty.
+    """
+    new = not os.path.isdir(target)
     try:
-        places = {os.path.join(folder, v["folder"]) for v in load(folder)["variants"]} | {folder}
+        os.makedirs(target, exist_ok=True)
+        place = tempfile.mkdtemp(dir=target, prefix=".zeropool-record-")
+    except OSError as error:
+        raise ToolError(f"cannot write {target}: {error.strerror}") from error
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+        if new and not os.listdir(target):
+            os.rmdir(target)
+
+
+def good(result):
+    """Whether it shows something of a command that succeeded."""
+    return any(item["samples"] for item in result["variants"]) and not any(
+        item.get("status") or item.get("interrupted") for item in result["variants"])
+
+
+def finish(place, target, result):
+    """Moves a recording to its final folder, in place of an earlier one; returns that folder.
+
+    A failed recording does not replace a good one: it goes to the next free name.
+    """
+    store(place, result)
+    try:
+        earlier = load(target)
     except ToolError:
-        places = {folder}
-    remove_files(folder, places)
+        earlier = None
+    if earlier and good(earlier) and not good(result):
+        target = free_name(target)
+        os.mkdir(target)
+    elif earlier or os.path.lexists(os.path.join(target, RECORD)):
+        clear(target, earlier)
+    for name in sorted(os.listdir(place), key=lambda name: name == RECORD):
+        into = os.path.join(target, name)
+        if os.path.isdir(into) and not os.path.islink(into):
+            # Something of the user's is left in it.
+            for inner in os.listdir(os.path.join(place, name)):
+                os.replace(os.path.join(place, name, inner), os.path.join(into, inner))
+        else:
+            os.replace(os.path.join(place, name), into)
+    return target
 
 
-def discard(folder, chosen):
-    """After a failure: nothing stays that a later look would take for a recording."""
-    remove_files(folder, {os.path.join(folder, folder_name(v.name)) for v in chosen} | {folder})
-    try:
-        os.rmdir(folder)
-    except OSError:
-        pass  # it holds other things
-
-
-def remove_files(folder, places):
-    for place in sorted(places, reverse=True):
+def clear(folder, earlier):
+    """Removes the files of an earlier recording, and no others."""
+    places = {os.path.join(folder, v["folder"]) for v in earlier["variants"]} if earlier else set()
+    for place in sorted(places | {folder}, reverse=True):
         for name in (*FILES, *(PICTURES + (RECORD,) if place == folder else ())):
             path = os.path.join(place, name)
             if os.path.isfile(path) or os.path.islink(path):

@@ -104,13 +104,14 @@ def available():
 def run(plan, chosen, argv, shown, folder):
     """A recording as its folder holds it, under the command that a reader would type."""
     say(shown[0])
-    folder = record_store.prepare(folder, argv[0])
-    result, status = record.record_all(plan, chosen, argv, folder, True)
-    if status:
-        record_store.discard(folder, chosen)
-        raise ToolError(f"{shown[0]} ended with status {status}; nothing was written")
-    result["command"] = shown
-    record_store.store(folder, result)
+    folder = record_store.choose(folder, argv[0])
+    with record_store.workshop(folder) as made:
+        result, status = record.record_all(plan, chosen, argv, made, True)
+        if status:
+            raise ToolError(f"{shown[0]} ended with status {status}; nothing was written")
+        result["command"] = shown
+        folder = record_store.finish(made, folder, result)
+    result["kept_in"] = folder
     for item in result["variants"]:
         item["stacks"] = record_store.read_stacks(os.path.join(folder, item["folder"], "stacks.folded"))
         if item["samples"] and item["unknown"] > UNKNOWN_LIMIT * item["samples"]:
@@ -134,7 +135,7 @@ def micro(plan, chosen, build, root, place, name, arguments, what):
     program = os.path.join(build, "workloads", "micro", name)
     result = run(plan, chosen, [program, *arguments], [f"build/workloads/micro/{name}", *arguments], folder)
     item = result["variants"][0]
-    data = os.path.join(folder, item["folder"], "perf.data")
+    data = os.path.join(result["kept_in"], item["folder"], "perf.data")
     found = []
     for symbol in hottest(item["stacks"]):
         hot = annotated.function(plan.perf, data, os.environ["ZEROPOOL_LIB"], symbol, root)

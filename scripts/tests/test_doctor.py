@@ -45,6 +45,21 @@ class Programs(support.Case):
         path = compile_c("links-gone", "extern int gone;\nint main(void) { return gone; }\n", f"-Wl,{source}")
         self.assertIn("libgone-really.so is not found", self.findings(path, 1)["linking"]["text"])
 
+    def test_origin_behind_a_link(self):
+        # As Debian's java: its libraries lie beside it, and it is called through a link that lies elsewhere.
+        here = self.folder()
+        for name in ("bin", "lib", "else", "else/where"):
+            os.mkdir(os.path.join(here, name))
+        library = compile_c("liborigin.so", "int known;\n", "-shared", "-fPIC", "-Wl,-soname,liborigin-really.so")
+        program = compile_c("uses-origin", "extern int known;\nint main(void) { return known; }\n", f"-Wl,{library}",
+                            "-Wl,-rpath,$ORIGIN/../lib")
+        shutil.copy(library, os.path.join(here, "lib", "liborigin-really.so"))
+        shutil.copy(program, os.path.join(here, "bin", "program"))
+        os.symlink("../../bin/program", os.path.join(here, "else/where", "link"))
+        os.symlink("link", os.path.join(here, "else/where", "again"))
+        for name in ("bin/program", "else/where/link", "else/where/again"):
+            self.assertEqual(self.findings(os.path.join(here, name), 0)["malloc"]["level"], "ok", name)
+
     def test_sanitizer(self):
         path = compile_c("asan-like", "void __asan_init(void) {}\nint main(void) { return 0; }\n", "-rdynamic")
         self.assertIn("sanitizer", self.findings(path, 1))
@@ -93,6 +108,14 @@ class Programs(support.Case):
         for name, topic in (("php8.2", "DEEPBIND"), ("java", "own heap"), ("node", "own heap")):
             path = shutil.copy("/bin/true", os.path.join(folder, name))
             self.assertIn(topic, self.findings(path, 0))
+
+    def test_php_maps_its_own_memory(self):
+        path = shutil.copy("/bin/true", os.path.join(self.folder(), "php8.2"))
+        for value, level in ((None, "warn"), ("1", "warn"), ("0", "ok"), ("10", "warn"), ("", "ok"), ("no", "ok")):
+            result = run("doctor", "--json", path, env=environment(USE_ZEND_ALLOC=value))
+            found = {f["topic"]: f for f in json.loads(result.stdout)["program"]}
+            self.assertEqual(found["own heap"]["level"], level, value)
+            self.assertIn("USE_ZEND_ALLOC=0", found["own heap"]["text"])
 
     def test_seccomp(self):
         path = compile_c("may-filter", "#include <sys/prctl.h>\nint main(void) { return prctl(0); }\n")

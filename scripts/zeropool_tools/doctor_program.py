@@ -21,7 +21,8 @@ DEEPBIND = re.compile(r"^(php[\d.]*|php-fpm[\d.]*|php-cgi[\d.]*|libphp[\d.]*\.so
 # Programs whose large memory does not come from malloc.
 OWN_HEAPS = ((re.compile(r"^(java|javac)$"), "the Java heap is mapped by the virtual machine itself; only native code of it uses malloc"),
              (re.compile(r"^(mono|dotnet)$"), "the managed heap is mapped by the runtime itself; only native code uses malloc"),
-             (re.compile(r"^(node|nodejs)$"), "the JavaScript heap is V8's own; Buffers and ArrayBuffers do use malloc"),
+             (re.compile(r"^(beam(\.smp)?|sbcl)$"), "its heap is mapped by the run-time system itself; only native code uses malloc"),
+             (re.compile(r"^(node|nodejs|deno)$"), "the JavaScript heap is V8's own; Buffers and ArrayBuffers do use malloc"),
              (re.compile(r"^(chrome|chromium|firefox.*)$"), "brings its own allocator (PartitionAlloc, mozjemalloc)"))
 
 
@@ -78,10 +79,11 @@ def cannot_preload(path, program):
 
 def libraries(path):
     """(paths of the shared libraries that the loader would map at start, names of those it does not find)."""
-    # As ldd does it: with --list the loader ends at the first library that is missing.
+    # As ldd does it: with --list the loader ends at the first library that is missing. Started this way, the loader takes
+    # $ORIGIN from the path as given, while for a program that is executed it is the folder of the file behind all links.
     env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"} | {"LD_TRACE_LOADED_OBJECTS": "1"}
     try:
-        result = subprocess.run([LOADER, path], capture_output=True, text=True, timeout=20, env=env,
+        result = subprocess.run([LOADER, os.path.realpath(path)], capture_output=True, text=True, timeout=20, env=env,
                                 stdin=subprocess.DEVNULL, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return [], []
@@ -135,6 +137,7 @@ def hints(path, program):
     if DEEPBIND.match(name):
         found.append(Finding(NOTE, "DEEPBIND", "loads extensions with RTLD_DEEPBIND, whose own allocations go to the C library's malloc past "
                              "every preload; they may free the pool's blocks all the same"))
+        found.append(zend_heap())
     for pattern, words in OWN_HEAPS:
         if pattern.match(name):
             found.append(Finding(WARN, "own heap", words))
@@ -143,6 +146,16 @@ def hints(path, program):
     if path.startswith(("/snap/", "/var/lib/flatpak/")):
         found.append(Finding(WARN, "container", "runs inside a snap or flatpak, which drops LD_PRELOAD or does not see the library"))
     return found
+
+
+def zend_heap():
+    """PHP maps chunks of 2 MiB and larger blocks by itself, unless a variable says otherwise."""
+    value = os.environ.get("USE_ZEND_ALLOC")
+    number = re.match(r"\s*([-+]?[0-9]+)?", "1" if value is None else value)[1]  # as atol(3) takes it
+    if not int(number or 0):
+        return Finding(OK, "own heap", "USE_ZEND_ALLOC=0 is set: memory of PHP scripts comes from malloc")
+    return Finding(WARN, "own heap", "PHP maps the memory of its scripts itself; only libraries and extensions use malloc; with "
+                   "USE_ZEND_ALLOC=0 in its environment all of it comes from malloc")
 
 
 def is_go(path):

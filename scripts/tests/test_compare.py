@@ -239,7 +239,7 @@ class Interruption(support.Case):
         mark = f"left-behind-{os.getpid()}"
         result = run(*FAST, "--", "sh", "-c", f"setsid sh -c 'sleep 60; : {mark}' & sh -c 'sleep 60; : {mark}' & true")
         self.assertEqual(result.returncode, 0, result.stderr)
-        self.assertRegex(result.stdout, r"the command left \d+ processes behind")
+        self.assertRegex(result.stdout, r"the command left \d+ process(es)? behind")
         self.assertTrue(self.no_process(mark))
 
     def test_no_files_even_when_killed(self):

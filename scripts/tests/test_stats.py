@@ -74,7 +74,12 @@ class Basics(unittest.TestCase):
         words = stats.in_words
         self.assertIn("too few for a verdict", words(stats.Ratio(0.5, 0.4, 0.6, 0.06, 5)))
         self.assertIn("no significant difference", words(stats.Ratio(0.99, 0.97, 1.01, 0.4, 20)))
-        self.assertIn("no significant difference", words(stats.Ratio(0.98, 0.97, 0.99, 0.2, 20)))
+        # The interval says one thing and the pairs another: neither "no difference" nor a difference.
+        for ratio in (stats.Ratio(0.98, 0.96, 0.99, 0.2, 20), stats.Ratio(0.74, 0.532, 0.974, 0.06, 6)):
+            self.assertNotIn("no significant", words(ratio))
+            self.assertRegex(words(ratio), r"perhaps \d+\.0 % less time \(interval .*\), but .*p = 0\.\d\d")
+        self.assertIn("1 round is too few", words(stats.Ratio(1.0, 1.0, 1.0, 1.0, 1)))
+        self.assertIn("5 rounds are too few", words(stats.Ratio(1.0, 1.0, 1.0, 1.0, 5)))
         self.assertIn("50.0 % less time", words(stats.Ratio(0.5, 0.48, 0.52, 0.001, 20)))
         self.assertIn("7.0 % more time", words(stats.Ratio(1.07, 1.03, 1.1, 0.001, 20)))
         self.assertIn("2.5 x the time", words(stats.Ratio(2.5, 2.4, 2.6, 0.001, 20)))

@@ -2,14 +2,32 @@
 """Parts of the tools by themselves: ELF reader, runner, allocators, options, progress, table."""
 import io
 import os
+import re
 import signal
 import struct
 import unittest
 from unittest import mock
 
 import support
-from zeropool_tools import elf, html, options, progress, results, runner, sampler, session, table, variants
+from zeropool_tools import elf, html, options, progress, results, runner, sampler, session, table, variants, words
 from zeropool_tools.errors import ToolError, UsageError
+
+
+class Words(unittest.TestCase):
+    def test_plural(self):
+        self.assertEqual([words.plural(n, "round") for n in (0, 1, 2)], ["0 rounds", "1 round", "2 rounds"])
+        self.assertEqual(words.plural(2, "process", "processes"), "2 processes")
+        self.assertEqual((words.plural(12000, "call", shown="12.0k"), words.plural(1, "call", shown="1")), ("12.0k calls", "1 call"))
+
+    def test_numbers_have_their_nouns(self):
+        # A plural right behind a number in braces is wrong where that is 1; these never are.
+        never = ("QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples")
+        folder = os.path.join(support.SCRIPTS, "zeropool_tools")
+        for name in sorted(n for n in os.listdir(folder) if n.endswith(".py")):
+            with open(os.path.join(folder, name), encoding="utf-8") as file:
+                found = re.findall(r"\w+ \{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b|"
+                                   r"\{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b", file.read())
+            self.assertEqual([f for f in found if not any(n in f for n in never)], [], name)
 
 
 class ElfReader(support.Case):

@@ -12,6 +12,7 @@ from .options import Command, Option
 from .session import check_command
 from .stats_report import LEVELS, number, sizes_of
 from .table import count, seconds, size
+from .words import plural
 
 WORTH, LITTLE = 0.05, 0.01  # of the processor time
 MANY = 10000  # requests; fewer do not care who serves them
@@ -78,7 +79,7 @@ def advice(reports, saving, cpu_s, wall_s, argv):
     command = shlex.join(argv)
     requests = sum(number(row, level) for row in sizes_of(total) for level in LEVELS)
     took = f"{seconds(wall_s)}, {seconds(cpu_s)} of processor time"
-    who = "1 process" if len(reports) == 1 else f"{len(reports)} processes"
+    who = plural(len(reports), "process", "processes")
     if not requests:
         return [f"no: not one request of 32 KiB or more in {who} ({took}); the pool has nothing to do here",
                 f"next: zeropool compare -a glibc,jemalloc,mimalloc,tcmalloc -- {command}   (small blocks)"]
@@ -93,11 +94,12 @@ def advice(reports, saving, cpu_s, wall_s, argv):
     else:
         lines = [f"no: large allocations hardly cost this program time; {known}"]
     low, high = stats_report.faults_avoided(total)
-    lines.append(f"seen: {count(requests)} requests of 32 KiB and more in {who} ({took}), at most {size(number(total, 'bytes_live_peak'))} live; "
+    lines.append(f"seen: {plural(requests, 'request', shown=count(requests))} of 32 KiB and more in {who} ({took}), at most {size(number(total, 'bytes_live_peak'))} live; "
                  f"{count(low)} to {count(high)} page faults avoided")
     lines += [threshold(total), preset(total), next_allocator(reports)]
     if number(total, "refused"):
-        lines.append(f"{count(number(total, 'refused'))} requests were too large for the pool or met a limit; glibc served them")
+        refused = number(total, "refused")
+        lines.append(f"too large for the pool, or over a limit: {plural(refused, 'request', shown=count(refused))}, served by glibc")
     lines.append(f"next: zeropool compare -- {command}   ({'confirms it, with memory beside time' if share >= LITTLE else 'if in doubt'})")
     return lines
 

@@ -9,6 +9,7 @@ from collections import Counter
 from dataclasses import dataclass
 
 from . import perf
+from .words import plural
 
 LEAST_PERCENT = 2.0
 INSTRUCTION = re.compile(r"^\s*(?P<percent>\d+\.\d+)\s+:\s+(?P<address>[0-9a-f]+):\s*(?P<text>.*)$")
@@ -82,5 +83,5 @@ def source(path, number):
 def listing(found):
     """Text of one function."""
     width = max((len(line.where) for line in found.lines), default=0)
-    return "\n".join([f"{found.name}, {found.samples} samples",
+    return "\n".join([f"{found.name}, {plural(found.samples, 'sample')}",
                       *(f"{line.percent:5.1f} %  {line.where:<{width}}  {line.text}".rstrip() for line in found.lines)])

@@ -12,6 +12,7 @@ from .compare import allocator_list
 from .errors import OK, ToolError, say
 from .options import Command, Option, closest, non_empty, whole_number
 from .progress import Progress, human_time
+from .words import plural
 
 SCHEMA = "zeropool-bench-1"
 ROUNDS, QUICK_ROUNDS = 5, 2
@@ -108,7 +109,7 @@ def run(values, rows, real, micro):
     for failure in found.failures:
         say(failure)
     if stopped_by:
-        say(f"interrupted; the table shows {len(found.runs)} of {len(rows)} rows")
+        say(f"interrupted; the table shows {len(found.runs)} of {plural(len(rows), 'row')}")
         return 128 + stopped_by
     if found.failures:
         return 1
@@ -149,10 +150,10 @@ def judge(found, rows):
 def report(values, rows, found, rounds, seconds, interrupted):
     verdicts, extra = judge(found, rows)
     machine = stored.machine()
-    closing = [f"Medians of {rounds} interleaved rounds (some rows take more or fewer), {human_time(seconds)} in all; "
+    closing = [f"Medians of {plural(rounds, 'interleaved round')} (some rows take more or fewer), {human_time(seconds)} in all; "
                f"{machine['usable_cpus']} CPUs ({machine['cpu']}), Linux {machine['kernel']}."]
     if found.repeated:
-        closing.append(f"{found.repeated} runs were repeated because something else had the processor or the memory.")
+        closing.append(f"{plural(found.repeated, 'run')} repeated because something else had the processor or the memory.")
     if found.subjects:
         closing.append(bench_table.tally(verdicts, extra) + ".")
     closing += [f"note: {note}" for note in found.notes] + [f"failed: {failure}" for failure in found.failures]

@@ -7,6 +7,7 @@ from . import elf, html, results, server, session, table, variants
 from .errors import MISMATCH, OK, ToolError, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
+from .words import plural
 
 
 def allocator_list(text):
@@ -140,15 +141,14 @@ def report(outcome, values):
     if outcome.mismatches:
         return MISMATCH
     if outcome.stopped_by:
-        say(f"interrupted; the table shows {result['rounds']} complete rounds")
+        say(f"interrupted; the table shows {plural(result['rounds'], 'complete round')}")
         return 128 + outcome.stopped_by
     say(f"next: {advice(result)}")
     return OK
 
 
 def headline(result):
-    rounds = "1 round" if result["rounds"] == 1 else f"{result['rounds']} interleaved rounds"
-    return f"{results.title(result)}: {rounds}, medians, ratios to {result['baseline']}"
+    return f"{results.title(result)}: {plural(result['rounds'], 'round', 'interleaved rounds')}, medians, ratios to {result['baseline']}"
 
 
 def advice(result):

@@ -7,6 +7,7 @@ import html
 
 from . import table
 from .results import METRICS, RATE, title
+from .words import plural
 
 STYLE = """
 :root { color-scheme: light dark; --fg:#1a1a1a; --bg:#fff; --dim:#777; --line:#ddd; --dot:#3572b0; --mid:#c0392b; }
@@ -34,7 +35,7 @@ def page(result):
     parts = [f"<!DOCTYPE html><html lang='en'><head><meta charset='utf-8'><title>zeropool compare: {command}</title>"
              f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style></head><body>"
              f"<h1>zeropool compare</h1><p><code>{command}</code></p>"
-             f"<p class='dim'>{result['rounds']} interleaved rounds, medians, ratios to {html.escape(result['baseline'])}; "
+             f"<p class='dim'>{plural(result['rounds'], 'round', 'interleaved rounds')}, medians, ratios to {html.escape(result['baseline'])}; "
              f"{html.escape(result['time'])}; {html.escape(machine['cpu'])}, {machine['usable_cpus']} CPUs, "
              f"{table.size(machine['memory_bytes'])}, Linux {html.escape(machine['kernel'])}</p>", table_html(result), "<ul>"]
     parts += [f"<li>{html.escape(line)}</li>" for line in table.sentences(result)]

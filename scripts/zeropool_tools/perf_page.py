@@ -3,6 +3,7 @@
 import shlex
 
 from . import annotated, flame, folded, record_text, table
+from .words import plural
 
 HOT = 6  # functions per allocator
 CHANGED = 8  # functions per difference
@@ -115,7 +116,7 @@ def pool(inner, name):
 def record_split(item):
     kinds = ", ".join(f"{kind} {flame.share(item['kinds'].get(kind, 0), item['total'])}" for kind in folded.KINDS
                       if item["kinds"].get(kind))
-    return f"{flame.amount(item['total'], 'us')} of processor time in {item['samples']} samples: {kinds}"
+    return f"{flame.amount(item['total'], 'us')} of processor time in {plural(item['samples'], 'sample')}: {kinds}"
 
 
 def names_known(recordings):

@@ -11,6 +11,7 @@ from .options import Command, Option, non_empty, whole_number
 from .record_probes import Probes, weigh
 from .runner import status_in_words
 from .session import check_command
+from .words import plural
 
 EVENTS = ("cpu", "faults", "alloc")
 UNITS = {"cpu": "us", "faults": "faults", "alloc": "bytes"}
@@ -192,9 +193,9 @@ def remarks(plan, entry):
         found.append("not one sample: the program took too little time" if plan.event == "cpu" else "not one sample: nothing of the kind happened")
         return found
     if plan.event == "cpu" and n < FEW_SAMPLES:
-        found.append(f"only {n} samples; for a finer picture: zeropool record -F {min(50000, plan.frequency * 10 + 9)} ...")
+        found.append(f"only {plural(n, 'sample')}; for a finer picture: zeropool record -F {min(50000, plan.frequency * 10 + 9)} ...")
     if entry["lost"] > n / 50:
-        found.append(f"{entry['lost']} samples were lost, the machine is busy; -F {max(1, plan.frequency // 5)} loses fewer")
+        found.append(f"lost, as the machine is busy: {plural(entry['lost'], 'sample')}; -F {max(1, plan.frequency // 5)} loses fewer")
     if entry["truncated"] > n / 20:
         found.append(f"{100 * entry['truncated'] // n} % of the stacks are deeper than {plan.stack} bytes; --stack 65528 sees more")
     if entry["unknown"] > n / 20:

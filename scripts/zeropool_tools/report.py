@@ -7,6 +7,7 @@ import shlex
 from . import folded, html, perf, record_store, record_text, results, table
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty
+from .words import plural
 
 COMMAND = Command(
     "report", "[options] DIR|FILE",
@@ -149,7 +150,7 @@ def comparisons(given, path, values):
     if values["html"] and len(given) > 1:
         COMMAND.fail("--html wants a single comparison, and this file holds several")
     for result in given:
-        print(f"{result.get('label') or results.title(result)}: {result['rounds']} rounds, medians, ratios to "
+        print(f"{result.get('label') or results.title(result)}: {plural(result['rounds'], 'round')}, medians, ratios to "
               f"{result['baseline']}")
         print(table.text(result))
         if table.memory_text(result):

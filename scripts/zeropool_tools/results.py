@@ -9,6 +9,7 @@ import time
 
 from . import VERSION, stats
 from .errors import ToolError
+from .words import plural
 
 SCHEMA = "zeropool-compare-1"
 # name in JSON: (attribute of Result, heading)
@@ -120,7 +121,7 @@ def quality(result):
         if variant["spread"]["wall_s"] > NOISY_SPREAD:
             noisy.append(f"{variant['name']} {variant['spread']['wall_s'] * 100:.0f} %")
         elif far:
-            notes.append(f"{variant['name']}: {far} of {len(walls)} runs far slower than the rest; "
+            notes.append(f"{variant['name']}: {far} of {plural(len(walls), 'run')} far slower than the rest; "
                          "the median leaves them out")
     if noisy:
         notes.append(f"noisy: wall times spread by {', '.join(noisy)}; close other programs or take more rounds (-n)")

@@ -16,6 +16,7 @@ from .progress import Progress
 from .runner import Result, Runner, status_in_words
 from .sampler import Sampler
 from .server import ServerError, ServerRunner
+from .words import plural
 
 AUTO_MIN, AUTO_MAX, AUTO_STEP = 15, 40, 5
 FEW_ROUNDS = 3  # even if the time is over, so that a median exists
@@ -118,15 +119,15 @@ class Rounds:
                 return
             if self.over_time():
                 self.session.notes.append(
-                    f"stopped after {self.session.n_rounds} rounds: {self.plan.max_time_s:g} s are over (--max-time)")
+                    f"stopped after {plural(self.session.n_rounds, 'round')}: {self.plan.max_time_s:g} s are over (--max-time)")
                 break
             self.target = self.next_target()
         if self.plan.sample_s:
             self.memory_runs()
         if self.stray:
-            self.session.notes.append(f"the {self.what} left {self.stray} processes behind; they were ended")
+            self.session.notes.append(f"the {self.what} left {plural(self.stray, 'process', 'processes')} behind, ended since")
         if self.plan.server and self.runner.killed:
-            self.session.notes.append(f"{self.runner.killed} times the server did not end on SIGTERM and was killed; "
+            self.session.notes.append(f"{plural(self.runner.killed, 'time')} the server did not end on SIGTERM and was killed; "
                                       "what children of it cost is then not counted")
 
     def over_time(self):
@@ -217,7 +218,7 @@ class Rounds:
         if again.stdout_sha256 != first.stdout_sha256:
             return (f"the command's output changes from run to run, also under {base.name}; "
                     "--ignore-output compares it all the same")
-        return (f"output differs: {result.stdout_bytes} bytes under {variant.name}, "
+        return (f"output differs: {plural(result.stdout_bytes, 'byte')} under {variant.name}, "
                 f"{first.stdout_bytes} under {base.name} (SHA-256 {result.stdout_sha256[:12]} and "
                 f"{first.stdout_sha256[:12]}); --ignore-output compares it all the same")
 

@@ -11,6 +11,8 @@ import math
 import random
 from dataclasses import dataclass
 
+from .words import plural
+
 SEED = 20240229  # fixed: the same runs give the same interval every time they are looked at
 MIN_ROUNDS_FOR_VERDICT = 6  # with 5 pairs neither test can reach p < 0.05
 
@@ -131,14 +133,22 @@ def precise_enough(mine, base, half_width=0.01, resamples=400):
     return ratio.half_width <= max(half_width, abs(ratio.value - 1) / 5)
 
 
+def rounds_in_words(n):
+    """With its verb: `1 round is`, `3 rounds are`."""
+    return f"{plural(n, 'round')} {'is' if n == 1 else 'are'}"
+
+
 def in_words(ratio, what="time"):
     """The verdict as the middle of a sentence."""
     if not ratio.decidable:
-        rounds = "1 round" if ratio.n == 1 else f"{ratio.n} rounds"
-        return f"{ratio.value:.2f} x the {what}, but {rounds} are too few for a verdict (at least {MIN_ROUNDS_FOR_VERDICT})"
+        return (f"{ratio.value:.2f} x the {what}, but {rounds_in_words(ratio.n)} too few for a verdict "
+                f"(at least {MIN_ROUNDS_FOR_VERDICT})")
+    percent = abs(1 - ratio.value) * 100
+    if not ratio.significant and (ratio.low > 1.0 or ratio.high < 1.0):
+        return (f"perhaps {percent:.1f} % {'less' if ratio.value < 1 else 'more'} {what} (interval {ratio.low:.3f} to {ratio.high:.3f}), "
+                f"but the rounds, pair by pair, do not agree enough (p = {ratio.p:.2f}); more rounds would tell")
     if not ratio.significant:
         return f"no significant difference in {what} (interval {ratio.low:.3f} to {ratio.high:.3f})"
-    percent = abs(1 - ratio.value) * 100
     change = f"{percent:.1f} % {'less' if ratio.value < 1 else 'more'} {what}"
     if ratio.value >= 2:
         change = f"{ratio.value:.1f} x the {what}"

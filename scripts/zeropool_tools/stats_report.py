@@ -7,6 +7,7 @@ import json
 
 from .errors import ToolError
 from .table import align, count, seconds, size
+from .words import plural
 
 PAGE = 4096
 GLIBC_MAPS_FROM = 32 << 20  # M_MMAP_THRESHOLD's maximum on 64 bits
@@ -38,6 +39,10 @@ def parse(text, where):
 def number(report, key):
     value = report.get(key, 0)
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else 0
+
+
+def counted(report, key, noun):
+    return plural(number(report, key), noun, shown=count(number(report, key)))
 
 
 def sizes_of(report):
@@ -125,14 +130,14 @@ def text(report, fault_ns, title, saving):
         lines.append("no request was large enough for the pool")
     lines.append(f"memory: {size(number(report, 'bytes_live'))} live, {size(number(report, 'bytes_cached'))} in caches, "
                  f"{size(number(report, 'bytes_dirty'))} idle and warm, {size(number(report, 'bytes_live_peak'))} at the peak; "
-                 f"{size(number(report, 'bytes_purged'))} given back in {count(number(report, 'purges'))} calls")
-    lines.append(f"rare events: {count(number(report, 'steals'))} steals from other shards, "
-                 f"{count(number(report, 'evictions'))} evictions, {count(number(report, 'refused'))} requests refused, realloc: "
+                 f"{size(number(report, 'bytes_purged'))} given back in {counted(report, 'purges', 'call')}")
+    lines.append(f"rare events: {counted(report, 'steals', 'steal')} from other shards, "
+                 f"{counted(report, 'evictions', 'eviction')}, {counted(report, 'refused', 'request')} refused, realloc: "
                  f"{count(number(report, 'grown_in_place'))} grown in place, {count(number(report, 'moved_by_tables'))} moved "
                  "without copying")
     if number(report, "minor_faults"):
         lines.append(f"process: {seconds(number(report, 'wall_ns') / 1e9)} wall, {seconds(number(report, 'user_us') / 1e6)} user, "
-                     f"{seconds(number(report, 'system_us') / 1e6)} system, {count(number(report, 'minor_faults'))} page faults, "
+                     f"{seconds(number(report, 'system_us') / 1e6)} system, {counted(report, 'minor_faults', 'page fault')}, "
                      f"peak RSS {size(number(report, 'max_rss_bytes'))}")
     threads = report.get("threads")
     if isinstance(threads, list) and len(threads) > 1:

@@ -2,6 +2,7 @@
 """Results as an aligned text table, as Markdown, and as sentences."""
 from .results import ratio_of, title
 from .stats import in_words
+from .words import plural
 
 HEADINGS = ("allocator", "wall", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "RSS ratio")
 RATE_HEADING = "requests/s"
@@ -89,7 +90,7 @@ def markdown(result):
     command = title(result).replace("`", "'")
     headings, found = rows(result)
     parts = [f"### `{command}`", "", markdown_table(found, headings), "",
-             f"{result['rounds']} interleaved rounds, medians, ratios to {result['baseline']}; "
+             f"{plural(result['rounds'], 'round', 'interleaved rounds')}, medians, ratios to {result['baseline']}; "
              f"{result['machine']['usable_cpus']} CPUs, Linux {result['machine']['kernel']}.", ""]
     parts += [f"- {line}" for line in sentences(result) + result["notes"]]
     return "\n".join(parts).rstrip() + "\n"

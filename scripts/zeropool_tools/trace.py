@@ -9,6 +9,7 @@ from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty, whole_number
 from .session import check_command
 from .table import count
+from .words import plural
 
 LIBRARY, PROGRAM = "libzeropool-trace.so", "zeropool-replay"
 RECORD_BYTES, PIECE_BYTES, MAX_BYTES = 32, 4 << 20, 1 << 30
@@ -50,7 +51,7 @@ def main(words):
         say(f"no call of {values['min']} bytes or more was seen; nothing was written")
         return status
     for path, records in kept:
-        say(f"wrote {path}: {count(records)} calls")
+        say(f"wrote {path}: {plural(records, 'call', shown=count(records))}")
         if records * RECORD_BYTES >= MAX_BYTES - PIECE_BYTES:
             say(f"note: {path} is full; later calls are missing (--min leaves out smaller ones)")
     say(f"next: zeropool compare -- zeropool replay {shlex.quote(target)}")

@@ -112,11 +112,11 @@ class Diff(Results):
         steady = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01]
         before = self.store(comparison({"glibc": steady, "zeropool": [0.5 * s for s in steady]}))
         worse = self.store(comparison({"glibc": [2 * s for s in steady], "zeropool": [1.2 * s for s in steady]}))
-        result = run("diff", "--threshold", "10", before, worse)
+        result = run("diff", "--threshold", "10", "--relative", before, worse)
         self.assertEqual(result.returncode, 1, result.stderr)
         self.assertIn("wall_s of zeropool relative to glibc grew by 20.0 %, the threshold is 10 %", result.stderr)
         self.assertNotIn("of glibc grew", result.stderr, "the machine's own speed is nobody's fault")
-        self.assertEqual(run("diff", "--threshold", "25", before, worse).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "25", "--relative", before, worse).returncode, 0)
         self.assertEqual(run("diff", before, worse).returncode, 0)
         self.assertEqual(run("diff", "--threshold", "1", worse, before).returncode, 0)
         absolute = run("diff", "--threshold", "50", "--absolute", before, worse)
@@ -124,15 +124,37 @@ class Diff(Results):
         self.assertIn("wall_s of glibc grew by 100.0 %", absolute.stderr)
         self.assertEqual(run("diff", "--threshold", "0", "--metric", "faults", before, worse).returncode, 0)
 
-    def test_noise_and_few_rounds_are_no_reason(self):
-        few = [self.store(comparison({"glibc": [1.0] * 3, "zeropool": [w] * 3})) for w in (0.5, 0.9)]
-        result = run("diff", "--threshold", "5", *few)
-        self.assertEqual(result.returncode, 0)
+    def test_slower_under_all_allocators_alike(self):
+        steady = [1.0, 1.01, 0.99, 1.0, 1.02, 0.98, 1.0, 1.01]
+        before = comparison({"glibc": steady, "zeropool": [0.5 * s for s in steady]})
+        after = comparison({"glibc": [1.25 * s for s in steady], "zeropool": [0.625 * s for s in steady]})
+        paths = self.store(before), self.store(after)
+        result = run("diff", "--threshold", "5", *paths)
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertIn("wall_s of glibc grew by 25.0 %, the threshold is 5 %", result.stderr)
+        self.assertNotIn("nothing grew", result.stderr)
+        self.assertEqual(run("diff", "--threshold", "30", *paths).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "5", "--relative", *paths).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "5", *reversed(paths)).returncode, 0)
+        self.assertEqual(run("diff", "--threshold", "5", "--only", "zeropool", *paths).returncode, 0)
+        elsewhere = self.store({**after, "machine": {**after["machine"], "cpu": "another"}})
+        result = run("diff", "--threshold", "5", paths[0], elsewhere)
+        self.assertEqual((result.returncode, "different machines" in result.stdout), (0, True), result.stdout)
+        self.assert_fails(run("diff", "--absolute", "--relative", *paths), 2, "either --absolute or --relative")
+
+    def test_noise_and_few_rounds(self):
+        few = [self.store(comparison({"glibc": [1.0] * n, "zeropool": [w] * n})) for w, n in ((0.5, 3), (0.9, 3), (0.5, 1))]
+        result = run("diff", "--threshold", "5", *few[:2])
+        self.assertEqual(result.returncode, 125)
         self.assertIn("too few rounds", result.stdout)
+        self.assertIn("3 rounds are too few (at least 6); --threshold can judge nothing", result.stderr)
+        self.assertIn("1 round is too few", run("diff", "--threshold", "5", few[0], few[2]).stderr)
+        self.assertEqual(run("diff", *few[:2]).returncode, 0)
         noisy = [[1, 2, 1.5, 1.2, 1.9, 1.1, 1.7, 1.4], [1.6, 1.1, 1.9, 1.3, 2.1, 1.2, 1.5, 1.8]]
         loud = [self.store(comparison({"glibc": [1.0] * 8, "zeropool": w})) for w in noisy]
         result = run("diff", "--threshold", "1", *loud)
         self.assertEqual((result.returncode, "no significant change" in result.stdout), (0, True), result.stdout)
+        self.assertRegex(result.stderr, r"relative to glibc grew by [\d.]+ %, but that may be chance \(interval")
 
     def test_recordings(self):
         one, two = self.recording(), self.recording(1.5)
@@ -143,7 +165,9 @@ class Diff(Results):
         self.assertRegex(result.stdout, r"work +0.900 s +1.350 s +\+0.450 s")
         xml.etree.ElementTree.parse(target)
         self.assertEqual(run("diff", "--threshold", "20", two, one).returncode, 0)
-        self.assertEqual(run("diff", "--threshold", "20", one, self.recording(1.5, samples=8)).returncode, 0, "all noise")
+        noise = run("diff", "--threshold", "20", one, self.recording(1.5, samples=8))
+        self.assertEqual(noise.returncode, 0, "all noise")
+        self.assertIn("grew by 50.0 %, but with so few samples", noise.stderr)
         self.assertEqual(run("diff", "--threshold", "20", one, self.recording(1.5, name="zeropool")).returncode, 1, "one each")
 
     def test_bad_input(self):

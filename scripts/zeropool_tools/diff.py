@@ -17,18 +17,20 @@ def metric_name(text):
 COMMAND = Command(
     "diff", "[options] A B",
     "Compares two recordings (folders) or two comparisons (JSON), A before and B after a change.\n"
-    "Of comparisons each allocator is judged by its ratio to the common baseline, which takes the speed of the machine out, or with\n"
-    "--absolute by its figures. Of recordings by the sampled total (processor time, page faults, bytes).",
+    "Of comparisons the common baseline is judged by its figures, every other allocator by its ratio to it, which takes the speed of\n"
+    "the machine out. Of recordings the sampled total (processor time, page faults, bytes) is judged.",
     (Option("--threshold", "exit 1 where B costs more than this many percent above A, and the difference is significant", None, "PCT",
             decimal_number(0, 1e6)),
      Option("--metric", "of comparisons: wall_s (default), user_s, sys_s, cpu_s, faults or peak_rss_bytes", None, "NAME", metric_name,
             "wall_s"),
-     Option("--absolute", "of comparisons: figures, not ratios to the baseline"),
+     Option("--absolute", "of comparisons: judge figures only"),
+     Option("--relative", "of comparisons: judge ratios only, as if A and B came from different machines. A program that became\n"
+            "slower under all allocators alike then passes"),
      Option("--only", "only this allocator", None, "NAME", non_empty),
      Option("--svg", "of recordings: write the differential flamegraph", None, "FILE", non_empty),
      Option("--help", "this text", "-h")),
     """Exit status: 0 no change beyond the threshold, or none given; 1 B is worse by more; 2 wrong usage; 125 a result cannot be
-read, or the two have nothing in common.
+read, the two have nothing in common, or too few rounds for what --threshold asks.
 
 Example: zeropool diff --threshold 5 before.json after.json""")
 
@@ -40,18 +42,20 @@ def main(words):
         return OK
     if len(rest) != 2:
         COMMAND.fail(f"two results are wanted, not {len(rest)}")
+    if values["absolute"] and values["relative"]:
+        COMMAND.fail("either --absolute or --relative")
     if values["svg"]:
         results.check_writable(values["svg"])
     sides = [load(path) for path in rest]
     if sides[0]["schema"] != sides[1]["schema"]:
         raise ToolError(f"{rest[0]} and {rest[1]} are results of different commands")
     if sides[0]["schema"] == record_store.SCHEMA:
-        worse, advice = diff_record.show(sides, rest, values)
+        found, advice = diff_record.show(sides, rest, values)
     else:
         if values["svg"]:
             COMMAND.fail("--svg wants recordings")
-        worse, advice = diff_compare.show(sides, rest, values)
-    return verdict(worse, advice, values)
+        found, advice = diff_compare.show(sides, rest, values)
+    return verdict(found, advice, values)
 
 
 def load(path):
@@ -67,16 +71,21 @@ def load(path):
     return result
 
 
-def verdict(worse, advice, values):
-    """worse: [(what, percent)] of significant changes for the worse."""
+def verdict(found, advice, values):
+    """found: [Growth] of what costs more in B, or cannot be judged."""
     limit = values["threshold"]
-    if limit is not None:
-        beyond = [(what, percent) for what, percent in worse if percent > limit]
-        if beyond:
-            for what, percent in beyond:
-                grown = "from nothing" if percent == float("inf") else f"by {percent:.1f} %"
-                say(f"{what} grew {grown}, the threshold is {limit:g} %")
-            return MISMATCH
-        say(f"nothing grew by more than {limit:g} %")
+    if limit is None:
+        say(f"next: {advice}")
+        return OK
+    few = [growth for growth in found if growth.few]
+    if few:
+        raise ToolError(f"{few[0].what}: {few[0].doubt}; --threshold can judge nothing")
+    beyond = [growth for growth in found if growth.percent > limit]
+    for growth in beyond:
+        doubt = f", but {growth.doubt}" if growth.doubt else f", the threshold is {limit:g} %"
+        say(f"{growth.what} grew {growth.by()}{doubt}")
+    if not all(growth.doubt for growth in beyond):
+        return MISMATCH
+    say(f"nothing else grew by more than {limit:g} %" if beyond else f"nothing grew by more than {limit:g} %")
     say(f"next: {advice}")
     return OK

@@ -7,33 +7,49 @@ to the baseline a round gives one ratio, its two runs being neighbours in time; 
 import math
 import random
 import shlex
+from dataclasses import dataclass
 
 from . import html, stats, table
 from .errors import ToolError
 
 RESAMPLES = 2000
+MACHINE = ("cpu", "cpus", "usable_cpus", "memory_bytes")
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Something that costs more in B, or that nothing can be said of."""
+    what: str
+    percent: float
+    doubt: str = ""  # why the growth does not count
+    few: bool = False  # too few rounds for any verdict
+
+    def by(self):
+        return "from nothing" if self.percent == math.inf else f"by {self.percent:.1f} %"
 
 
 def show(sides, paths, values):
-    """Prints the table; ([(what, percent)] of what became significantly worse, next command)."""
+    """Prints the table; ([Growth], next command)."""
     names = common(sides, values["only"], paths)
     metric, base = values["metric"], common_baseline(sides)
     if sides[0]["command"] != sides[1]["command"]:
         print(f"note: different commands: {shlex.join(sides[0]['command'])} and {shlex.join(sides[1]['command'])}")
-    rows, worse = [], []
+    same = same_machine(sides)
+    if not same:
+        print("note: A and B come from different machines" + ("" if values["absolute"] else ", so only ratios to the baseline are judged"))
+    rows, found = [], []
     for name in names:
         relative = base is not None and name != base and not values["absolute"]
         series = [values_of(side, name, metric, base if relative else None) for side in sides]
         change = Change(*series)
         figures = [f"{stats.median(s):.3f}" if relative else html.FORMATS[metric](stats.median(s)) for s in series]
         rows.append([name, f"ratio to {base}" if relative else "absolute", *figures, change.cell(), change.word()])
-        # Beside ratios the baseline's own change is the machine's, and nobody's fault; alone it is what was asked for.
-        judged = relative or values["absolute"] or base is None or names == [base]
-        if judged and change.significant and change.percent > 0:
-            worse.append((f"{metric} of {name}{f' relative to {base}' if relative else ''}", change.percent))
+        # With --relative the baseline's own change is the machine's, and nobody's fault; alone it is what was asked for.
+        if relative or values["absolute"] or base is None or names == [base] or (same and not values["relative"]):
+            found += change.growth(f"{metric} of {name}{f' relative to {base}' if relative else ''}")
     print(f"{metric}, medians: A is {paths[0]}, B is {paths[1]}")
     print(table.align(rows, ("allocator", "measure", "A", "B", "B / A [95 %]", "verdict"), left=2), flush=True)
-    return worse, f"zeropool compare -- {shlex.join(sides[1]['command'])}   (more rounds narrow the intervals)"
+    return found, f"zeropool compare -- {shlex.join(sides[1]['command'])}   (more rounds narrow the intervals)"
 
 
 def common(sides, only, paths):
@@ -45,6 +61,12 @@ def common(sides, only, paths):
     if not names:
         raise ToolError(f"{paths[0]} and {paths[1]} have no allocator in common")
     return names
+
+
+def same_machine(sides):
+    """Whether figures may be held against one another; where a result does not say, they may."""
+    machines = [side.get("machine") if isinstance(side.get("machine"), dict) else {} for side in sides]
+    return all(machines[0].get(key) == machines[1].get(key) for key in MACHINE if key in machines[0] and key in machines[1])
 
 
 def common_baseline(sides):
@@ -80,6 +102,15 @@ class Change:
 
     def cell(self):
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+    def growth(self, what):
+        """[] where B costs no more than A."""
+        if self.n < stats.MIN_ROUNDS_FOR_VERDICT:
+            return [Growth(what, self.percent, f"{stats.rounds_in_words(self.n)} too few (at least {stats.MIN_ROUNDS_FOR_VERDICT})", True)]
+        if self.percent <= 0:
+            return []
+        doubt = "" if self.significant else f"that may be chance (interval of B / A {self.low:.3f} to {self.high:.3f})"
+        return [Growth(what, self.percent, doubt)]
 
     def word(self):
         if self.n < stats.MIN_ROUNDS_FOR_VERDICT:

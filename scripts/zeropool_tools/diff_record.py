@@ -5,20 +5,21 @@ import os
 import shlex
 
 from . import flame, folded, record_store, record_text, results, table
+from .diff_compare import Growth
 from .errors import ToolError, say
 
 MOST_FUNCTIONS = 12
 
 
 def show(sides, paths, values):
-    """Prints what changed; ([(what, percent)] of what costs more now, next command)."""
+    """Prints what changed; ([Growth] of what costs more now, next command)."""
     if sides[0]["event"] != sides[1]["event"]:
         raise ToolError(f"{paths[0]} recorded {sides[0]['event']}, {paths[1]} {sides[1]['event']}")
     pairs = pair(sides, values["only"], paths)
     if sides[0]["command"] != sides[1]["command"]:
         print(f"note: different commands: {shlex.join(sides[0]['command'])} and {shlex.join(sides[1]['command'])}")
     print(f"A is {paths[0]}, B is {paths[1]}")
-    worse = []
+    found = []
     for before, after in pairs:
         name = before["name"] if before["name"] == after["name"] else f"{before['name']} -> {after['name']}"
         unit = before["unit"]
@@ -31,14 +32,14 @@ def show(sides, paths, values):
         if after["total"] > before["total"]:
             percent = 100 * (after["total"] - before["total"]) / before["total"] if before["total"] else math.inf
             noise = sampling_noise(before, after)
-            if percent > noise:
-                worse.append((f"{record_text.NOUNS[unit]} of {name}", percent))
-            else:
-                print(f"note: with so few samples a change below {noise:.0f} % says nothing; record with a larger -F")
+            doubt = f"with so few samples a change below {noise:.0f} % says nothing; record with a larger -F" if percent <= noise else ""
+            found.append(Growth(f"{record_text.NOUNS[unit]} of {name}", percent, doubt))
+            if doubt:
+                print(f"note: {doubt}")
     if values["svg"]:
         store_picture(sides, pairs, paths, values["svg"])
-        return worse, f"open {shlex.quote(values['svg'])} in a browser"
-    return worse, f"zeropool diff --svg diff.svg {shlex.quote(paths[0])} {shlex.quote(paths[1])}"
+        return found, f"open {shlex.quote(values['svg'])} in a browser"
+    return found, f"zeropool diff --svg diff.svg {shlex.quote(paths[0])} {shlex.quote(paths[1])}"
 
 
 def sampling_noise(before, after):

@@ -62,6 +62,17 @@ def run(*words, env=None, timeout=120, program=ZEROPOOL, **more):
                           timeout=timeout, stdin=more.pop("stdin", subprocess.DEVNULL), check=False, **more)
 
 
+def without_proc(*words, **more):
+    """Runs words where nothing is mounted on /proc."""
+    def call(*inner):
+        return subprocess.run(["unshare", "-m", "sh", "-c", 'umount -l /proc && exec "$@"', "sh", *inner], env=environment(**more),
+                              capture_output=True, text=True, timeout=120, stdin=subprocess.DEVNULL, check=False)
+
+    if not shutil.which("unshare") or call("true").returncode:
+        raise unittest.SkipTest("a mount namespace cannot be made here")
+    return call(*words)
+
+
 class Case(unittest.TestCase):
     maxDiff = None
 

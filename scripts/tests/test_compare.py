@@ -47,6 +47,16 @@ class Output(support.Case):
             xml.etree.ElementTree.fromstring(plot)
         self.assertEqual(sorted(os.listdir(here)), sorted(files))
 
+    def test_without_proc(self):
+        result = support.without_proc(ZEROPOOL, *FAST, "--rss-every", "5", "--", "sh", "-c", "sleep 0.1; echo x")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertIn("/proc is not mounted: peak RSS", result.stdout)
+        self.assertIn("no memory over time", result.stdout)
+        self.assertRegex(result.stdout, r"(?m)^zeropool +[\d.]+ m?s ")
+        result = support.without_proc(ZEROPOOL, *FAST, "--timeout", "0.3", "--", "sh", "-c", "sleep 60; :")
+        self.assertEqual((result.returncode, result.stdout), (125, ""), result.stderr)
+        self.assertIn("longer than 0.3 s", result.stderr)
+
     def test_same_entry_twice(self):
         result = run("compare", "-q", "-n", "1", "-a", "glibc,glibc", "--", "true")
         self.assertRegex(result.stdout, r"(?m)^glibc-2 ")

@@ -157,6 +157,12 @@ class Machine(support.Case):
         self.assertIn("already holds", result.stdout)
         self.assertIn("ZEROPOOL_THRESHOLD", result.stdout)
 
+    def test_without_proc(self):
+        result = support.without_proc(support.ZEROPOOL, "doctor", "true")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"(?m)^  warn +/proc +is not mounted")
+        self.assertNotRegex(result.stdout, "0 B|perf +works|unknown: no")
+
     def test_every_check_answers_on_a_machine_without_proc(self):
         read, lines = doctor_machine.read, doctor_machine.lines
         doctor_machine.read, doctor_machine.lines = (lambda path: ""), (lambda path: [])

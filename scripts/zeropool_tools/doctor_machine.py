@@ -34,7 +34,7 @@ def read(path):
 
 def examine():
     found = []
-    for check in (library, kernel, environment, page_faults, huge_pages, overcommit, limits, maps, cgroup, container,
+    for check in (library, kernel, proc, environment, page_faults, huge_pages, overcommit, limits, maps, cgroup, container,
                   perf, allocators):
         found += check()
     return found
@@ -69,6 +69,13 @@ def kernel():
         if version < needed:
             return [Finding(WARN, "kernel", f"Linux {release}: {what}; {needed[0]}.{needed[1]} has it")]
     return [Finding(OK, "kernel", f"Linux {release} has all that the pool uses")]
+
+
+def proc():
+    if os.path.exists("/proc/self/stat"):
+        return []
+    return [Finding(WARN, "/proc", "is not mounted: what is said of limits below is incomplete, 'record', 'stat PID' and 'top' do not "
+                    "work, and 'compare' cannot tell memory below some 20 MiB")]
 
 
 def environment():
@@ -119,13 +126,13 @@ def overcommit():
     mode = read("/proc/sys/vm/overcommit_memory")
     total, free = meminfo("MemTotal"), meminfo("MemAvailable")
     found = [Finding(OK if free * 10 > total else WARN, "memory", f"{size(total)}, {size(free)} of it available, "
-                     f"swap {size(meminfo('SwapTotal'))}")]
+                     f"swap {size(meminfo('SwapTotal'))}")] if total else []
     if mode == "2":
         limit, used = meminfo("CommitLimit"), meminfo("Committed_AS")
         found.append(Finding(NOTE, "overcommit", "strict (vm.overcommit_memory=2): idle memory counts against the limit of "
                              f"{size(limit)}, {size(used)} of which is taken; the pool maps only what it uses"))
-    else:
-        words = {"0": "heuristic", "1": "always"}.get(mode, mode or "unknown")
+    elif mode:
+        words = {"0": "heuristic", "1": "always"}.get(mode, mode)
         found.append(Finding(OK, "overcommit", f"{words}: no restriction"))
     return found
 
@@ -196,6 +203,8 @@ def perf():
     if not shutil.which("perf"):
         return [Finding(WARN, "perf", "not installed: 'zeropool record' needs it; on Debian: apt-get install linux-perf")]
     paranoid = read("/proc/sys/kernel/perf_event_paranoid")
+    if not paranoid:
+        return [Finding(WARN, "perf", "cannot be used: this kernel offers no perf events, or /proc is not mounted")]
     found = []
     if os.geteuid() and paranoid.lstrip("-").isdigit() and int(paranoid) > 2:
         found.append(Finding(WARN, "perf", f"kernel.perf_event_paranoid is {paranoid}: refused to you; "

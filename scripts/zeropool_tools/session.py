@@ -6,6 +6,7 @@ running after the same neighbour. The outcome of a run (output and exit status) 
 """
 import os
 import random
+import resource
 import signal
 import time
 from dataclasses import dataclass, field
@@ -83,7 +84,8 @@ def execute(plan, progress=None):
     before = {each: signal.signal(each, raise_stop) for each in handled}
     runner = ServerRunner(plan.server, plan.port, plan.ready_timeout_s) if plan.server else Runner()
     if not runner.adopts:
-        session.notes.append("no subreaper here: peak RSS below 10 MiB is this tool's own")
+        what = "no subreaper here" if os.path.exists("/proc/self/stat") else "/proc is not mounted"
+        session.notes.append(f"{what}: peak RSS up to {own_mib()} MiB is this tool's own")
     try:
         with progress or Progress() as bar:
             Rounds(session, runner, bar, started).all()
@@ -97,6 +99,10 @@ def execute(plan, progress=None):
             signal.signal(each, handler)
         session.seconds = time.monotonic() - started
     return session
+
+
+def own_mib():
+    return -(-resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 class Rounds:
@@ -223,6 +229,9 @@ class Rounds:
                 f"{first.stdout_sha256[:12]}); --ignore-output compares it all the same")
 
     def memory_runs(self):
+        if not os.path.exists("/proc/self/smaps_rollup"):
+            self.session.notes.append("no memory over time: /proc is not mounted, or the kernel has no smaps_rollup")
+            return
         for variant in self.plan.variants:
             sampler = Sampler()
             result = self.one(variant, sampler.sample, self.plan.sample_s)

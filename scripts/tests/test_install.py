@@ -27,6 +27,10 @@ def call(*words, **more):
 def check_prefix(case, prefix):
     """The command, the library and the header of an installation work from where they lie."""
     zeropool = f"{prefix}/bin/zeropool"
+    here = case.folder()
+    traced = call(zeropool, "trace", "-o", f"{here}/t.zpt", "--", "/usr/bin/python3", "-c", "bytearray(1 << 20)")
+    case.assertIn(f"wrote {here}/t.zpt: ", traced.stderr)
+    case.assertEqual(call(zeropool, "replay", f"{here}/t.zpt").returncode, 0)
     case.assertEqual(call(zeropool, "--version").stdout, f"zeropool {VERSION}\n")
     result = call(zeropool, "run", "--", "sh", "-c", 'echo "$LD_PRELOAD"; cat /proc/self/maps')
     case.assertEqual((result.returncode, result.stderr), (0, ""))
@@ -141,7 +145,8 @@ class Completion(support.Case):
 class Package(support.Case):
     def test_installs_works_and_goes(self):
         folder = self.folder()
-        result = call(os.path.join(support.SCRIPTS, "build-deb"), "-o", folder)
+        result = call(os.path.join(support.SCRIPTS, "build-deb"), "-o", folder,
+                      env=support.environment(DEBFULLNAME="Some Body", DEBEMAIL="somebody@example.com", ZEROPOOL_LIB=None))
         self.assertEqual(result.returncode, 0, result.stderr)
         package = result.stdout.strip()
         self.assertEqual(os.path.basename(package), f"zeropool_{VERSION}_amd64.deb")
@@ -161,6 +166,19 @@ class Package(support.Case):
         self.assertNotIn("__pycache__", listing)
         self.assertEqual({line.split()[1] for line in listing.splitlines()}, {"root/root"})
         self.assertRegex(call("dpkg-deb", "-f", package, "Depends").stdout, r"libc6 \(>= 2\.\d+\)")
+        self.assertIn("<somebody@example.com>", call("dpkg-deb", "-f", package, "Maintainer").stdout)
+        # lintian will not be had everywhere, so what it found once is looked for by hand.
+        unpacked = self.folder()
+        call("dpkg-deb", "-R", package, unpacked)
+        with open(f"{unpacked}/DEBIAN/shlibs", encoding="ascii") as file:
+            self.assertRegex(file.read(), r"^libzeropool 1 zeropool \(>= [\d.]+\)\n$")
+        programs = call("file", f"{unpacked}/usr/bin/zeropool-replay")
+        self.assertNotIn("not stripped", programs.stdout)
+        for library in glob.glob(f"{unpacked}/usr/lib/*/*.so*"):
+            self.assertIn("SONAME", call("objdump", "-p", library).stdout, library)
+        if shutil.which("lintian"):
+            result = call("lintian", "--allow-root", "--fail-on", "error,warning", package)
+            self.assertEqual((result.returncode, result.stdout), (0, ""), result.stderr)
 
     def with_dpkg(self, package, root):
         for name in ("info", "updates", "triggers"):

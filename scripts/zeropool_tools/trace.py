@@ -63,7 +63,7 @@ def find(name):
     home = os.path.dirname(os.path.dirname(os.path.realpath(__file__)))
     prefix = os.path.dirname(os.path.dirname(home))
     folders = [os.path.join(os.path.dirname(home), "build", "workloads", "replay"), f"{prefix}/bin",
-               f"{prefix}/lib/x86_64-linux-gnu", f"{prefix}/lib64", f"{prefix}/lib"]
+               *(f"{prefix}/{place}/zeropool" for place in ("lib/x86_64-linux-gnu", "lib64", "lib"))]
     for folder in folders:
         path = os.path.join(folder, name)
         if os.path.isfile(path):

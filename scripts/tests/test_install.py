@@ -10,7 +10,7 @@ import unittest
 
 import support
 
-from zeropool_tools import VERSION
+from zeropool_tools import VERSION, record, results, top, variants
 
 BUILD = os.path.join(support.ROOT, "build")
 BUILT = os.path.join(BUILD, "shim", "libzeropool-preload.so")
@@ -139,6 +139,47 @@ class Completion(support.Case):
     def test_the_users_own_command(self):
         self.assertIn("true", self.complete("run", "tru"))
         self.assertIn("true", self.complete("run", "--threshold", "64K", "--", "tru"))
+        for command in ("compare", "record", "advise", "trace", "doctor"):
+            self.assertIn("true", self.complete(command, "tru"), command)
+            self.assertIn("true", self.complete(command, "--", "tru"), command)
+            self.assertIn("/usr/bin/env", self.complete(command, "--", "/usr/bin/env"), command)
+        self.assertIn("true", self.complete("compare", "-n", "3", "--allocators", "=", "glibc,zeropool", "--quiet", "--", "tru"))
+        self.assertIn("redis-server" if shutil.which("redis-server") else "env", self.complete("compare", "--server", ""))
+
+    def test_values(self):
+        for words, expected in ((("compare", "-a", "jem"), ["jemalloc"]), (("bench", "--allocators", "mi"), ["mimalloc"]),
+                                (("record", "-a", "glibc,jem"), ["glibc,jemalloc"]), (("compare", "--allocators", "=", "tc"), ["tcmalloc"]),
+                                (("record", "-e", "f"), ["faults"]), (("record", "--event", "al"), ["alloc"]),
+                                (("diff", "--metric", "cpu"), ["cpu_s"]), (("diff", "a", "b", "--metric", "cpu"), ["cpu_s"]),
+                                (("diff", "--only", "jem"), ["jemalloc"]), (("bench", "--only", "shi"), ["shift"]),
+                                (("bench", "--only", "pair,shi"), ["pair,shift"]), (("replay", "--touch", "n"), ["none"]),
+                                (("top", "-s", "r"), ["rate"]), (("run", "--preset", "=", "ne"), ["network"]),
+                                (("run", "--preset", "="), ["balanced", "ml", "network", "file"]),
+                                (("compare", "--ready", "T"), ["TCP:auto"]), (("compare", "-n", ""), []), (("run", "--threshold", ""), [])):
+            with self.subTest(words=words):
+                self.assertEqual(self.complete(*words), expected)
+
+    def test_values_are_those_of_the_command(self):
+        def values(command, option):
+            script = os.path.join(support.SCRIPTS, "completion", "zeropool")
+            return call("bash", "--norc", "-c", f". {script}; _zeropool_values {command} {option} {support.ZEROPOOL}").stdout.split()
+
+        self.assertEqual(values("compare", "--allocators"), list(variants.NAMES))
+        self.assertEqual(values("record", "--event"), list(record.EVENTS))
+        self.assertEqual(values("diff", "--metric"), list(results.METRICS))
+        self.assertEqual(values("top", "--sort"), list(top.ORDERS))
+        self.assertLessEqual(set(values("run", "--next")), set(variants.LIBRARIES))
+        for value in values("run", "--preset"):
+            self.assertEqual(call(support.ZEROPOOL, "run", "--preset", value, "true", env=support.environment()).returncode, 0)
+
+    def test_files(self):
+        here = self.folder()
+        self.write(f"{here}/result.json", "")
+        os.mkdir(f"{here}/folder")
+        for words in (("report",), ("compare", "--json"), ("stat",), ("run", "--stats", "="), ("diff", "a")):
+            self.assertEqual(self.complete(*words, f"{here}/r"), [f"{here}/result.json"], words)
+        self.assertEqual(self.complete("record", "-o", f"{here}/"), [f"{here}/folder"])
+        self.assertEqual(self.complete("run", "--next", f"{here}/r"), [f"{here}/result.json"])
 
 
 @unittest.skipUnless(shutil.which("dpkg-deb") and shutil.which("meson") and os.path.exists(BUILT), "dpkg-deb or meson is missing")

@@ -119,6 +119,8 @@ class Diff(Results):
         self.assertEqual(run("diff", "--threshold", "25", "--relative", before, worse).returncode, 0)
         self.assertEqual(run("diff", before, worse).returncode, 0)
         self.assertEqual(run("diff", "--threshold", "1", worse, before).returncode, 0)
+        self.assertEqual(run("diff", before, worse, "--threshold", "10").returncode, 1, "options may come last")
+        self.assertEqual(run("diff", before, "--threshold=10", "--", worse).returncode, 1)
         absolute = run("diff", "--threshold", "50", "--absolute", before, worse)
         self.assertEqual(absolute.returncode, 1)
         self.assertIn("wall_s of glibc grew by 100.0 %", absolute.stderr)

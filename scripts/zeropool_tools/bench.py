@@ -41,7 +41,7 @@ COMMAND = Command(
 Exit status: 0 measured, whatever the verdicts are; 1 a program failed, or printed something else than under another
 allocator; 2 wrong usage; 125 zeropool itself failed; 130 after Ctrl-C (complete rows are shown).
 
-Example: zeropool bench --only 'live*,pair' -a glibc,tcmalloc,zeropool --json result.json""")
+Example: zeropool bench --only 'live*,pair' -a glibc,tcmalloc,zeropool --json result.json""", mixed=True)
 
 
 def default_build():

@@ -32,7 +32,7 @@ COMMAND = Command(
     """Exit status: 0 no change beyond the threshold, or none given; 1 B is worse by more; 2 wrong usage; 125 a result cannot be
 read, the two have nothing in common, or too few rounds for what --threshold asks.
 
-Example: zeropool diff --threshold 5 before.json after.json""")
+Example: zeropool diff --threshold 5 before.json after.json""", mixed=True)
 
 
 def main(words):

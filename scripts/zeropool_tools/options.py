@@ -2,7 +2,7 @@
 """One table of options per command, from which parsing, error messages and --help all come.
 
 argparse is not used because it prints two lines per error, exits by itself, and takes options of the measured
-program for its own. Parsing stops at `--` or at the first word that is no option.
+program for its own. Parsing stops at `--`, and where a command of the user follows at the first word that is no option.
 """
 import difflib
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ class Command:
     summary: str
     options: tuple
     epilog: str = ""
+    mixed: bool = False  # options may follow operands: there is no command of the user's whose options they could be
 
     def fail(self, message):
         raise UsageError(f"{self.name}: {message} (see 'zeropool {self.name} --help')")
@@ -58,11 +59,14 @@ class Command:
         by_name = {o.name: o for o in self.options}
         by_name.update({o.short: o for o in self.options if o.short})
         values = {o.key: (False if o.metavar is None else o.default) for o in self.options}
-        words = list(words)
-        while words and words[0].startswith("-") and words[0] != "-":
+        words, operands = list(words), []
+        while words and (self.mixed or words[0].startswith("-") and words[0] != "-"):
             word = words.pop(0)
             if word == "--":
                 break
+            if word == "-" or not word.startswith("-"):
+                operands.append(word)
+                continue
             name, text = split_option(word)
             option = by_name.get(name)
             if option is None:
@@ -80,7 +84,7 @@ class Command:
                 values[option.key] = option.parse(text)
             except ValueError as error:
                 self.fail(f"{name} wants {error}, not '{text}'")
-        return values, words
+        return values, operands + words
 
 
 def split_option(word):

@@ -21,7 +21,7 @@ COMMAND = Command(
      Option("--help", "this text", "-h")),
     """Exit status: 0 done; 1 the file is no trace, or memory is short; 2 wrong usage; 125 zeropool failed.
 
-Example: zeropool trace -o job.zpt -- python3 job.py; zeropool compare -- zeropool replay job.zpt""")
+Example: zeropool trace -o job.zpt -- python3 job.py; zeropool compare -- zeropool replay job.zpt""", mixed=True)
 
 
 def main(words):

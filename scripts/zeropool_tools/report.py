@@ -20,7 +20,7 @@ COMMAND = Command(
      Option("--help", "this text", "-h")),
     """Exit status: 0 shown, 2 wrong usage, 125 the file cannot be read or is no result of zeropool.
 
-Example: zeropool report zeropool-record-python3""")
+Example: zeropool report zeropool-record-python3""", mixed=True)
 
 
 def bad_number():

@@ -23,7 +23,7 @@ COMMAND = Command(
      Option("--help", "this text", "-h")),
     """Exit status: 0 shown; 2 wrong usage; 125 a process or file cannot be read.
 
-Example: zeropool run --stats=out.json -- python3 job.py; zeropool stat out.json""")
+Example: zeropool run --stats=out.json -- python3 job.py; zeropool stat out.json""", mixed=True)
 
 
 def main(words):

@@ -36,7 +36,7 @@ COMMAND = Command(
 touches what it asks for; zeroed blocks are not counted ('zeropool stat' has the bounds).
 Exit status: 0; 2 wrong usage; 125 zeropool itself failed.
 
-Example: ZEROPOOL_LIVE=on zeropool run -- python3 job.py & zeropool top""")
+Example: ZEROPOOL_LIVE=on zeropool run -- python3 job.py & zeropool top""", mixed=True)
 
 
 class View:

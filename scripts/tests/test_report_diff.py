@@ -80,7 +80,38 @@ class Report(Results):
         self.assertIn("work", result.stdout)
         xml.etree.ElementTree.parse(target)
 
-    def test_statistics_lines(self):
+    def test_statistics(self):
+        line = {"pid": 1, "zeropool": "0", "command": "prog", "gets": 7, "sizes": [{"from": 1 << 20, "tcache": 6, "fresh": 1,
+                "bytes_warm": 6 << 20, "bytes_fresh": 1 << 20}], "bytes_live_peak": 1 << 20}
+        one = self.store(line)
+        result = run("report", one)
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"(?m)^process 1 \(prog\)$")
+        self.assertRegex(result.stdout, r"(?m)^1.0 MiB to 2.0 MiB +7 +85.7 %")
+        self.assertNotIn("{", result.stdout)
+        self.assertIn("next: zeropool stat --each", result.stderr)
+        two = self.store(json.dumps(line) + "\n" + json.dumps({**line, "pid": 2}) + "\n")
+        self.assertIn("all 2 processes", run("report", two).stdout)
+        total = self.store(run("stat", "--json", two).stdout)
+        for command in ("report", "stat"):
+            result = run(command, total)
+            self.assertEqual((result.returncode, "all 2 processes" in result.stdout), (0, True), result.stderr)
+        self.assert_fails(run("report", self.store({"schema": "zeropool-stats-sum-1", "reports": 3})), 125, "not statistics")
+
+    def test_benchmark(self):
+        document = {"schema": "zeropool-bench-1", "time": "2024-01-01T00:00:00Z", "command": ["zeropool", "bench"], "rounds": 1,
+                    "seconds": 61, "interrupted": False, "machine": results.machine(), "notes": ["a note"], "failures": [], "over_rows": [],
+                    "variants": [{"name": "glibc"}, {"name": "zeropool"}], "rows": [
+                        {"name": "pair-64K", "label": "malloc+free 64 KiB", "median": {"glibc": {"ns": 17.0}, "zeropool": {"ns": 6.0, "odd_s": 2}},
+                         "verdicts": [{"measure": "ns", "bound": "<= 1 x best peer", "value": 0.35, "against": "glibc", "verdict": "met"}]}]}
+        result = run("report", self.store(document))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        self.assertRegex(result.stdout, r"malloc\+free 64 KiB  time +17 ns +6 ns +<= 1 x best peer +0.35 \(glibc\) +met\n +odd s +- +2 s")
+        self.assertIn("note: a note", result.stdout)
+        del document["rows"][0]["label"]
+        self.assert_fails(run("report", self.store(document)), 125, "damaged")
+
+    def test_unknown_json_lines(self):
         result = run("report", self.store('{"pid": 1, "zeropool": "0"}\n{"pid": 2, "zeropool": "0"}\n'))
         self.assertEqual(result.returncode, 0, result.stderr)
         self.assertIn('"pid": 2', result.stdout)

@@ -4,7 +4,8 @@ import json
 import os
 import shlex
 
-from . import folded, html, perf, record_store, record_text, results, table
+from . import bench_stored, calibrate, folded, html, perf, record_store, record_text, results, stat, stats_report, table
+from .bench import SCHEMA as BENCH_SCHEMA
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty
 from .words import plural
@@ -86,6 +87,10 @@ def find_json(path):
         return comparisons, given if isinstance(given, list) else [given]
     if schema == record_store.SCHEMA:
         return recording, record_store.check(given, path)
+    if schema == BENCH_SCHEMA:
+        return benchmark, given
+    if isinstance(first, dict) and (schema == stats_report.SUM_SCHEMA or isinstance(first.get("gets"), int)):
+        return statistics, stats_report.reports_of(given if isinstance(given, list) else [given], path)
     if isinstance(first, dict) and (schema or "zeropool" in first or "pid" in first):
         return plain, given
     raise ToolError(f"{path}: JSON, but no result of zeropool")
@@ -166,6 +171,18 @@ def comparisons(given, path, values):
         if values[key]:
             say(f"stored {values[key]}")
     say(f"next: zeropool diff {shlex.quote(path)} OTHER.json   (after a change)")
+
+
+@shows("a benchmark")
+def benchmark(given, path, _values):
+    print(bench_stored.text(given, path))
+    say(f"next: {shlex.join(given['command'])}   (measures the same again)")
+
+
+@shows("statistics")
+def statistics(reports, path, _values):
+    stat.show(reports, stats_report.add(reports), calibrate.page_fault_ns(), False)
+    say(f"next: zeropool stat --each {shlex.quote(path)}   (every process at length)")
 
 
 @shows("this kind of JSON")

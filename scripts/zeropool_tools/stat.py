@@ -37,7 +37,7 @@ def main(words):
     if values["json"]:
         low, high = stats_report.faults_avoided(total)
         saving = saved.of(reports, fault_ns)
-        total |= {"schema": "zeropool-stats-sum-1", "faults_avoided": [low, high], "fault_ns": round(fault_ns, 1),
+        total |= {"schema": stats_report.SUM_SCHEMA, "faults_avoided": [low, high], "fault_ns": round(fault_ns, 1),
                   "seconds_saved": [round(saving.low_s, 6), round(saving.high_s, 6)],
                   "seconds_saved_likely": round(saving.likely_s, 6), "reports": reports}
         print(json.dumps(total, indent=1))

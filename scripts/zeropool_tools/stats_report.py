@@ -10,6 +10,7 @@ from .table import align, count, seconds, size
 from .words import plural
 
 PAGE = 4096
+SUM_SCHEMA = "zeropool-stats-sum-1"
 GLIBC_MAPS_FROM = 32 << 20  # M_MMAP_THRESHOLD's maximum on 64 bits
 LEVELS = ("tcache", "shard", "dirty", "mixed", "fresh")
 BYTES = ("bytes_warm", "bytes_cleared", "bytes_emptied", "bytes_fresh")
@@ -20,8 +21,26 @@ SUMS = ("gets", "tcache_hits", "shard_hits", "steals", "heap_dirty", "heap_fresh
 PEAKS = ("bytes_live_peak", "max_rss_bytes", "wall_ns")
 
 
+def reports_of(objects, where):
+    """The reports in parsed JSON: lines of --stats, or sums of 'stat --json', which hold theirs."""
+    found = []
+    for each in objects:
+        inner = each.get("reports") if isinstance(each, dict) and each.get("schema") == SUM_SCHEMA else [each]
+        for report in inner if isinstance(inner, list) else [None]:
+            if not isinstance(report, dict) or not isinstance(report.get("gets"), int):
+                raise ToolError(f"{where}: not statistics of zeropool")
+            found.append(report)
+    return found
+
+
 def parse(text, where):
-    """The reports in a file of lines. A broken line, such as a killed writer leaves, is named."""
+    """The reports in a file of lines, or in a sum. A broken line, such as a killed writer leaves, is named."""
+    try:
+        whole = json.loads(text)
+        if isinstance(whole, dict) and whole.get("schema") == SUM_SCHEMA:
+            return reports_of([whole], where)
+    except (ValueError, RecursionError):
+        pass  # several lines
     reports = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

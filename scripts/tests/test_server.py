@@ -2,6 +2,8 @@
 """zeropool compare --server: what is measured of whom, what goes wrong and how it is said, nothing left running."""
 import json
 import os
+import re
+import shlex
 import shutil
 import signal
 import socket
@@ -80,6 +82,22 @@ class Server(support.Case):
         self.assertEqual(run("report", stored).returncode, 0)
         with open(page, encoding="utf-8") as file:
             self.assertIn("requests per second", file.read())
+
+    def test_the_next_command_can_be_typed(self):
+        stored = os.path.join(self.here, "json")
+        few = run(*FAST, "--json", stored, *self.words())
+        many = run("compare", "-q", "-n", "6", "-w", "0", "-a", "glibc,zeropool", *self.words())
+        diff = run("diff", stored, stored)
+        for result in (few, diff):
+            words = shlex.split(re.search(r"next: (zeropool compare .*?)   \(", result.stderr)[1])
+            self.assertEqual(words[:3], ["zeropool", "compare", "--ready"])
+            for name in ("--server", "--client"):
+                again, given = words[words.index(name) + 1], self.words()[self.words().index(name) + 1]
+                self.assertEqual(shlex.split(again)[-2:], shlex.split(given)[-2:])
+        following = re.search(r"next: zeropool run --stats -- (.*?)   \(", many.stderr)[1]
+        self.assertNotIn("{port}", following)
+        self.assertRegex(following, rf"{self.server} [0-9]+ ")
+        self.assertNotIn("'{port}'", few.stdout)
 
     def test_port_in_use(self):
         with socket.socket() as taken:

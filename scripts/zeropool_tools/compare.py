@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from . import elf, html, results, server, session, table, variants
+from . import elf, html, results, server, session, stats, table, variants
 from .errors import MISMATCH, OK, ToolError, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
@@ -154,12 +154,13 @@ def headline(result):
 def advice(result):
     """The next useful command, from what was found."""
     command = shlex.join(result["command"])
+    if result["rounds"] < stats.MIN_ROUNDS_FOR_VERDICT:
+        return f"{results.again(result)}   (default rounds, enough for a verdict)"
     if result.get("server"):
-        if result["rounds"] < 6:
-            return "the same without -n   (default rounds, enough for a verdict)"
-        return f"zeropool run --stats -- {shlex.join(result['server']['command'])}   (what the pool does in it)"
-    if result["rounds"] < 6:
-        return f"zeropool compare -- {command}   (default rounds, enough for a verdict)"
+        # {port} is a word of compare's; here a port must stand that can be had now.
+        port = result["server"]["port"]
+        words = server.with_port(result["server"]["command"], server.free_port() if port == "auto" else port)
+        return f"zeropool run --stats -- {shlex.join(words)}   (what the pool does in it)"
     pools = [v for v in result["variants"] if v["ratio"] and v["name"].startswith("zeropool")]
     if any(v["ratio"]["wall_s"]["significant"] and v["ratio"]["wall_s"]["value"] < 1 for v in pools):
         return f"zeropool run -- {command}   (use the pool)"

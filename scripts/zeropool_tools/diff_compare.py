@@ -9,7 +9,7 @@ import random
 import shlex
 from dataclasses import dataclass
 
-from . import html, stats, table
+from . import html, results, stats, table
 from .errors import ToolError
 
 RESAMPLES = 2000
@@ -49,7 +49,7 @@ def show(sides, paths, values):
             found += change.growth(f"{metric} of {name}{f' relative to {base}' if relative else ''}")
     print(f"{metric}, medians: A is {paths[0]}, B is {paths[1]}")
     print(table.align(rows, ("allocator", "measure", "A", "B", "B / A [95 %]", "verdict"), left=2), flush=True)
-    return found, f"zeropool compare -- {shlex.join(sides[1]['command'])}   (more rounds narrow the intervals)"
+    return found, f"{results.again(sides[1])}   (more rounds narrow the intervals)"
 
 
 def common(sides, only, paths):

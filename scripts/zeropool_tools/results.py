@@ -70,8 +70,22 @@ def ratios(mine, base):
 
 def title(result):
     """The command, or client and server, as one would type them."""
-    text = shlex.join(result["command"])
-    return f"{text}, against {shlex.join(result['server']['command'])}" if result.get("server") else text
+    text = typed(result["command"])
+    return f"{text}, against {typed(result['server']['command'])}" if result.get("server") else text
+
+
+def typed(words):
+    """As shlex.join, but {port} needs no quotes where the tools split a command."""
+    return shlex.join(words).replace("'{port}'", "{port}")
+
+
+def again(result):
+    """The command that measures the same once more."""
+    if not result.get("server"):
+        return f"zeropool compare -- {shlex.join(result['command'])}"
+    server = result["server"]
+    return (f"zeropool compare --ready TCP:{server['port']} --server {shlex.quote(typed(server['command']))} "
+            f"--client {shlex.quote(typed(result['command']))}")
 
 
 def finite(value):

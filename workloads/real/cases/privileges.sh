@@ -40,7 +40,8 @@ try 'small address space' prlimit --as=300000000 "$PYTHON" -c 'print(len(b"x" * 
 try 'no locked memory' prlimit --memlock=0 true
 try 'few files' prlimit --nofile=8 true
 try 'small stack' prlimit --stack=262144 true
-try 'one processor' taskset -c 0 nproc
+cpu=$(taskset -cp $$ | sed 's/.*: //; s/[-,].*//') # of those that this process may use
+try 'one processor' taskset -c "$cpu" nproc
 try 'nice' nice -n 5 nice
 try 'batch' chrt --batch 0 true
 try 'session' setsid --wait true

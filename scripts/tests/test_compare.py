@@ -85,6 +85,8 @@ class Output(support.Case):
         path = self.write(os.path.join(self.folder(), "in"), "text")
         self.assertEqual(run(*FAST, "--input", path, "--", "grep", "-q", "text").returncode, 0)
         self.assertEqual(run(*FAST, "--", "grep", "-q", "text").returncode, 1)
+        self.assert_fails(run(*FAST, "--input", self.folder(), "--", "true"), 125, "is a folder")
+        self.assert_fails(run(*FAST, "--input", "/nowhere", "--", "true"), 125, "no such file")
 
     def test_progress_lines_and_bar(self):
         words = [ZEROPOOL, "compare", "-n", "3", *TWO, "--", "sleep", "0.3"]

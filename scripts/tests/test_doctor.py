@@ -181,7 +181,8 @@ class Failures(support.Case):
     def test_failures(self):
         self.assert_fails(run("doctor", "--nonsense"), 2, "unknown option '--nonsense'")
         self.assert_fails(run("doctor", "no-such-program"), 127, "not found")
-        self.assert_fails(run("doctor", self.folder()), 126, "not executable")
+        self.assert_fails(run("doctor", self.folder()), 126, "is a directory")
+        self.assert_fails(run("doctor", ""), 127, "empty word")
 
     def test_go_mark(self):
         path = os.path.join(self.folder(), "go")

@@ -104,5 +104,25 @@ class OwnWork(support.Case):
             self.assertEqual(said, "zeropool: interrupted\n" if number == signal.SIGINT else f"zeropool: ended by {number.name}\n")
 
 
+class Output(support.Case):
+    """Standard output that is full, closed or not read: one line at most, and no traceback."""
+
+    def test_every_command(self):
+        for words in (("doctor", "--json"), ("bench", "--list"), ("top", "-n", "1"), ("compare", "--help"),
+                      ("compare", "-q", "-n", "1", "-w", "0", "-a", "glibc,zeropool", "--", "true")):
+            with self.subTest(words=words):
+                with open("/dev/full", "wb") as full:
+                    result = subprocess.run([ZEROPOOL, *words], env=environment(), stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+                self.assertEqual((result.returncode, result.stderr.splitlines()[-1]), (125, "zeropool: standard output: No space left on device"))
+                self.assertEqual(result.stderr.count("No space"), 1)
+                result = subprocess.run(["sh", "-c", '"$@" >&- <&-', "sh", ZEROPOOL, *words], env=environment(), stderr=subprocess.PIPE,
+                                        text=True, check=False)
+                self.assertIn(result.returncode, (0, 1))
+                self.assertNotIn("Traceback", result.stderr)
+                result = subprocess.run(["sh", "-c", '"$@" | true', "sh", ZEROPOOL, *words], env=environment(), stderr=subprocess.PIPE,
+                                        text=True, check=False)
+                self.assertNotRegex(result.stderr, "Traceback|Exception")
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -61,8 +61,18 @@ class Settings(support.Case):
         self.assertIn(f"warning: --stats={here}/none/x: there is no folder {here}/none", result.stderr)
 
     def test_sizes(self):
-        for text, size in (("1", 1), ("0", 0), ("00064k", 65536), ("3m", 3 << 20), ("2T", 2 << 40), ("007", 7)):
+        for text, size in (("1", 1), ("00064k", 65536), ("3m", 3 << 20), ("64G", 64 << 30), ("007", 7), ("4KiB", 4096), ("12B", 12)):
             self.assertEqual(self.seen("--threshold", text)[1], str(size), text)
+        self.assertEqual(self.seen("--retain", "0")[2], "0")
+
+    def test_sizes_are_those_that_the_library_takes(self):
+        with open(os.path.join(support.ROOT, "core/base/options.h"), encoding="utf-8") as file:
+            limits = dict(re.findall(r'"ZEROPOOL_(THRESHOLD|RETAIN)", SIZE, [^,]+, (\d+), 64 \* GIB', file.read()))
+        self.assertEqual(limits, {"THRESHOLD": "1", "RETAIN": "0"})
+        for option in ("--threshold", "--retain"):
+            least = limits[option[2:].upper()]
+            for size in ("68719476737", "65G", "1T", *(["0"] if least == "1" else [])):
+                self.assert_fails(run("run", option, size, "true"), 2, f"{option} wants a size from {least} to 64G, not '{size}'")
 
     def test_variables_of_the_user_pass(self):
         self.assertEqual(self.seen(ZEROPOOL_RETAIN="5M")[2], "5M")
@@ -158,7 +168,9 @@ class Failures(support.Case):
                 (("run", "--next", "dlmalloc", "true"), ["jemalloc, mimalloc, tcmalloc", "'dlmalloc'"]),
                 (("run", "--stats=", "true"), ["--stats= wants"]),
                 (("comapre",), ["unknown command 'comapre'", "'compare'"]),
-                (("xyz",), ["unknown command 'xyz'", "zeropool --help"])):
+                (("xyz",), ["unknown command 'xyz'", "zeropool --help"]),
+                (("--verson",), ["unknown option '--verson'", "'--version'"]),
+                (("help", "comapre"), ["unknown command 'comapre'", "'compare'"])):
             self.assert_fails(run(*words), 2, *texts)
 
     def test_own_failures(self):
@@ -170,6 +182,10 @@ class Failures(support.Case):
         for path, why in (("/etc/passwd", "invalid ELF header"), ("/bin/ls", "cannot be preloaded")):
             self.assert_fails(run("run", "--next", path, "true"), 125, path, why)
             self.assert_fails(run("run", "true", env=environment(ZEROPOOL_LIB=path)), 125, path, why)
+
+    def test_a_command_in_quotes(self):
+        for command in ("run", "compare"):
+            self.assert_fails(run(command, "--", "sleep 1"), 127, "sleep 1: not found in PATH; a command is given as words")
 
     def test_not_found(self):
         self.assert_fails(run("run", "no-such-program"), 127, "no-such-program: not found in PATH")
@@ -264,6 +280,10 @@ class Help(support.Case):
             self.assertEqual((result.returncode, result.stderr), (0, ""), words)
             self.assertTrue(result.stdout.startswith("usage: zeropool "), words)
             self.assertIn("Exit status", result.stdout)
+
+    def test_help_of_a_command(self):
+        for command in ("run", "compare"):
+            self.assertEqual(run("help", command).stdout, run(command, "--help").stdout)
 
     def test_version_is_the_same_everywhere(self):
         self.assertEqual(run("--version").stdout, f"zeropool {VERSION}\n")

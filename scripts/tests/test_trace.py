@@ -118,7 +118,9 @@ class Trace(support.Case):
         self.assert_fails(run("replay"), 2, "one file")
         self.assert_fails(run("trace", "-o", "/nowhere/x", "--", "true"), 125, "cannot write")
         os.symlink("/etc/passwd", f"{self.here}/link")
-        self.assert_fails(run("trace", "-o", f"{self.here}/link", "--", "true"), 125, "cannot write")
+        self.assert_fails(run("trace", "-o", f"{self.here}/link", "--", "true"), 125, "cannot write", "is a link")
+        self.assert_fails(run("trace", "-o", self.here, "--", "true"), 125, "cannot write", "is a folder")
+        self.assert_fails(run("trace", "-o", "/dev/null", "--", "true"), 125, "cannot write", "no ordinary file")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Entry of the Python commands: dispatch, and every failure as one line with its exit status."""
+import errno
 import importlib
 import os
 import signal
@@ -19,6 +20,7 @@ def complain(words):
 
 def main(words):
     clean_up_on_signals()
+    open_closed_streams()
     try:
         return dispatch(words)
     except ToolError as error:
@@ -29,12 +31,40 @@ def main(words):
         say("interrupted" if number == signal.SIGINT else f"ended by {signal.Signals(number).name}")
         return 128 + number
     except BrokenPipeError:
-        # The reader of our output went away; keep Python from complaining about it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        forget_output()
         return OWN_FAILURE
     except OSError as error:
-        say(f"{error.filename + ': ' if isinstance(error.filename, str) else ''}{error.strerror or error}")
+        name = error.filename if isinstance(error.filename, str) else "standard output" if output_failed(error) else None
+        say(f"{name + ': ' if name else ''}{error.strerror or error}")
         return OWN_FAILURE
+
+
+def open_closed_streams():
+    """Standard streams that are closed (>&-) become /dev/null: Python has None for them, and the next file opened their number."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            descriptor = os.open(os.devnull, os.O_RDWR)
+            if descriptor != number:
+                os.dup2(descriptor, number)
+                os.close(descriptor)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8"))
+
+
+def forget_output():
+    """What cannot be written will not be written at exit either, where Python would complain about it once more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def output_failed(error):
+    """Whether it came from a print; then nothing more is written."""
+    try:
+        sys.stdout.flush()
+        if error.errno not in (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF):
+            return False
+    except OSError:
+        pass
+    forget_output()
+    return True
 
 
 # One module per command, with a main(words). Imported when called: an error message must not wait for everything.

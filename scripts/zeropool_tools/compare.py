@@ -91,8 +91,8 @@ def make_plan(values, argv):
     for key in ("json", "markdown", "html"):
         if values[key]:
             results.check_writable(values[key])
-    if values["input"] and not os.access(values["input"], os.R_OK):
-        raise ToolError(f"--input {values['input']}: cannot be read")
+    if values["input"]:
+        session.check_input(values["input"])
     explicit = values["allocators"] is not None
     chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, explicit)
     for variant in chosen:

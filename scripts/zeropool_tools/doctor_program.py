@@ -10,7 +10,7 @@ import subprocess
 
 from . import elf
 from .doctor_machine import BAD, NOTE, OK, WARN, Finding
-from .errors import NOT_EXECUTABLE, NOT_FOUND, ToolError
+from .session import check_command
 
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 C_LIBRARY = re.compile(r"(libc\.so\.6|ld-linux-x86-64\.so\.2|libc_malloc_debug\.so\.0|libzeropool-preload\.so)$")
@@ -28,12 +28,7 @@ OWN_HEAPS = ((re.compile(r"^(java|javac)$"), "the Java heap is mapped by the vir
 
 def resolve(word):
     """The file that exec would run."""
-    path = word if "/" in word else elf.find_in_path(word)
-    if not path or not os.path.exists(path):
-        raise ToolError(f"{word}: not found", NOT_FOUND)
-    if os.path.isdir(path) or not os.access(path, os.X_OK):
-        raise ToolError(f"{path}: not executable", NOT_EXECUTABLE)
-    return path
+    return check_command([word])[0]
 
 
 def examine(word):

@@ -10,7 +10,7 @@ from .folded import fold
 from .options import Command, Option, non_empty, whole_number
 from .record_probes import Probes, weigh
 from .runner import status_in_words
-from .session import check_command
+from .session import check_command, check_input
 from .words import plural
 
 EVENTS = ("cpu", "faults", "alloc")
@@ -119,8 +119,8 @@ class Plan:
         self.frequency = values["frequency"] or (4999 if self.event == "alloc" else 499)
         self.stack -= self.stack % 8  # perf takes multiples of 8
         self.stdin = values["input"]
-        if self.stdin and not os.access(self.stdin, os.R_OK):
-            raise ToolError(f"--input {self.stdin}: cannot be read")
+        if self.stdin:
+            check_input(self.stdin)
         self.remarks = perf.check_rights(self.event)
         self.perf = perf.find()
         self.names = [v.name for v in chosen]

@@ -270,4 +270,13 @@ def check_command(argv):
                 return [path, *argv[1:]]
     if seen:
         raise ToolError(f"{seen}: not executable", 126)
-    raise ToolError(f"{argv[0]}: not found in PATH", 127)
+    hint = "; a command is given as words, without quotes around all of it" if " " in argv[0] else ""
+    raise ToolError(f"{argv[0]}: not found in PATH{hint}", 127)
+
+
+def check_input(path):
+    """What --input names can be read as standard input."""
+    if os.path.isdir(path):
+        raise ToolError(f"--input {path}: is a folder")
+    if not os.access(path, os.R_OK):
+        raise ToolError(f"--input {path}: {'cannot be read' if os.path.exists(path) else 'no such file'}")

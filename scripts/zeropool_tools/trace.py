@@ -7,6 +7,7 @@ import tempfile
 from . import advise, elf, variants
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty, whole_number
+from .results import check_writable
 from .session import check_command
 from .table import count
 from .words import plural
@@ -37,8 +38,11 @@ def main(words):
     argv = check_command(argv)
     target = values["output"] or f"zeropool-trace-{os.path.basename(argv[0])}.zpt"
     folder = os.path.dirname(os.path.abspath(target))
-    if not os.access(folder, os.W_OK) or os.path.isdir(target) or os.path.islink(target):
-        raise ToolError(f"cannot write {target}")
+    if os.path.islink(target) or os.path.exists(target) and not os.path.isfile(target) and not os.path.isdir(target):
+        raise ToolError(f"cannot write {target}: is a link or no ordinary file, and would be replaced")
+    check_writable(target)
+    if not os.access(folder, os.W_OK):
+        raise ToolError(f"cannot write {target}: permission denied in {folder}")
     for obstacle in elf.obstacles(argv[0]):
         say(f"warning: {obstacle}")
     # In a folder of our own beside the result: nobody else can put a file there, and a rename moves it.

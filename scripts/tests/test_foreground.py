@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Commands that run a program of the user in the foreground: signals reach the program, and nothing is left behind."""
+import glob
 import os
 import signal
 import subprocess
@@ -88,15 +89,27 @@ class Signals(support.Case):
 class OwnWork(support.Case):
     """Signals while no program runs: temporary files go, one line says why."""
 
+    def test_stopped_while_it_starts(self):
+        for delay in range(0, 100, 4):
+            process = subprocess.Popen([ZEROPOOL, "stat", "--fault-ns", "1", "-"], env=environment(), stdin=subprocess.PIPE, text=True,
+                                       stderr=subprocess.PIPE, start_new_session=True)
+            time.sleep(delay / 1000)
+            os.killpg(process.pid, signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+            # What Python does before our first line is beyond us.
+            if "Fatal Python error" not in said and 'File "<string>", line 1,' not in said:
+                self.assertNotIn("Traceback", said, delay)
+
     def test_stopped_while_it_works(self):
         here = self.folder()
         script = ("import os, sys, tempfile, time\nsys.path.insert(0, sys.argv[1])\nfrom zeropool_tools import cli\n"
-                  "def work(words):\n    with tempfile.TemporaryDirectory(dir=sys.argv[2]):\n        time.sleep(60)\n"
+                  "def work(words):\n    with tempfile.TemporaryDirectory(dir=sys.argv[2]) as place:\n"
+                  "        open(place + '/ready', 'w').close()\n        time.sleep(60)\n"
                   "cli.dispatch = work\nsys.exit(cli.main(['x']))\n")
         for number in SIGNALS:
             process = subprocess.Popen(["/usr/bin/python3", "-I", "-B", "-c", script, support.SCRIPTS, here], text=True,
                                        stderr=subprocess.PIPE, start_new_session=True)
-            while not os.listdir(here) and process.poll() is None:
+            while not glob.glob(f"{here}/*/ready") and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(number)
             _, said = process.communicate(timeout=60)

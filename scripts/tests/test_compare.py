@@ -20,7 +20,7 @@ FAST = ("compare", "-q", "-n", "2", "-w", "0", *TWO)
 class Output(support.Case):
     def test_table_and_files(self):
         here = self.folder()
-        files = {kind: os.path.join(here, kind) for kind in ("json", "markdown", "html")}
+        files = {kind: os.path.join(here, kind) for kind in ("json", "csv", "markdown", "html")}
         result = run("compare", "-n", "6", *TWO, *(w for k, f in files.items() for w in (f"--{k}", f)), "--rss-every",
                      "5", "--", "sh", "-c", "sleep 0.03; echo \"<text>\"")
         self.assertEqual(result.returncode, 0, result.stderr)
@@ -35,6 +35,8 @@ class Output(support.Case):
         self.assertEqual([len(v["runs"]) for v in data["variants"]], [6, 6])
         self.assertEqual(data["output"]["bytes"], 7)
         self.assertTrue(data["variants"][0]["memory"]["points"])
+        with open(files["csv"], encoding="utf-8") as file:
+            self.assertRegex(file.read(), r"^allocator,round,wall_s,user_s,.*\nglibc,1,0\.\d+,(.*\n){11}zeropool,6,.*\n$")
         with open(files["markdown"], encoding="utf-8") as file:
             self.assertIn("| allocator | wall |", file.read())
         with open(files["html"], encoding="utf-8") as file:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """zeropool report and diff: every kind of result, thresholds, and files that are broken or of something else."""
 import copy
+import csv
 import json
 import os
 import unittest
@@ -71,6 +72,13 @@ class Report(Results):
         several = self.store([{**one, "label": "first"}, {**one, "label": "second"}])
         self.assertRegex(run("report", several).stdout, "(?s)first: 8 rounds.*second: 8 rounds")
         self.assert_fails(run("report", "--html", page, several), 2, "single comparison")
+        self.assert_fails(run("report", "--csv", page, several), 2, "single comparison")
+        self.assertEqual(run("report", "--csv", page, path).returncode, 0)
+        with open(page, encoding="utf-8", newline="") as file:
+            lines = list(csv.DictReader(file))
+        self.assertEqual((len(lines), lines[0]["allocator"], lines[15]["allocator"]), (16, "glibc", "zeropool"))
+        self.assertEqual([float(line["wall_s"]) for line in lines], [1.0] * 8 + [0.5] * 8)
+        self.assertEqual(lines[9]["round"], "2")
 
     def test_folded_stacks(self):
         path = self.store(folded.to_text(STACKS), "stacks.folded")

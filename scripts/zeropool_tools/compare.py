@@ -29,6 +29,7 @@ COMMAND = Command(
             "/path/to/lib.so, LABEL=any of these (default: the first six, as far as installed);\n"
             "ratios are to glibc, or to the first where glibc is not in the list", "-a", "LIST", allocator_list),
      Option("--json", "store everything, every run included, as JSON", None, "FILE", non_empty),
+     Option("--csv", "store every run as a line of comma-separated values", None, "FILE", non_empty),
      Option("--markdown", "store the table as Markdown", None, "FILE", non_empty),
      Option("--html", "store one self-contained page with plots", None, "FILE", non_empty),
      Option("--rss-every", "after the rounds, run once more each to sample memory of the process tree", None, "MS",
@@ -88,7 +89,7 @@ def client_or_command(values, argv):
 def make_plan(values, argv):
     argv = session.check_command(argv)
     served = session.check_command(values["server"]) if values["server"] else None
-    for key in ("json", "markdown", "html"):
+    for key in ("json", "csv", "markdown", "html"):
         if values[key]:
             results.check_writable(values[key])
     if values["input"]:
@@ -132,7 +133,7 @@ def report(outcome, values):
         print(line)
     for note in result["notes"]:
         print(f"note: {note}")
-    for key, make in (("json", results.to_json), ("markdown", table.markdown), ("html", html.page)):
+    for key, make in (("json", results.to_json), ("csv", results.to_csv), ("markdown", table.markdown), ("html", html.page)):
         if values[key]:
             results.store(values[key], make(result))
             say(f"stored {values[key]}")

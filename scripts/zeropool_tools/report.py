@@ -16,6 +16,7 @@ COMMAND = Command(
     "of zeropool run --stats, a perf.data of any perf record with call graphs, or folded stacks.",
     (Option("--svg", "write the flamegraph of a perf.data or of folded stacks", None, "FILE", non_empty),
      Option("--html", "write the page of a comparison", None, "FILE", non_empty),
+     Option("--csv", "write every run of a comparison as a line", None, "FILE", non_empty),
      Option("--markdown", "write the table as Markdown", None, "FILE", non_empty),
      Option("--top", "show this many functions (default 12)", None, "N", lambda text: int(text) if text.isdigit() else bad_number(), 12),
      Option("--help", "this text", "-h")),
@@ -36,7 +37,7 @@ def main(words):
     if len(rest) != 1:
         COMMAND.fail("one folder or file is wanted" if rest else "no folder or file given")
     show, given = find(rest[0])
-    for key in ("svg", "html", "markdown"):
+    for key in ("svg", "html", "csv", "markdown"):
         if values[key] and key not in show.options:
             COMMAND.fail(f"--{key} does not fit {show.what}")
         if values[key]:
@@ -150,10 +151,11 @@ def recording(result, path, values):
         f"{shlex.quote(os.path.join(folder, result['variants'][0]['folder'], 'perf.data'))}")
 
 
-@shows("a comparison", "html", "markdown")
+@shows("a comparison", "html", "csv", "markdown")
 def comparisons(given, path, values):
-    if values["html"] and len(given) > 1:
-        COMMAND.fail("--html wants a single comparison, and this file holds several")
+    for key in ("html", "csv"):
+        if values[key] and len(given) > 1:
+            COMMAND.fail(f"--{key} wants a single comparison, and this file holds several")
     for result in given:
         print(f"{result.get('label') or results.title(result)}: {plural(result['rounds'], 'round')}, medians, ratios to "
               f"{result['baseline']}")
@@ -167,7 +169,9 @@ def comparisons(given, path, values):
         results.store(values["markdown"], "\n".join(table.markdown(r) for r in given))
     if values["html"]:
         results.store(values["html"], html.page(given[0]))
-    for key in ("markdown", "html"):
+    if values["csv"]:
+        results.store(values["csv"], results.to_csv(given[0]))
+    for key in ("markdown", "html", "csv"):
         if values[key]:
             say(f"stored {values[key]}")
     say(f"next: zeropool diff {shlex.quote(path)} OTHER.json   (after a change)")

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
 """From a Session to the result that is stored and shown: summary per variant, ratios, remarks. Format: SCHEMA.md."""
+import csv
+import io
 import json
 import os
 import platform
@@ -176,6 +178,18 @@ def store(path, text):
             raise
     except OSError as error:
         raise ToolError(f"cannot write {path}: {error.strerror}") from error
+
+
+def to_csv(result):
+    """One line per run, of all allocators."""
+    measured = [m for m in (*METRICS, *RATE) if all(m in run for v in result["variants"] for run in v["runs"])]
+    text = io.StringIO()
+    lines = csv.writer(text, lineterminator="\n")
+    lines.writerow(["allocator", "round", *measured])
+    for variant in result["variants"]:
+        for run in variant["runs"]:
+            lines.writerow([variant["name"], run["round"], *(run[m] for m in measured)])
+    return text.getvalue()
 
 
 def to_json(result):

@@ -74,6 +74,8 @@ class Basics(unittest.TestCase):
         words = stats.in_words
         self.assertIn("too few for a verdict", words(stats.Ratio(0.5, 0.4, 0.6, 0.06, 5)))
         self.assertIn("no significant difference", words(stats.Ratio(0.99, 0.97, 1.01, 0.4, 20)))
+        self.assertAlmostEqual(stats.sigma([2, 4, 4, 4, 5, 5, 7, 9]), 2.138, 3)
+        self.assertEqual((stats.sigma([1]), stats.sigma([3, 3, 3])), (None, 0))
         # The interval says one thing and the pairs another: neither "no difference" nor a difference.
         for ratio in (stats.Ratio(0.98, 0.96, 0.99, 0.2, 20), stats.Ratio(0.74, 0.532, 0.974, 0.06, 6)):
             self.assertNotIn("no significant", words(ratio))

@@ -21,13 +21,13 @@ class Words(unittest.TestCase):
 
     def test_numbers_have_their_nouns(self):
         # A plural right behind a number in braces is wrong where that is 1; these never are.
-        never = ("QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples")
+        rarely = ("QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples")
         folder = os.path.join(support.SCRIPTS, "zeropool_tools")
         for name in sorted(n for n in os.listdir(folder) if n.endswith(".py")):
             with open(os.path.join(folder, name), encoding="utf-8") as file:
                 found = re.findall(r"\w+ \{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b|"
                                    r"\{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b", file.read())
-            self.assertEqual([f for f in found if not any(n in f for n in never)], [], name)
+            self.assertEqual([f for f in found if not any(n in f for n in rarely)], [], name)
 
 
 class ElfReader(support.Case):
@@ -150,8 +150,8 @@ class Options(support.Case):
         options.Option("--flag", "a switch")))
 
     def test_forms(self):
-        for words in (["-n3"], ["-n", "3"], ["--number=3"], ["--number", "3"]):
-            self.assertEqual(self.COMMAND.parse(words + ["--flag", "--", "-n"]), ({"number": 3, "flag": True}, ["-n"]))
+        for given in (["-n3"], ["-n", "3"], ["--number=3"], ["--number", "3"]):
+            self.assertEqual(self.COMMAND.parse(given + ["--flag", "--", "-n"]), ({"number": 3, "flag": True}, ["-n"]))
         self.assertEqual(self.COMMAND.parse(["x", "--flag"]), ({"number": 5, "flag": False}, ["x", "--flag"]))
 
     def test_odd_numbers(self):

@@ -4,7 +4,7 @@ import os
 import shlex
 
 from . import elf, html, results, server, session, stats, table, variants
-from .errors import MISMATCH, OK, ToolError, UsageError, say
+from .errors import MISMATCH, OK, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
 from .words import plural

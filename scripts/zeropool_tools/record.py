@@ -5,7 +5,7 @@ import os
 import shlex
 
 from . import elf, perf, record_store, record_text, variants
-from .errors import OK, ToolError, say
+from .errors import OK, say
 from .folded import fold
 from .options import Command, Option, non_empty, whole_number
 from .record_probes import Probes, weigh

@@ -54,6 +54,14 @@ def spread(values):
     return 1.4826 * median([abs(v - middle) for v in values]) / middle
 
 
+def sigma(values):
+    """Standard deviation of the sample; None of a single value."""
+    if len(values) < 2:
+        return None
+    mean = sum(values) / len(values)
+    return math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1))
+
+
 def outliers(values):
     """How many values lie far out: more than 5 spreads, and more than 5 %, above the median."""
     middle = median(values)

@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: MIT
 """Results as an aligned text table, as Markdown, and as sentences."""
 from .results import ratio_of, title
-from .stats import in_words
+from .stats import in_words, sigma
 from .words import plural
 
 HEADINGS = ("allocator", "wall", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "RSS ratio")
+FULL_HEADINGS = ("allocator", "wall", "sigma", "min to max", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "CPU ratio", "RSS ratio")
 RATE_HEADING = "requests/s"
 
 
@@ -52,6 +53,15 @@ def cells(variant):
             ratio_cell(ratio.get("peak_rss_bytes"), with_interval=False)]
 
 
+def full_cells(variant):
+    """cells() with how far the runs spread and the ratio of processor time."""
+    name, wall, user, system, faults, peak, wall_ratio, rss_ratio = cells(variant)
+    walls, ratio = [run["wall_s"] for run in variant["runs"]], variant["ratio"] or {}
+    deviation = sigma(walls)
+    return [name, wall, "-" if deviation is None else seconds(deviation), f"{seconds(min(walls))} to {seconds(max(walls))}", user, system,
+            faults, peak, wall_ratio, ratio_cell(ratio.get("cpu_s"), with_interval=False), rss_ratio]
+
+
 def align(rows, headings=HEADINGS, left=1):
     """Columns side by side; the first `left` ones flush left."""
     rows = [list(headings), *rows]
@@ -66,12 +76,12 @@ def align(rows, headings=HEADINGS, left=1):
 
 def rows(result):
     """(headings, rows) of the table; a server's has a column more."""
-    found = [cells(v) for v in result["variants"]]
+    found = [full_cells(v) for v in result["variants"]]
     if not all("requests_per_s" in v["median"] for v in result["variants"]):
-        return HEADINGS, found
+        return FULL_HEADINGS, found
     for row, variant in zip(found, result["variants"]):
         row.insert(2, count(variant["median"]["requests_per_s"]))
-    return (*HEADINGS[:2], RATE_HEADING, *HEADINGS[2:]), found
+    return (*FULL_HEADINGS[:2], RATE_HEADING, *FULL_HEADINGS[2:]), found
 
 
 def text(result):

@@ -6,6 +6,7 @@ The stand-in preloads and does nothing, so that these tests are about the tools 
 import atexit
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -57,9 +58,15 @@ def environment(**more):
     return {k: v for k, v in env.items() if v is not None}
 
 
+def default_signals():
+    """In the child: what a background job of a script (&) or nohup ignores, tests send."""
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 def run(*words, env=None, timeout=120, program=ZEROPOOL, **more):
     return subprocess.run([program, *words], env=env or environment(), capture_output=True, text=True,
-                          timeout=timeout, stdin=more.pop("stdin", subprocess.DEVNULL), check=False, **more)
+                          timeout=timeout, preexec_fn=default_signals, stdin=more.pop("stdin", subprocess.DEVNULL), check=False, **more)
 
 
 def without_proc(*words, **more):

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import support
-from support import ROOT, ZEROPOOL, environment
+from support import ROOT, ZEROPOOL, default_signals, environment
 from test_record import perf_works
 
 TRACER = os.path.join(ROOT, "build", "workloads", "replay", "libzeropool-trace.so")
@@ -28,7 +28,8 @@ class Signals(support.Case):
     def start(self, *words, **more):
         """The running command, once its program has made the file `started` in self.here."""
         process = subprocess.Popen([ZEROPOOL, *words], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, cwd=self.here,
-                                   stderr=subprocess.PIPE, start_new_session=True, env=environment(TMPDIR=self.here), **more)
+                                   stderr=subprocess.PIPE, start_new_session=True, env=environment(TMPDIR=self.here),
+                                   preexec_fn=more.pop("preexec_fn", default_signals), **more)
         self.addCleanup(process.stderr.close)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -92,7 +93,7 @@ class OwnWork(support.Case):
     def test_stopped_while_it_starts(self):
         for delay in range(0, 100, 4):
             process = subprocess.Popen([ZEROPOOL, "stat", "--fault-ns", "1", "-"], env=environment(), stdin=subprocess.PIPE, text=True,
-                                       stderr=subprocess.PIPE, start_new_session=True)
+                                       stderr=subprocess.PIPE, start_new_session=True, preexec_fn=default_signals)
             time.sleep(delay / 1000)
             os.killpg(process.pid, signal.SIGINT)
             _, said = process.communicate(timeout=60)
@@ -108,7 +109,7 @@ class OwnWork(support.Case):
                   "cli.dispatch = work\nsys.exit(cli.main(['x']))\n")
         for number in SIGNALS:
             process = subprocess.Popen(["/usr/bin/python3", "-I", "-B", "-c", script, support.SCRIPTS, here], text=True,
-                                       stderr=subprocess.PIPE, start_new_session=True)
+                                       stderr=subprocess.PIPE, start_new_session=True, preexec_fn=default_signals)
             while not glob.glob(f"{here}/*/ready") and process.poll() is None:
                 time.sleep(0.02)
             process.send_signal(number)

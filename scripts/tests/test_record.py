@@ -237,7 +237,8 @@ class Recording(support.Case):
     def test_interrupt_keeps_what_there_is(self):
         folder = os.path.join(self.folder(), "r")
         with subprocess.Popen([ZEROPOOL, "record", "-o", folder, "--", "sh", "-c", "while :; do :; done"], env=environment(),
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as child:
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+                              preexec_fn=support.default_signals) as child:
             time.sleep(3)
             os.killpg(child.pid, signal.SIGINT)
             out, _ = child.communicate(timeout=60)

@@ -116,6 +116,47 @@ class Output(support.Case):
         self.assertRegex(shown, rb"\r\x1b\[Kzeropool: next: ")
 
 
+class Around(support.Case):
+    """--prepare, --cleanup and --fail-above."""
+
+    def test_before_and_after_each_run(self):
+        here = self.folder()
+        log = f"{here}/log"
+        add = f'sh -c \'[ -z "$LD_PRELOAD" ] || exit 9; echo "$0" >>{log}\''
+        result = run(*FAST, "-w", "1", "--prepare", f"{add} before", "--cleanup", f"{add} after", "--", "sh", "-c", f"echo run >>{log}")
+        self.assertEqual(result.returncode, 0, result.stderr)
+        with open(log, encoding="utf-8") as file:
+            self.assertEqual(file.read().split(), ["before", "run", "after"] * 6)
+        self.assertEqual(run(*FAST, "--prepare", f"touch {log}2", "--cleanup", f"rm {log}2", "--", "test", "-f", f"{log}2").returncode, 0)
+
+    def test_they_are_not_measured(self):
+        result = run(*FAST, "--prepare", "sleep 0.3", "--cleanup", "sleep 0.3", "--json", f"{self.folder()}/j", "--", "true")
+        self.assertNotRegex(result.stdout, r"(?m)^glibc +0\.[3-9]\d\d s")
+
+    def test_cleanup_runs_after_a_failure(self):
+        mark = f"{self.folder()}/mark"
+        self.assert_fails(run(*FAST, "--cleanup", f"touch {mark}", "--", "sh", "-c", "exit 3"), 3, "exited with status 3")
+        self.assertTrue(os.path.exists(mark))
+
+    def test_they_fail(self):
+        self.assert_fails(run(*FAST, "--prepare", "sh -c 'echo trouble >&2; exit 4'", "--", "true"), 125, "--prepare exited with status 4", "trouble")
+        self.assert_fails(run(*FAST, "--cleanup", "false", "--", "true"), 125, "--cleanup exited with status 1")
+        self.assert_fails(run(*FAST, "--timeout", "0.3", "--prepare", "sleep 60", "--", "true"), 125, "--prepare took longer than 0.3 s")
+        self.assert_fails(run(*FAST, "--prepare", "no-such-program", "--", "true"), 127, "not found")
+        self.assert_fails(run(*FAST, "--prepare", "'", "--", "true"), 2, "a command")
+
+    def test_fail_above(self):
+        slow = ("compare", "-q", "-w", "0", "-n", "8", *TWO, "--", "sh", "-c", '[ -z "$LD_PRELOAD" ] || sleep 0.4; sleep 0.2')
+        result = run(*slow[:4], "--fail-above", "20", *slow[4:])
+        self.assertEqual(result.returncode, 1, result.stderr)
+        self.assertRegex(result.stderr, r"zeropool takes [\d.]+ % more time than glibc, --fail-above is 20 %")
+        self.assertEqual(run(*slow[:4], "--fail-above", "100000", *slow[4:]).returncode, 0)
+        self.assert_fails(run(*FAST, "--fail-above", "5", "--", "true"), 2, "--fail-above needs at least 6 rounds")
+        result = run("compare", "-q", "-w", "0", "--max-time", "1", "--fail-above", "5", *TWO, "--", "sleep", "0.3")
+        self.assertEqual(result.returncode, 125)
+        self.assertIn("too few for a verdict", result.stderr)
+
+
 class Equality(support.Case):
     def test_output_differs(self):
         result = run(*FAST, "--", "sh", "-c", 'echo "preload $LD_PRELOAD"')

@@ -4,7 +4,7 @@ import os
 import shlex
 
 from . import elf, html, results, server, session, stats, table, variants
-from .errors import MISMATCH, OK, UsageError, say
+from .errors import MISMATCH, OK, OWN_FAILURE, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
 from .words import plural
@@ -46,11 +46,16 @@ COMMAND = Command(
      Option("--max-time", "without -n: stop after about this many seconds (default 300)", None, "S",
             decimal_number(1, 1e6), 300.0),
      Option("--timeout", "end CMD, and the comparison, when one run takes longer", None, "S", decimal_number(0.1, 1e6)),
+     Option("--prepare", "run this before each run, unmeasured and without the allocator: fill or drop a cache, make a file; words\n"
+            "are split as in a shell, but no shell runs ('sh -c ...' is one)", None, "CMD", server.command_line),
+     Option("--cleanup", "the same after each run, however that ended", None, "CMD", server.command_line),
+     Option("--fail-above", "for CI: exit 1 where an allocator takes significantly more time than the baseline, by more than\n"
+            "PCT percent; needs at least 6 rounds", None, "PCT", decimal_number(0, 1e6)),
      Option("--ignore-output", "do not compare output and exit status"),
      Option("--seed", "of the order of runs (default fixed)", None, "N", whole_number(0, 2 ** 31), 20240229),
      Option("--quiet", "no progress", "-q"),
      Option("--help", "this text", "-h")),
-    """Exit status: 0 measured; 1 output or exit status differs between allocators; that of CMD (128+n for signal n) where
+    """Exit status: 0 measured; 1 output or exit status differs between allocators, or --fail-above; that of CMD (128+n for signal n) where
 it fails under glibc itself; 2 wrong usage; 125 zeropool itself failed; 126, 127 CMD cannot be executed or was not
 found; 130 after Ctrl-C (what was measured until then is shown).
 
@@ -64,6 +69,8 @@ def main(words):
         print(COMMAND.help(), end="")
         return OK
     argv = client_or_command(values, argv)
+    if values["fail_above"] is not None and 0 < (values["rounds"] or 0) < stats.MIN_ROUNDS_FOR_VERDICT:
+        COMMAND.fail(f"--fail-above needs at least {stats.MIN_ROUNDS_FOR_VERDICT} rounds (-n)")
     plan, notes = make_plan(values, argv)
     outcome = session.execute(plan, Progress(quiet=values["quiet"]))
     outcome.notes[:0] = notes
@@ -102,7 +109,8 @@ def make_plan(values, argv):
     plan = session.Plan(argv, chosen, names.index("glibc") if "glibc" in names else 0, values["rounds"] or 0,
                         values["warmups"], values["max_time"], values["timeout"], values["input"],
                         (values["rss_every"] or 0) / 1000, values["ignore_output"], values["seed"], server=served,
-                        port=values["ready"] or 0, ready_timeout_s=values["ready_timeout"])
+                        port=values["ready"] or 0, ready_timeout_s=values["ready_timeout"],
+                        **{key: session.check_command(values[key]) if values[key] else None for key in ("prepare", "cleanup")})
     notes += variants.remarks(os.environ)
     for obstacle in elf.obstacles((served or argv)[0]):
         say(f"warning: {obstacle}")
@@ -144,8 +152,24 @@ def report(outcome, values):
     if outcome.stopped_by:
         say(f"interrupted; the table shows {plural(result['rounds'], 'complete round')}")
         return 128 + outcome.stopped_by
+    status = OK if values["fail_above"] is None else judge(result, values["fail_above"])
     say(f"next: {advice(result)}")
-    return OK
+    return status
+
+
+def judge(result, limit):
+    """The exit status of --fail-above."""
+    if result["rounds"] < stats.MIN_ROUNDS_FOR_VERDICT:
+        say(f"--fail-above: {stats.rounds_in_words(result['rounds'])} too few for a verdict (at least {stats.MIN_ROUNDS_FOR_VERDICT})")
+        return OWN_FAILURE
+    status = OK
+    for variant in result["variants"]:
+        ratio = results.ratio_of(variant["ratio"]["wall_s"]) if variant["ratio"] else None
+        if ratio and 100 * (ratio.value - 1) > limit:
+            what = f"{variant['name']} takes {100 * (ratio.value - 1):.1f} % more time than {result['baseline']}"
+            say(f"{what}, --fail-above is {limit:g} %" if ratio.significant else f"{what}, but that may be chance")
+            status = MISMATCH if ratio.significant else status
+    return status
 
 
 def headline(result):

@@ -40,6 +40,8 @@ class Plan:
     server: list = None  # argv of a server that runs under the allocator; argv is then its client
     port: int = 0  # of the server; 0: a free one for each run
     ready_timeout_s: float = 30.0
+    prepare: list = None  # argv of what runs before each run, without the allocator and without being measured
+    cleanup: list = None  # the same after each run, however that ended
 
 
 @dataclass
@@ -61,6 +63,10 @@ class Session:
 
     def complete_rounds(self, name):
         return self.runs[name][:self.n_rounds]
+
+
+class HelperError(ToolError):
+    """What was to run before or after each run failed."""
 
 
 class Stop(Exception):
@@ -91,7 +97,7 @@ def execute(plan, progress=None):
             Rounds(session, runner, bar, started).all()
     except Stop as stop:
         session.stopped_by = stop.number
-    except ServerError as error:
+    except (ServerError, HelperError) as error:
         session.failure, session.failure_status = str(error), error.status
     finally:
         runner.end_all()
@@ -173,14 +179,28 @@ class Rounds:
                 tick(pid)
 
         self.show(variant)
+        self.helper("--prepare", self.plan.prepare)
         try:
             result = self.runner.run(self.plan.argv, variant.environment(self.environment), self.plan.stdin,
                                      self.plan.timeout_s, show if tick or self.bar.terminal else None, tick_s)
         except ServerError as error:
             raise ServerError(f"under {variant.name}: {error}") from error
+        finally:
+            self.helper("--cleanup", self.plan.cleanup)
         self.done += 1
         self.stray += result.left_behind
         return result
+
+    def helper(self, option, argv):
+        """Runs the command of --prepare or --cleanup; the comparison makes no sense where that fails."""
+        if not argv:
+            return
+        # As Runner does it, also where the runs themselves are those of a server.
+        result = Runner.run(self.runner, argv, self.environment, timeout_s=self.plan.timeout_s)
+        if result.timed_out:
+            raise HelperError(f"{option} took longer than {self.plan.timeout_s:g} s (--timeout)")
+        if result.status:
+            raise HelperError(f"{option} {status_in_words(result.status)}" + last_words(result))
 
     def show(self, variant):
         total = len(self.plan.variants) * (self.plan.warmups + self.target + (1 if self.plan.sample_s else 0))

@@ -97,9 +97,9 @@ class OwnWork(support.Case):
             time.sleep(delay / 1000)
             os.killpg(process.pid, signal.SIGINT)
             _, said = process.communicate(timeout=60)
-            # What Python does before our first line is beyond us.
-            if "Fatal Python error" not in said and 'File "<string>", line 1,' not in said:
-                self.assertNotIn("Traceback", said, delay)
+            # What Python does before our first lines is beyond us; what they load is not.
+            if "Fatal Python error" not in said:
+                self.assertNotRegex(said, "importlib|zeropool_tools/", delay)
 
     def test_stopped_while_it_works(self):
         here = self.folder()

@@ -84,7 +84,8 @@ size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, b
 
 bool budget_is_out_of_date(struct heap *heap, size_t n_bytes, bool proven)
 {
-    return budget_live(heap) + (proven ? n_bytes : 0) > believable(heap) && too_much(heap, n_bytes, n_bytes, proven) > 0;
+    size_t over = too_much(heap, n_bytes, n_bytes, proven);
+    return over > heap->dirty_bytes || (over && budget_live(heap) + (proven ? n_bytes : 0) > believable(heap));
 }
 
 size_t budget_settle(struct heap *heap, size_t n_bytes, bool proven, size_t cached_bytes)

@@ -44,7 +44,7 @@ void budget_note_peak(struct heap *heap);
  * resident (heap_fresh.h). Not proven: it is not known that they will be used, so they do not raise the peak. */
 size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven);
 
-/* With the lock held: would that be so, with a peak that is not known well enough? */
+/* With the lock held: would that be so, with a peak that is not known well enough, or beyond what the heap itself could give back? */
 bool budget_is_out_of_date(struct heap *heap, size_t n_bytes, bool proven);
 
 /* With the lock held: so much lies in caches now, and n_bytes of untouched memory are wanted. Returns how much of that is over the budget,

@@ -8,6 +8,7 @@
 #include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/limits.h"
+#include "process.h"
 #include "report.h"
 #include "report_live.h"
 #include "sandbox.h"
@@ -55,12 +56,11 @@ static void teach_next(void)
     if (READ_RELAXED(shim_next_is_tuned)) return;
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
     /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a child that it forks, would
-     * wait for that lock for ever. Where os_restricted is set, this is still start-up. */
-    bool blocks = !os_restricted; /* which may be set meanwhile */
-    uint64_t before = blocks ? os_block_signals() : 0;
+     * wait for that lock for ever. */
+    uint64_t before = os_block_signals();
     next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
     if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
-    if (blocks) os_restore_signals(before);
+    os_restore_signals(before);
 }
 
 /* Is the hardened mode wanted? Then it is on afterwards. Before the constructor only the switch itself is known. */
@@ -99,6 +99,8 @@ static bool set_up(void)
     };
     if (pool_init(&shim_pool, &setup)) return false;
     helper_add_pool(&shim_pool);
+    /* Later it would wait for the kernel for milliseconds. */
+    if (os_single_threaded()) os_membarrier_register();
     teach_next();
     __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
     return true;
@@ -136,29 +138,13 @@ bool shim_make_room(size_t size)
     return made;
 }
 
-static void prepare_for_sandbox(void)
-{
-    /* Everything that needs more than memory calls happens now, before there can be a filter. */
-    helper_learn_limit();
-    shim_ready();
-    os_restricted = true;
-    os_helper_narrow = sandbox_may_filter_all_threads();
-    if (options.background == SWITCH_ON) {
-        helper_start_for_good(NULL, 0);
-        return;
-    }
-    helper_forbid_in_children();
-    if (sandbox_plan() == SANDBOX_NO_THREAD)
-        helper_allow(false);
-    else
-        helper_start_for_good(NULL, 0);
-}
-
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)
 {
     (void)argc;
     (void)argv;
     next_resolve();
+    process_resolve();
+    sandbox_learn();
     tcache_setup_process();
     options_defaults(&options);
     /* A program with raised rights does not listen to whoever started it. */
@@ -182,7 +168,7 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     }
     os_helper_prepare();
     /* The thread is unknown to the C library, so it must not run what others have put in the place of these calls. */
+    if (options.background == SWITCH_ON) helper_allow(true);
     if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked())) helper_allow(false);
-    if (sandbox_plan() != SANDBOX_ANY_TIME) prepare_for_sandbox();
     if (options.live == SWITCH_ON) report_live_start(environment);
 }

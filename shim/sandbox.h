@@ -1,26 +1,30 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.h: may this program have a background thread, and from when on?
+/* sandbox.h: is the program under a seccomp filter?
  *
- * Some programs must stay single-threaded: the kernel refuses unshare(CLONE_NEWUSER) and setns to others. In some a thread must
- * not be created late: a seccomp filter may answer clone, and a few harmless calls, with the program's death, and no system
- * call can ask about a filter without risking the same. What a program might do is seen from what it imports:
- *   unshare, setns, libseccomp   no thread; libseccomp, also where a library brings it in, can lay its filter over all threads
- *   prctl                        it can install a filter: everything but memory calls is done at start-up, the thread is
- *                                started with the program, and forked children get none
- *   prctl and syscall            it can lay that filter over all threads: ours makes nothing but memory calls, unless set*uid is
- *                                imported too, since then it must look whether the user changes
- *   none of them                 the thread is started when the pool has grown
+ * Why         A filter may answer any system call with the program's death, and which calls it lets pass
+ * cannot be asked. So under one the pool makes no other calls than the C library's malloc makes
+ * (os_restricted), and has no background thread. Inherited   systemd, containers and sandboxes install one
+ * before exec. /proc/self/status tells, read in the constructor by open, read and close, which the loader has
+ * just made, too. Where it cannot be read, a filter is assumed. Installed   by prctl, or by
+ * syscall(SYS_seccomp or SYS_prctl), also through libseccomp, which calls them as every program does: both
+ * functions are interposed. Before the call everything is as it must be under a filter; if it fails, and none
+ * was in force, that is undone, since programs probe with arguments that cannot succeed. Not seen    filters
+ * that a program installs by an instruction of its own. Threads     A filter of one thread is taken for one
+ * of the process.
  */
 #ifndef ZP_SHIM_SANDBOX_H
 #define ZP_SHIM_SANDBOX_H
 
-#include <stdbool.h>
+#include "shim.h"
 
-enum sandbox_plan { SANDBOX_ANY_TIME, SANDBOX_AT_START, SANDBOX_NO_THREAD };
+/* In the constructor, before anything is asked of the machine. */
+void sandbox_learn(void) HIDDEN;
 
-/* Looks at the imports of the main program, and for libseccomp among what is loaded with it. Takes microseconds; the answer is remembered. */
-enum sandbox_plan sandbox_plan(void) __attribute__((visibility("hidden")));
+/* Does this system call, or prctl, install a filter? */
+bool sandbox_is_filter_call(long number, long a) HIDDEN;
 
-bool sandbox_may_filter_all_threads(void) __attribute__((visibility("hidden")));
+/* Around such a call. */
+void sandbox_before_filter(void) HIDDEN;
+void sandbox_after_filter(bool installed) HIDDEN;
 
 #endif

@@ -8,10 +8,11 @@ bool lock_patiently(struct lock *lock)
         if (lock_try(lock)) return true;
         cpu_pause();
     }
-    uint64_t end_ns = os_clock_ns() + LOCK_PATIENCE_NS;
+    uint64_t end_ns = os_clock_ns() + (READ_RELAXED(lock->doubtful) ? LOCK_DOUBT_NS : LOCK_PATIENCE_NS);
     while (os_clock_ns() < end_ns) {
         if (lock_try(lock)) return true;
         lock_relax();
     }
+    WRITE_RELAXED(lock->doubtful, true);
     return false;
 }

@@ -18,29 +18,29 @@
 
 struct lock {
     _Atomic uint32_t held;
+    /* Somebody has given up and nobody has had the lock since: its holder may never come back, so others do not wait so long. Read and
+     * written without order: at worst one wait is of the wrong length. */
+    bool doubtful;
 };
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
 #define LOCK_SPINS 200
 /* How long to yield before giving up: a preempted holder gets several time slices to come back. */
 #define LOCK_PATIENCE_NS 20000000u
+/* The same for a doubtful lock. */
+#define LOCK_DOUBT_NS 200000u
 
 static inline bool lock_try(struct lock *lock)
 {
-    return atomic_load_explicit(&lock->held, memory_order_relaxed) == 0 &&
-           atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) == 0;
+    if (atomic_load_explicit(&lock->held, memory_order_relaxed) != 0 ||
+        atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) != 0)
+        return false;
+    if (unlikely(READ_RELAXED(lock->doubtful))) WRITE_RELAXED(lock->doubtful, false);
+    return true;
 }
 
-/* Between two looks at what another thread is doing. Programs that may live under a seccomp filter do not yield. */
-static inline void lock_relax(void)
-{
-    if (!os_restricted) {
-        os_yield();
-        return;
-    }
-    for (int spin = 0; spin < LOCK_SPINS; spin++)
-        cpu_pause();
-}
+/* Between two looks at what another thread is doing. */
+static inline void lock_relax(void) { os_yield(); }
 
 /* True once the lock is held, false after a bounded time. May yield the processor. */
 bool lock_patiently(struct lock *lock);

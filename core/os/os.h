@@ -2,9 +2,8 @@
 /* os.h: the contract with the kernel. Of core, only the files in this folder make system calls.
  *
  * None of these functions allocates or takes a lock; all preserve errno (those that run in the background thread have one of their own).
- * What returns int returns 0 or a negative errno value unless it says otherwise. All may be called from any thread, but where
- * os_restricted is set the program's threads call, after start-up, only what gets along with mmap, munmap, mprotect, madvise and mremap:
- * not what reads files (os_read_*, os_huge_pages, os_has_several_nodes), not os_resident_*, os_membarrier*, os_yield, os_block_signals, os_helper_start.
+ * What returns int returns 0 or a negative errno value unless it says otherwise. All may be called from any thread, and under a seccomp filter
+ * (os_restricted): what is not to be had there then fails, or gives the default named below.
  * Callers hold no lock of the pool, since libraries (RDMA) hook these symbols; the exceptions are named in heap.h.
  */
 #ifndef ZP_OS_OS_H
@@ -29,8 +28,9 @@ struct os_calls {
 };
 extern struct os_calls os_calls __attribute__((visibility("hidden")));
 
-/* Set in programs that may live under a seccomp filter: the program's own threads then make no other calls than mmap, munmap,
- * mprotect, madvise and mremap after start-up. The background thread, older than any filter, is not bound by it. */
+/* A seccomp filter is in force, or is about to be, or that cannot be told (os_read_filter_state). A filter may answer any call with the program's
+ * death, so then no other calls are made than glibc's malloc makes: mmap, munmap, mprotect, madvise, and the clock is read in the vDSO only. The
+ * preload library sets and clears it (shim/sandbox.h). */
 extern bool os_restricted __attribute__((visibility("hidden")));
 
 /* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
@@ -115,6 +115,8 @@ uint32_t *os_fork_word(void);
 
 /* --- machine (os_sys.c) ------------------------------------------------------------------------------------ */
 
+/* Ask for what the next two tell, once, while there is no filter. Without it they ask each time. */
+void os_learn_machine(void);
 /* RAM of the machine; 4 GiB if it cannot be told. */
 size_t os_ram_bytes(void);
 /* CPUs in the affinity mask; 8 if it cannot be told. */
@@ -124,6 +126,11 @@ unsigned os_cpu_current(void);
 /* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length or a negative errno; -EBUSY: not
  * at this moment, since descriptors or memory are short. */
 long os_read_file(const char *path, char *buffer, size_t size);
+/* What follows a name in a text, or NULL. */
+const char *os_find_field(const char *text, const char *name);
+/* Is a seccomp filter in force for this thread? Reads /proc/self/status, needs 16 KiB of stack. */
+enum filter_state { FILTER_NONE, FILTER_IN_FORCE, FILTER_UNKNOWN };
+enum filter_state os_read_filter_state(void);
 /* The memory limit of this process's control group (version 1 or 2; memory.high and the limits of parents count), and how much may still be used
  * below it, files that the kernel can drop not counted; each SIZE_MAX if there is none or it cannot be learned. Reads some files: 20 us.
  * 0; -EBUSY as os_read_file; -EPERM where os_restricted. */
@@ -149,8 +156,9 @@ bool os_has_several_nodes(void);
 uint64_t os_random(void);
 int os_process_id(void);
 int os_thread_id(void);
+/* Let others run; under a filter only a pause. */
 void os_yield(void);
-/* Keep all signals, the C library's own, too, from the calling thread, and let them in again. Not where os_restricted is set. */
+/* Keep all signals, the C library's own, too, from the calling thread, and let them in again. Under a filter nothing is changed. */
 uint64_t os_block_signals(void);
 void os_restore_signals(uint64_t before);
 
@@ -159,7 +167,7 @@ void os_restore_signals(uint64_t before);
 /* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
 uint32_t os_clock_ms(void);
 uint64_t os_clock_ns(void);
-/* Nanoseconds of processor time of the calling thread. A system call. */
+/* Nanoseconds of processor time of the calling thread. A system call; under a filter those of os_clock_ns, in steps of some milliseconds. */
 uint64_t os_thread_ns(void);
 
 /* --- barrier (os_barrier.c) -------------------------------------------------------------------------------- */
@@ -169,25 +177,45 @@ uint64_t os_thread_ns(void);
 int os_membarrier_register(void);
 int os_membarrier(void);
 
+/* --- tasks (os_tasks.c) -------------------------------------------------------------------------------------- */
+
+/* Has the C library never made a thread in this process? A plain read. False where it does not tell (before glibc 2.32). */
+bool os_single_threaded(void);
+/* The tasks of this process, ours included; 0 if it cannot be told. One system call. */
+int os_task_count(void);
+/* Are there so many places for tasks left (RLIMIT_NPROC, the pids control groups of both versions) that one more is not missed? Where it cannot be
+ * told, yes. Reads files; scratch: at least 4 KiB. */
+bool os_room_for_task(char *scratch, size_t size);
+
 /* --- the background thread (os_helper.c) --------------------------------------------------------------------- */
 
-/* At start-up, on the main thread: find out what the thread needs to know. Without it none is started. */
+/* At start-up, on the main thread: find out what the thread needs to know. Without it, or under a filter, none is started. */
 void os_helper_prepare(void);
 
-/* Start the thread. Call it with all signals blocked (os_block_signals), which the thread inherits: handlers must never run on its stack.
+/* Could it be started as far as that can be told without a system call: it is not there, and the main thread is. */
+bool os_helper_may_start(void);
+
+/* Start the thread. Call it with all signals blocked (os_block_signals), which the thread inherits, and from one thread at a time.
  * tls: the lowest thread-local variable that entry uses. -EAGAIN: not at this moment; -EBUSY: something stands in the way that may
- * go (a tracer, a limit, no memory); other errors: never. */
+ * go (a tracer, a limit, no memory, a filter, user ids that differ); other errors: never. */
 int os_helper_start(void (*entry)(void), const void *tls);
 
-/* In the thread: has the program changed its user? */
+/* In the thread: has it been dismissed, has the main thread left, or has the program changed its user? */
 bool os_helper_must_leave(void);
 
-/* Set at the start, where a seccomp filter may come that reaches all threads: the background thread makes nothing but memory calls
- * and waits. It then neither sees a change of user nor reclaims the caches of sleeping threads. */
-extern bool os_helper_narrow;
-
-/* In the thread. */
+/* In the thread. Meanwhile it answers signals that are sent to it (os_helper_signals.c). */
 void os_helper_sleep(unsigned timeout_ms);
+
+/* Make it leave, and wait until the kernel no longer counts it. False: it has not left in time; it will, unless it is started again. */
+bool os_helper_dismiss(unsigned timeout_ms);
+
+/* Have it look for signals now. */
+void os_helper_wake(void);
+/* Is that its number? */
+bool os_helper_is(int thread);
+
+/* False in a vfork child, which runs in the memory of its parent. */
+bool os_is_own_process(void);
 
 /* In a forked child: the parent's thread is not ours. */
 void os_helper_fork_child(void);

@@ -1,12 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* os_mem.c: mapping, purging, moving and locking memory. See os.h for the contract. */
 #include "os/os.h"
+#include "os/os_call.h"
 
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -174,6 +173,7 @@ static size_t one_vma_prefix(char *from, size_t length)
 
 ssize_t os_move_pages(void *from, void *to, size_t length)
 {
+    if (os_restricted) return 0;
     size_t moved = 0;
     for (int piece = 0; piece < MOVE_PIECES && moved < length; piece++) {
         char *source = (char *)from + moved, *target = (char *)to + moved;
@@ -191,6 +191,7 @@ ssize_t os_move_pages(void *from, void *to, size_t length)
 
 int os_relocate(void *from, size_t length, void *to, size_t new_length)
 {
+    if (os_restricted) return -EPERM;
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
     return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
@@ -198,12 +199,17 @@ int os_relocate(void *from, size_t length, void *to, size_t new_length)
 
 int os_lock(void *address, size_t length)
 {
+    if (os_restricted) return -EPERM;
     int fault = os_fault(OS_MLOCK);
     if (fault) return -fault;
     return PRESERVING_ERRNO(-1, os_calls.mlock(address, length));
 }
 
-int os_unlock(void *address, size_t length) { return PRESERVING_ERRNO(-1, munlock(address, length)); }
+int os_unlock(void *address, size_t length)
+{
+    if (os_restricted) return -EPERM;
+    return PRESERVING_ERRNO(-1, munlock(address, length));
+}
 
 /* mprotect leaves a protection key where it is. Where there are none, the call that takes it away fails. */
 static int make_accessible(void *address, size_t length)
@@ -219,7 +225,7 @@ static void forget_hints(void *address, size_t length)
 {
     advise(address, length, MADV_NORMAL);
     advise(address, length, MADV_UNMERGEABLE);
-    if (!os_restricted) PRESERVING_ERRNO(-1, syscall(SYS_mbind, address, length, 0 /* MPOL_DEFAULT */, NULL, 0, 0));
+    if (!os_restricted) os_call(SYS_mbind, (long)address, (long)length, 0 /* MPOL_DEFAULT */, 0, 0, 0);
 }
 
 int os_scrub(void *address, size_t length)
@@ -247,6 +253,7 @@ bool os_is_one_vma(void *address, size_t length)
      * with something else for a size that no address space has room for: a query without effect, in one call. The
      * size must stay below TASK_SIZE, which kernels from 6.16 on check before anything else. */
     const size_t impossible = ((size_t)1 << 47) - 2 * PAGE_BYTES;
+    if (os_restricted) return true;
     if (os_fault(OS_MREMAP)) return false;
     int error = PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(address, length, impossible, 0));
     return error != -EFAULT;
@@ -254,6 +261,7 @@ bool os_is_one_vma(void *address, size_t length)
 
 int os_resident_probes(void *address, size_t length, int n_probes)
 {
+    if (os_restricted) return -EPERM;
     int n_resident = 0;
     size_t stride = align_down(length / (size_t)n_probes, PAGE_BYTES);
     for (int i = 0; i < n_probes; i++) {
@@ -271,6 +279,7 @@ int os_resident_probes(void *address, size_t length, int n_probes)
 
 int os_resident_pages(void *address, size_t n_pages)
 {
+    if (os_restricted) return -EPERM;
     unsigned char resident[OS_RESIDENT_MAX];
     n_pages = min_size(n_pages, OS_RESIDENT_MAX);
     int error = -os_fault(OS_MINCORE);

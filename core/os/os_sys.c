@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* os_sys.c: what machine is this, which CPU, which limits. See os.h for the contract.
  *
- * Most is asked by syscall(): the C library's functions lie far apart, and the kernel maps 64 KiB of a library around each page of it that is
+ * The kernel is asked directly: the C library's functions lie far apart, and the kernel maps 64 KiB of a library around each page of it that is
  * touched, which shows in the resident size of a small program. They would be cancellation points, too.
  */
 #include "os/os.h"
+#include "os/os_call.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +13,6 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/auxv.h>
-#include <sys/syscall.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 #if __has_include(<sys/rseq.h>)
@@ -22,28 +22,52 @@
 
 bool os_restricted;
 
-size_t os_ram_bytes(void)
+/* Instead of yielding: about as long as a heap operation holds a lock. */
+#define YIELD_PAUSES 200
+/* The list of groups and the masks of CPUs and nodes may be long, and the line about filters lies between them. */
+#define FILTER_STATUS_BYTES (16 * KIB)
+
+#define RAM_UNKNOWN (4 * GIB)
+#define CPUS_UNKNOWN 8
+
+/* 0: not known yet. All writers write the same. */
+static size_t ram_bytes;
+static unsigned n_cpus;
+
+static size_t ask_ram(void)
 {
     struct sysinfo info;
-    int saved = errno;
-    long failed = syscall(SYS_sysinfo, &info);
-    errno = saved;
-    if (failed) return 4 * GIB;
+    if (os_restricted || OS_CALL1(SYS_sysinfo, &info) < 0) return RAM_UNKNOWN;
     return (size_t)info.totalram * info.mem_unit;
+}
+
+/* The affinity mask, not sysconf: sysconf reads files in /sys, and the mask is what we may run on. */
+static unsigned ask_cpus(void)
+{
+    cpu_set_t set;
+    long n_bytes = os_restricted ? -EPERM : OS_CALL3(SYS_sched_getaffinity, 0, sizeof set, &set);
+    int n = 0;
+    for (long i = 0; i < n_bytes / (long)sizeof(__cpu_mask); i++)
+        n += __builtin_popcountl(set.__bits[i]);
+    return n > 0 ? (unsigned)n : CPUS_UNKNOWN;
+}
+
+void os_learn_machine(void)
+{
+    WRITE_RELAXED(ram_bytes, ask_ram());
+    WRITE_RELAXED(n_cpus, ask_cpus());
+}
+
+size_t os_ram_bytes(void)
+{
+    size_t known = READ_RELAXED(ram_bytes);
+    return known ? known : ask_ram();
 }
 
 unsigned os_cpu_count(void)
 {
-    /* The affinity mask, not sysconf: sysconf reads files in /sys, and the mask is what we may run on. */
-    cpu_set_t set;
-    int saved = errno;
-    long n_bytes = syscall(SYS_sched_getaffinity, 0, sizeof set, &set);
-    errno = saved;
-    int n = 0;
-    for (long i = 0; i < n_bytes / (long)sizeof(__cpu_mask); i++)
-        for (__cpu_mask bits = set.__bits[i]; bits; bits &= bits - 1)
-            n++;
-    return n > 0 ? (unsigned)n : 8;
+    unsigned known = READ_RELAXED(n_cpus);
+    return known ? known : ask_cpus();
 }
 
 unsigned os_cpu_current(void)
@@ -56,11 +80,8 @@ unsigned os_cpu_current(void)
         if (cpu >= 0) return (unsigned)cpu;
     }
 #endif
-    if (os_restricted) return 0;
-    int saved = errno;
     unsigned cpu = 0;
-    syscall(SYS_getcpu, &cpu, NULL, NULL);
-    errno = saved;
+    if (!os_restricted) OS_CALL3(SYS_getcpu, &cpu, NULL, NULL);
     return cpu;
 }
 
@@ -77,46 +98,63 @@ uint64_t os_random(void)
     return x ^ (x >> 31);
 }
 
-int os_process_id(void) { return (int)syscall(SYS_getpid); }
+int os_process_id(void) { return (int)OS_CALL0(SYS_getpid); }
 
-int os_thread_id(void) { return (int)syscall(SYS_gettid); }
+int os_thread_id(void) { return (int)OS_CALL0(SYS_gettid); }
 
 void os_yield(void)
 {
-    int saved = errno;
-    syscall(SYS_sched_yield);
-    errno = saved;
+    if (!os_restricted) {
+        OS_CALL0(SYS_sched_yield);
+        return;
+    }
+    for (int i = 0; i < YIELD_PAUSES; i++)
+        cpu_pause();
 }
 
-static void set_signals(uint64_t mask, uint64_t *before)
-{
-    int saved = errno;
-    syscall(SYS_rt_sigprocmask, SIG_SETMASK, &mask, before, sizeof mask);
-    errno = saved;
-}
+/* In a mask of what is blocked: SIGKILL, which never is. The mask was not changed, and is not to be. */
+#define MASK_UNTOUCHED ((uint64_t)1 << (SIGKILL - 1))
 
 uint64_t os_block_signals(void)
 {
-    uint64_t before = 0;
-    set_signals(~(uint64_t)0, &before);
+    uint64_t all = ~(uint64_t)0, before = 0;
+    if (os_restricted || OS_CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all) < 0) return MASK_UNTOUCHED;
     return before;
 }
 
-void os_restore_signals(uint64_t before) { set_signals(before, NULL); }
+void os_restore_signals(uint64_t before)
+{
+    if (before != MASK_UNTOUCHED) OS_CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
+}
 
 /* Is it only for now that a file cannot be opened? */
-static bool is_short_of_means(int error) { return error == EMFILE || error == ENFILE || error == ENOMEM; }
+static bool is_short_of_means(long error) { return error == -EMFILE || error == -ENFILE || error == -ENOMEM; }
 
 long os_read_file(const char *path, char *buffer, size_t size)
 {
-    int saved = errno;
-    int fd = (int)syscall(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC);
-    long n = fd < 0 ? -1 : syscall(SYS_read, fd, buffer, size - 1);
-    if (n < 0) n = is_short_of_means(errno) ? -EBUSY : -errno;
-    if (fd >= 0) syscall(SYS_close, fd);
-    errno = saved;
-    if (n >= 0) buffer[n] = '\0';
+    if (os_restricted) return -EPERM;
+    long fd = OS_CALL4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
+    long n = fd < 0 ? fd : OS_CALL3(SYS_read, fd, buffer, size - 1);
+    if (fd >= 0) OS_CALL1(SYS_close, fd);
+    if (n < 0) return is_short_of_means(n) ? -EBUSY : n;
+    buffer[n] = '\0';
     return n;
+}
+
+const char *os_find_field(const char *text, const char *name)
+{
+    const char *found = strstr(text, name);
+    return found ? found + strlen(name) : NULL;
+}
+
+enum filter_state os_read_filter_state(void)
+{
+    char text[FILTER_STATUS_BYTES];
+    long n = os_read_file("/proc/self/status", text, sizeof text);
+    if (n <= 0) return FILTER_UNKNOWN;
+    const char *mode = os_find_field(text, "\nSeccomp:\t");
+    if (!mode) return n == sizeof text - 1 ? FILTER_UNKNOWN : FILTER_NONE; /* cut off, or a kernel without filters */
+    return *mode == '0' ? FILTER_NONE : FILTER_IN_FORCE;
 }
 
 enum huge_pages os_huge_pages(void)

@@ -16,7 +16,7 @@ enum { NONE, STARTING, RUNNING };
 static _Atomic int state;
 
 static bool forbidden;
-static bool forbidden_in_children;
+static bool always; /* also in a process with one thread */
 /* Written by whoever needs it first, all with the same value; also without a thread, since the budget needs it. */
 static size_t cgroup_limit = SIZE_MAX;
 static bool limit_known;
@@ -31,10 +31,17 @@ static bool has_run; /* in this process */
  * time with a new mark tries once more than need be. */
 struct put_off {
     bool is;
-    uint32_t since_ms;
+    uint32_t since_ms, for_ms;
 };
 static struct put_off start_put_off, limit_put_off;
 unsigned helper_retry_ms = 60000;
+
+/* Where the C library says that there have been threads, but there are none now, the tasks are counted again after this time, and after twice
+ * that the next time, up to helper_retry_ms: a program whose threads come and go must not have ours come and go with them. */
+#define ALONE_MS 1000
+static unsigned n_alone;
+/* Room for tasks is looked at as often. */
+#define ROOM_MS 1000
 
 /* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves. The first sees what
  * a thread's cache holds, the second that it still does, and empties it: then it is not at rest. What a cache in steady use holds, below
@@ -97,10 +104,8 @@ static void care_for(struct pool *pool, struct round *round)
 {
     set_limit(pool);
     uint32_t now = os_clock_ms();
-    if (!os_helper_narrow) {
-        heap_fresh_learn_machine(&pool->heap);
-        if (round->look_at_caches) pool_drain_caches(pool, true);
-    }
+    heap_fresh_learn_machine(&pool->heap);
+    if (round->look_at_caches) pool_drain_caches(pool, true);
     unsigned wait = pool_tick(pool, now);
     if (!wait) return;
     round->at_rest = false;
@@ -125,7 +130,7 @@ static bool is_needed(struct round *round)
 /* One round over all pools, and the sleep after it: what happened during that counts, too. Returns whether the thread is needed. */
 static bool look_after_all(struct round *round)
 {
-    if (!os_helper_narrow) helper_learn_limit();
+    helper_learn_limit();
     round->wait_ms = HELPER_POLL_MS;
     round->at_rest = true;
     visit_pools(care_for, round);
@@ -138,17 +143,64 @@ static bool look_after_all(struct round *round)
     return is_needed(round);
 }
 
-/* Until it is not needed, or must leave. */
-static void rounds(struct round *round)
+static void put_off(struct put_off *what, unsigned for_ms)
+{
+    WRITE_RELAXED(what->for_ms, for_ms);
+    WRITE_RELAXED(what->since_ms, os_clock_ms());
+    WRITE_RELAXED(what->is, true);
+}
+
+static bool is_put_off(const struct put_off *what)
+{
+    return READ_RELAXED(what->is) &&
+           os_clock_ms() - READ_RELAXED(what->since_ms) < min_size(READ_RELAXED(what->for_ms), READ_RELAXED(helper_retry_ms));
+}
+
+static bool is_wanted_alone(void)
+{
+    return READ_RELAXED(always) || READ_RELAXED(for_good) || atomic_load_explicit(&visitor, memory_order_relaxed);
+}
+
+/* The program has, with ours, so many tasks: is that one thread? Not if it cannot be told. */
+static bool is_alone(int n_tasks, int n_ours) { return !is_wanted_alone() && n_tasks && n_tasks <= n_ours + 1; }
+
+static void put_off_alone(void)
+{
+    put_off(&start_put_off, (unsigned)ALONE_MS << READ_RELAXED(n_alone));
+    if ((unsigned)ALONE_MS << READ_RELAXED(n_alone) < READ_RELAXED(helper_retry_ms)) ADD_RELAXED(n_alone, 1);
+}
+
+/* In the thread: must it leave, whatever there is to do? Then it does not come back at once. */
+static bool is_in_the_way(void)
+{
+    static uint32_t looked_ms;
+    char scratch[4 * KIB];
+    if (is_alone(os_task_count(), 1)) {
+        put_off_alone();
+        return true;
+    }
+    if (os_clock_ms() - looked_ms < ROOM_MS) return false;
+    looked_ms = os_clock_ms();
+    if (os_room_for_task(scratch, sizeof scratch)) return false;
+    put_off(&start_put_off, UINT32_MAX);
+    return true;
+}
+
+static bool must_leave(void) { return os_helper_must_leave() || is_in_the_way(); }
+
+/* Until it is not needed, or must leave. Returns whether it must. */
+static bool rounds(struct round *round)
 {
     uint32_t last_look_ms = os_clock_ms();
     unsigned n_idle_looks = 0;
-    while (!os_helper_must_leave() && n_idle_looks < IDLE_LOOKS_MAX) {
+    while (n_idle_looks < IDLE_LOOKS_MAX) {
+        if (must_leave()) return true;
         round->look_at_caches = os_clock_ms() - last_look_ms >= DECAY_GRACE_MS;
         if (round->look_at_caches) last_look_ms = os_clock_ms();
         n_idle_looks = look_after_all(round) ? 0 : n_idle_looks + round->look_at_caches;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
+    return os_helper_must_leave();
 }
 
 static void run(void)
@@ -156,19 +208,21 @@ static void run(void)
     tcache_tls.is_helper = true;
     struct round round = {0};
     for (;;) {
-        rounds(&round);
+        bool must = rounds(&round);
         atomic_store(&state, NONE);
         /* A call that passed the mark just before took us for running, so look once more. Nobody can start another thread while we
          * exist (os_helper_start): who tries holds `state` only until that is refused. */
-        if (os_helper_must_leave() || !is_needed(&round)) return;
+        if (must || os_helper_must_leave() || !is_needed(&round)) return;
         for (int none = NONE; !atomic_compare_exchange_strong(&state, &none, RUNNING); none = NONE)
             os_yield();
     }
 }
 
-void helper_allow(bool allowed) { forbidden = !allowed; }
-
-void helper_forbid_in_children(void) { forbidden_in_children = true; }
+void helper_allow(bool allowed)
+{
+    forbidden = !allowed;
+    always = allowed;
+}
 
 bool helper_is_self(void) { return tcache_tls.is_helper; }
 
@@ -185,39 +239,30 @@ void helper_fork_child(void)
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
     for_good = has_run = start_put_off.is = limit_put_off.is = false;
+    n_alone = 0;
     /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
     if (!os_restricted) WRITE_RELAXED(limit_known, false);
-    if (forbidden_in_children) forbidden = true;
-}
-
-static void put_off(struct put_off *what)
-{
-    WRITE_RELAXED(what->since_ms, os_clock_ms());
-    WRITE_RELAXED(what->is, true);
-}
-
-static bool is_put_off(const struct put_off *what)
-{
-    return READ_RELAXED(what->is) && os_clock_ms() - READ_RELAXED(what->since_ms) < READ_RELAXED(helper_retry_ms);
 }
 
 void helper_learn_limit(void)
 {
-    if (READ_RELAXED(limit_known) || is_put_off(&limit_put_off)) return;
+    if (READ_RELAXED(limit_known) || os_restricted || is_put_off(&limit_put_off)) return;
     size_t limit;
     if (os_read_cgroup_limit(&limit)) {
-        put_off(&limit_put_off);
+        put_off(&limit_put_off, UINT32_MAX);
         return;
     }
     WRITE_RELAXED(cgroup_limit, limit);
     WRITE_RELAXED(limit_known, true);
 }
 
-/* 0; -EALREADY: it runs, or somebody else is starting it; otherwise as os_helper_start. */
-static int claim_and_start(void)
+/* The claim is held: nobody else learns, starts or runs. 0, or as os_helper_start. */
+static int start_claimed(void)
 {
-    int none = NONE;
-    if (!atomic_compare_exchange_strong(&state, &none, STARTING)) return -EALREADY;
+    if (is_alone(os_task_count(), 0)) {
+        put_off_alone();
+        return -EAGAIN;
+    }
     WRITE_RELAXED(last_round_ms, os_clock_ms());
     int error = os_helper_start(run, &tcache_tls);
     if (!error) {
@@ -227,21 +272,38 @@ static int claim_and_start(void)
         return 0;
     }
     /* Decay then rides on the program's calls; do not try at every allocation. */
-    if (error == -EBUSY) put_off(&start_put_off);
+    if (error == -EBUSY) put_off(&start_put_off, UINT32_MAX);
     else if (error != -EAGAIN) WRITE_RELAXED(forbidden, true);
-    atomic_store(&state, NONE);
     return error;
 }
 
-/* A handler that comes in half-way and forks would leave the child a thread that is neither there nor not. */
-static int helper_start(void)
+/* What work does, under the claim; -EALREADY where somebody else has it, or the thread runs. A handler that comes in half-way and forks would leave
+ * the child a thread that is neither there nor not. */
+static int under_claim(int (*work)(void))
 {
-    if (READ_RELAXED(forbidden)) return -EPERM;
     uint64_t before = os_block_signals();
-    int error = claim_and_start();
+    int none = NONE, error = -EALREADY;
+    if (atomic_compare_exchange_strong(&state, &none, STARTING)) {
+        error = work();
+        if (error) atomic_store(&state, NONE);
+    }
     os_restore_signals(before);
     return error;
 }
+
+/* Never 0: the claim is given back. */
+static int learn_claimed(void)
+{
+    helper_learn_limit();
+    return -EAGAIN;
+}
+
+void helper_learn_before_filter(void)
+{
+    if (!READ_RELAXED(limit_known)) under_claim(learn_claimed);
+}
+
+static int helper_start(void) { return READ_RELAXED(forbidden) ? -EPERM : under_claim(start_claimed); }
 
 bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
 {
@@ -260,14 +322,36 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
     return false;
 }
 
+bool helper_is_only_company(void)
+{
+    return atomic_load_explicit(&state, memory_order_relaxed) != NONE && os_task_count() == 2;
+}
+
+bool helper_dismiss(unsigned timeout_ms)
+{
+    if (tcache_tls.is_helper) return true; /* a handler on the thread itself */
+    uint32_t begin_ms = os_clock_ms();
+    while (atomic_load(&state) == STARTING) {
+        if (os_clock_ms() - begin_ms > timeout_ms) return false;
+        os_yield();
+    }
+    if (atomic_load(&state) == RUNNING) put_off(&start_put_off, HELPER_AWAY_MS);
+    return os_helper_dismiss(timeout_ms);
+}
+
+/* Is a start worth a try? Without a system call, since this is asked on each slow path. */
+static bool may_start(const struct pool *pool)
+{
+    return !READ_RELAXED(forbidden) && pool->heap.decay_ms && (is_wanted_alone() || !os_single_threaded()) && os_helper_may_start() &&
+           !is_put_off(&start_put_off);
+}
+
 void helper_poke(struct pool *pool)
 {
-    if (os_restricted) return; /* whatever was to be started was started before there could be a filter */
-    if (likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
+    if (os_restricted || likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
     size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
-    helper_learn_limit();
+    if (!READ_RELAXED(limit_known) && !is_put_off(&limit_put_off)) under_claim(learn_claimed);
     set_limit(pool);
-    if (READ_RELAXED(forbidden) || !pool->heap.decay_ms || is_put_off(&start_put_off)) return;
-    helper_start();
+    if (may_start(pool)) helper_start();
 }

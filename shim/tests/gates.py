@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The preload library exports the malloc family, the calls that change mappings and nothing else, and its thread-local storage is
+"""The preload library exports the malloc family, the calls that change mappings, those of process.c and nothing else, and its thread-local storage is
 small and static.
 
 usage: gates.py LIBRARY SHIM_MAP
@@ -18,6 +18,9 @@ __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_va
 MAPPINGS = set("""mmap mmap64 munmap mremap remap_file_pages shmat mlockall munlockall mprotect pkey_mprotect madvise posix_madvise mlock mlock2
 mbind""".split())
 
+# The calls around which the background thread is out of the way, and those that install filters (process.c).
+PROCESS = set("fork _Fork unshare setns pthread_create tgkill prctl syscall".split())
+
 
 def read(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -29,8 +32,8 @@ def main(library, version_map):
     exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
-    wrong += [f"missing: {name}" for name in sorted((FAMILY | MAPPINGS) - exported)]
-    wrong += [f"neither of the malloc family nor a call that changes mappings: {name}" for name in sorted(exported - FAMILY - MAPPINGS)]
+    wrong += [f"missing: {name}" for name in sorted((FAMILY | MAPPINGS | PROCESS) - exported)]
+    wrong += [f"neither of the malloc family nor a call that changes mappings, processes or filters: {name}" for name in sorted(exported - FAMILY - MAPPINGS - PROCESS)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.
     wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]

@@ -32,7 +32,8 @@
 
 /* Who waits so long for the thread to leave goes on without. In a namespace it would be in the way for good.
  */
-#define FORK_WAIT_MS 20
+#define FORK_WAIT_MS 100
+#define PLACE_WAIT_MS 1000
 #define NAMESPACE_WAIT_MS 2000
 
 typedef long syscall_function(long, long, long, long, long, long, long);
@@ -102,7 +103,7 @@ static void after_fork_in_child(void) {
 
 /* error: what errno is after a failure. */
 static bool gave_up_its_place(int error) {
-    return error == EAGAIN && helper_runs() && helper_dismiss(FORK_WAIT_MS);
+    return error == EAGAIN && helper_runs() && helper_dismiss(PLACE_WAIT_MS);
 }
 
 static pid_t fork_by(pid_t (*function)(void)) {

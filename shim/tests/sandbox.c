@@ -1,14 +1,17 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.c: programs that put themselves under a seccomp filter, by prctl, as the library can see from their imports: before
- * their first large block or after, with a filter that kills or one that refuses.    usage: sandbox CASE */
+/* sandbox.c: programs under a seccomp filter: their own, before their first large block or after, for one thread or all, one that kills or one
+ * that refuses; one that they are started under; and calls that install none.    usage: sandbox CASE */
 #include "check.h"
 
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <malloc.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -36,23 +39,93 @@ static void cycles(size_t unit)
 
 /* --- seccomp --- */
 
-static void restrict_to_memory_calls(unsigned otherwise, bool all_threads)
+#define CALLS_MAX 64
+#define LENGTH(array) (int)(sizeof(array) / sizeof(array)[0])
+
+/* What malloc needs, and the end of a program. */
+static const int memory_calls[] = {SYS_write, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_exit, SYS_exit_group,
+                                   SYS_rt_sigreturn, SYS_clock_nanosleep};
+/* What exec, the loader, the C library's start and pthread_create need. */
+static const int loader_calls[] = {SYS_execve, SYS_openat, SYS_read, SYS_pread64, SYS_close, SYS_newfstatat, SYS_fstat, SYS_arch_prctl,
+                                   SYS_set_tid_address, SYS_set_robust_list, SYS_rseq, SYS_prlimit64, SYS_getrandom, SYS_access,
+                                   SYS_readlink, SYS_clone3, SYS_rt_sigprocmask, SYS_rt_sigaction};
+/* What a pool might like to ask, and services may not: most of it is not in systemd's @system-service. */
+static const int service_lacks[] = {SYS_mincore, SYS_pkey_mprotect, SYS_mbind, SYS_capset, SYS_sched_setscheduler, SYS_sysinfo, SYS_membarrier,
+                                    SYS_sched_yield, SYS_getcpu, SYS_sched_getaffinity, SYS_mlock, SYS_munlock, SYS_mremap, SYS_gettid,
+                                    SYS_get_mempolicy, SYS_rt_sigpending, SYS_clock_gettime, SYS_clone};
+
+/* The calls of the list are treated in one way, all others in the other; but the C library's realloc, which serves what the pool refuses, may
+ * move a mapping. */
+static void install_filter(const int *calls, int n, unsigned listed, unsigned otherwise, bool all_threads)
 {
-    static const int allowed[] = {SYS_read, SYS_write, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_mremap, SYS_brk,
-                                  SYS_futex, SYS_exit, SYS_exit_group, SYS_rt_sigreturn, SYS_sigaltstack,
-                                  SYS_clock_nanosleep};
-    enum { N = sizeof allowed / sizeof allowed[0] };
-    struct sock_filter code[N + 3];
-    code[0] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr));
-    for (int i = 0; i < N; i++)
-        code[i + 1] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)allowed[i], (unsigned char)(N - i), 0);
-    code[N + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
-    code[N + 2] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
-    struct sock_fprog program = {N + 3, code};
+    enum { BEFORE = 6 };
+    struct sock_filter code[BEFORE + CALLS_MAX + 2] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mremap, 0, 3),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MREMAP_MAYMOVE, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+    };
+    for (int i = 0; i < n; i++)
+        code[BEFORE + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], (unsigned char)(n - i), 0);
+    code[BEFORE + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
+    code[BEFORE + n + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
+    struct sock_fprog program = {(unsigned short)(BEFORE + n + 2), code};
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) _exit(SKIP);
     if (all_threads ? syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program)
                     : prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
         _exit(SKIP);
+}
+
+static void restrict_to_memory_calls(unsigned otherwise, bool all_threads)
+{
+    install_filter(memory_calls, LENGTH(memory_calls), SECCOMP_RET_ALLOW, otherwise, all_threads);
+}
+
+/* --- threads that allocate until the process ends --- */
+
+enum { N_THREADS = 4 };
+static _Atomic int n_working, n_done;
+static _Atomic bool filtered;
+
+static void *works(void *seed)
+{
+    cycles(MIB);
+    n_working++;
+    while (!filtered)
+        free(get(3 * MIB));
+    cycles((size_t)seed * MIB + MIB);
+    for (size_t size = 1; size < 64 * MIB; size = size * 3 / 2 + 1)
+        for (int i = 0; i < 3; i++) {
+            char *p = get(size), *q = calloc(1, size), *r = memalign(4096, size);
+            CHECK(p && q && r);
+            p[size / 2] = 1, r[size - 1] = 1;
+            q = realloc(q, size + size / 4);
+            free(r);
+            free(p);
+            free(q);
+        }
+    n_done++;
+    for (;;)
+        usleep(100000); /* a thread that ends makes more calls */
+    return seed;
+}
+
+static void start_threads(void)
+{
+    pthread_t thread;
+    for (size_t i = 0; i < N_THREADS; i++)
+        CHECK(pthread_create(&thread, NULL, works, (void *)i) == 0);
+    while (n_working < N_THREADS)
+        usleep(1000);
+}
+
+static void finish_threads(void)
+{
+    filtered = true;
+    while (n_done < N_THREADS)
+        usleep(1000);
 }
 
 static int seccomp_after_use(void)
@@ -85,17 +158,75 @@ static int seccomp_refusing(void)
 /* A filter for all threads also reaches those that the program does not know of. */
 static int seccomp_for_all_threads(void)
 {
+    start_threads();
     cycles(8 * MIB);
     restrict_to_memory_calls(SECCOMP_RET_KILL_PROCESS, true);
-    struct timespec second = {1, 100000000};
-    nanosleep(&second, NULL);
-    nanosleep(&second, NULL);
+    finish_threads();
     cycles(MIB);
     _exit(0);
 }
 
-/* Strict mode allows read, write and the raw exit; exit_group is death. In a program started anew, since the children of one that
- * imports prctl have nothing in the background anyway. */
+/* Under another filter from the first instruction on. */
+static int inherited_child(void)
+{
+    start_threads();
+    cycles(MIB);
+    cycles(5 * MIB);
+    finish_threads();
+    _exit(0);
+}
+
+static int run_inherited(const int *calls, int n, unsigned listed, unsigned otherwise)
+{
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        install_filter(calls, n, listed, otherwise, false);
+        execl("/proc/self/exe", "sandbox", "inherited-child", (char *)NULL);
+        _exit(127);
+    }
+    int status = -1;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK(WIFEXITED(status));
+    return WEXITSTATUS(status);
+}
+
+static int seccomp_inherited(void)
+{
+    int calls[CALLS_MAX];
+    memcpy(calls, memory_calls, sizeof memory_calls);
+    memcpy(calls + LENGTH(memory_calls), loader_calls, sizeof loader_calls);
+    return run_inherited(calls, LENGTH(memory_calls) + LENGTH(loader_calls), SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS);
+}
+
+static int seccomp_service(void)
+{
+    return run_inherited(service_lacks, LENGTH(service_lacks), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW);
+}
+
+/* Attempts that cannot succeed change nothing: the background thread, which goes before each, comes back. */
+static int seccomp_probes(void)
+{
+    start_threads();
+    char *p = get(64 * MIB);
+    usleep(100000);
+    CHECK(n_threads() == N_THREADS + 2);
+    CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) == -1 && errno == EFAULT);
+    CHECK(n_threads() == N_THREADS + 1);
+    errno = 0;
+    CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, NULL) == -1 && errno == EFAULT);
+    CHECK(syscall(SYS_prctl, PR_SET_SECCOMP, 77, NULL) == -1 && errno == EINVAL);
+    usleep(1100000);
+    for (int i = 0; i < 50 && n_threads() < N_THREADS + 2; i++) {
+        free(get((size_t)(i % 7 + 1) * 3 * MIB));
+        usleep(20000);
+    }
+    CHECK(n_threads() == N_THREADS + 2);
+    free(p);
+    _exit(0);
+}
+
+/* Strict mode allows read, write and the raw exit; exit_group is death. */
 static int strict_child(void)
 {
     memset(get(64 * MIB), 1, 64 * MIB);
@@ -135,7 +266,8 @@ int main(int argc, char **argv)
         int (*run)(void);
     } cases[] = {{"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
                  {"seccomp-refusing", seccomp_refusing}, {"seccomp-for-all-threads", seccomp_for_all_threads},
-                 {"seccomp-strict", seccomp_strict}, {"strict-child", strict_child}};
+                 {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service}, {"seccomp-probes", seccomp_probes},
+                 {"inherited-child", inherited_child}, {"seccomp-strict", seccomp_strict}, {"strict-child", strict_child}};
     require_shim();
     for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
         if (strcmp(argv[1], cases[i].name) == 0) {

@@ -184,8 +184,8 @@ bool os_single_threaded(void);
 /* The tasks of this process, ours included; 0 if it cannot be told. One system call. */
 int os_task_count(void);
 /* Are there so many places for tasks left (RLIMIT_NPROC, the pids control groups of both versions) that one more is not missed? Where it cannot be
- * told, yes. Reads files; scratch: at least 4 KiB. */
-bool os_room_for_task(char *scratch, size_t size);
+ * told, yes. Reads files; for one caller at a time. */
+bool os_room_for_task(void);
 
 /* --- the background thread (os_helper.c) --------------------------------------------------------------------- */
 

@@ -56,10 +56,6 @@ static void (*task_entry)(void);
 static bool impossible;
 static int exit_status;
 
-/* For what the program's threads read on the way to a start: they may have little stack. Whoever starts the
- * thread is alone. */
-static char scratch[4 * KIB] __attribute__((section(".lbss")));
-
 /* Valgrind knows only threads and forks. It shows itself by the library it preloads. */
 static bool under_valgrind(void) {
     for (char **variable = environ; variable && *variable; variable++)
@@ -87,9 +83,10 @@ static bool ids_differ(long number) {
 /* Also where that can only not be told at the moment. Without /proc it never can, and a debugger needs it as
  * well. */
 static bool may_be_traced(void) {
-    long n = os_read_file("/proc/self/status", scratch, sizeof scratch);
+    static char text[512]; /* it is among the first lines; whoever starts the thread is alone */
+    long n = os_read_file("/proc/self/status", text, sizeof text);
     if (n <= 0) return n == -EBUSY;
-    const char *tracer = os_find_field(scratch, "\nTracerPid:\t");
+    const char *tracer = os_find_field(text, "\nTracerPid:\t");
     return tracer && *tracer != '0';
 }
 
@@ -208,14 +205,13 @@ int os_helper_start(void (*entry)(void), const void *tls) {
     /* A vfork child shares our memory but not our process; the thread before must be off its stack, which the
      * kernel tells; before our constructor it is too early. */
     if (!os_helper_may_start() || !os_is_own_process()) return -EAGAIN;
-    if (ids_differ(SYS_getresuid) || ids_differ(SYS_getresgid) ||
-        !os_room_for_task(scratch, sizeof scratch) || may_be_traced())
+    if (ids_differ(SYS_getresuid) || ids_differ(SYS_getresgid) || !os_room_for_task() || may_be_traced())
         return -EBUSY;
-    struct os_helper_memory memory;
-    if (os_helper_tls_make(tls, &memory)) return -EBUSY;
     task_entry = entry;
     WRITE_RELAXED(leave, false);
     if (SANITIZED) return start_known();
+    struct os_helper_memory memory;
+    if (os_helper_tls_make(tls, &memory)) return -EBUSY;
     int saved = errno, error = 0;
     int id = clone(run, memory.stack_end, THREAD_FLAGS, NULL, &thread_id, memory.pointer, &thread_id);
     if (id < 0)

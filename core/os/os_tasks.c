@@ -78,16 +78,18 @@ static bool line_has_room(char *line, char *path) {
     return true;
 }
 
-bool os_room_for_task(char *scratch, size_t size) {
+/* The thread that starts ours, or ours, is alone; the former may have little stack. */
+static char scratch[4 * KIB] __attribute__((section(".lbss")));
+
+bool os_room_for_task(void) {
     struct rlimit limit;
     if (OS_CALL4(SYS_prlimit64, 0, RLIMIT_NPROC, NULL, &limit) == 0 && limit.rlim_cur < PLACES_NEEDED)
         return false;
-    char *path =
-        scratch + size / 2; /* the other half is for the longest group's name, and for the names of files */
-    if (os_read_file("/proc/self/cgroup", scratch, size / 2 - 64) <= 0) return true;
+    size_t half = sizeof scratch / 2; /* the second one takes the longest group's name and a file's */
+    if (os_read_file("/proc/self/cgroup", scratch, half - 64) <= 0) return true;
     for (char *line = scratch, *end; (end = strchr(line, '\n')); line = end + 1) {
         *end = '\0';
-        if (!line_has_room(line, path)) return false;
+        if (!line_has_room(line, scratch + half)) return false;
     }
     return true;
 }

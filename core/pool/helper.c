@@ -174,14 +174,13 @@ static void put_off_alone(void)
 static bool is_in_the_way(void)
 {
     static uint32_t looked_ms;
-    char scratch[4 * KIB];
     if (is_alone(os_task_count(), 1)) {
         put_off_alone();
         return true;
     }
     if (os_clock_ms() - looked_ms < ROOM_MS) return false;
     looked_ms = os_clock_ms();
-    if (os_room_for_task(scratch, sizeof scratch)) return false;
+    if (os_room_for_task()) return false;
     put_off(&start_put_off, UINT32_MAX);
     return true;
 }

@@ -1,0 +1,84 @@
+/* SPDX-License-Identifier: MIT */
+/* test_lock.c: how long a lock is waited for whose holder does not come back. */
+#include <criterion/criterion.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <pthread.h>
+#include <stddef.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "base/lock.h"
+
+TestSuite(lock, .timeout = 30);
+
+/* Nanoseconds until it was given up; the least of some tries, since others use the machine, too. */
+static uint64_t wait_ns(struct lock *lock) {
+    uint64_t begin = os_clock_ns();
+    cr_assert_not(lock_acquire(lock));
+    return os_clock_ns() - begin;
+}
+
+static uint64_t least_wait_ns(struct lock *lock) {
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 20; i++) {
+        uint64_t ns = wait_ns(lock);
+        if (ns < least) least = ns;
+    }
+    return least;
+}
+
+Test(lock, that_was_lost_is_not_waited_for_as_long_again) {
+    struct lock lock = {0};
+    cr_assert(lock_acquire(&lock));
+    cr_assert_geq(wait_ns(&lock), LOCK_PATIENCE_NS);
+    uint64_t later = least_wait_ns(&lock);
+    cr_assert_geq(later, LOCK_DOUBT_NS);
+    cr_assert_lt(later, LOCK_PATIENCE_NS / 4, "%lu ns", later);
+}
+
+Test(lock, that_comes_back_is_trusted_again) {
+    struct lock lock = {0};
+    cr_assert(lock_acquire(&lock));
+    wait_ns(&lock);
+    lock_release(&lock);
+    cr_assert(lock_acquire(&lock));
+    cr_assert_geq(wait_ns(&lock), LOCK_PATIENCE_NS);
+}
+
+static void *holds(void *argument) {
+    struct lock *lock = argument;
+    usleep(5000);
+    lock_release(lock);
+    return NULL;
+}
+
+/* Under a filter a wait ends, too, and makes no call. */
+Test(lock, is_waited_for_under_a_filter_without_a_call) {
+    struct lock lock = {0}, lost = {0};
+    cr_assert(lock_acquire(&lock) && lock_acquire(&lost));
+    os_clock_ns();
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, holds, &lock), 0);
+    os_restricted = true;
+    struct sock_filter code[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 1, 0),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        cr_skip_test("no filters here");
+    bool had_lost = lock_acquire(&lost), had = false;
+    for (int i = 0; i < 1000 && !had;
+         i++) /* on a busy machine the holder may need longer than anybody waits */
+        had = lock_acquire(&lock);
+    os_yield();
+    os_restricted = false;
+    pthread_join(thread, NULL);
+    cr_assert(had);
+    cr_assert_not(had_lost);
+}

@@ -77,6 +77,7 @@ static bool harden(void)
 static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
+    sandbox_learn(); /* unless the constructor has */
     if (harden()) return false;
     size_t ram = os_ram_bytes();
     size_t asked = options.n_shards ? options.n_shards : os_cpu_count();

@@ -18,6 +18,9 @@ static _Atomic bool in_force;
 static _Atomic unsigned n_about; /* calls that are being made */
 
 void sandbox_learn(void) {
+    static bool learned;
+    if (learned) return;
+    learned = true;
     if (os_read_filter_state() == FILTER_NONE) {
         os_learn_machine();
         return;

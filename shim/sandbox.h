@@ -17,7 +17,7 @@
 
 #include "shim.h"
 
-/* In the constructor, before anything is asked of the machine. */
+/* In the constructor, or where a block is asked for before, and before anything is asked of the machine. */
 void sandbox_learn(void) HIDDEN;
 
 /* Does this system call, or prctl, install a filter? */

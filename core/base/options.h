@@ -24,7 +24,7 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
     NUMBER(decay_ms, "ZEROPOOL_DECAY_MS", COUNT, 4000, 0, 3600000,                                             \
            "idle memory goes back to the kernel over this many milliseconds, after the first second; 0: not by age") \
     CHOICE(background, "ZEROPOOL_BACKGROUND", SWITCH_AUTO, "off|on|auto",                                      \
-           "the thread that gives memory back while the program makes no calls; on: also where programs may have to stay single-threaded") \
+           "the thread that gives memory back while the program makes no calls; on: also in processes with one thread") \
     NUMBER(n_shards, "ZEROPOOL_SHARDS", COUNT, 0, 0, 64, "shards of the shared pool, rounded up to a power of two; 0: one per CPU") \
     NUMBER(tcache_depth, "ZEROPOOL_TCACHE_DEPTH", COUNT, 16, 0, 64, "idle blocks a thread keeps per class")    \
     NUMBER(hardened, "ZEROPOOL_HARDENED", COUNT, 0, 0, 1,                                                      \

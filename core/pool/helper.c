@@ -37,8 +37,9 @@ static struct put_off start_put_off, limit_put_off;
 unsigned helper_retry_ms = 60000;
 
 /* Where the C library says that there have been threads, but there are none now, the tasks are counted again after this time, and after twice
- * that the next time, up to helper_retry_ms: a program whose threads come and go must not have ours come and go with them. */
-#define ALONE_MS 1000
+ * that the next time, up to a limit: a program whose threads come and go must not have ours come and go with them. */
+#define ALONE_MS 1000u
+#define ALONE_MAX_MS 8000u
 static unsigned n_alone;
 /* Room for tasks is looked at as often. */
 #define ROOM_MS 1000
@@ -166,8 +167,9 @@ static bool is_alone(int n_tasks, int n_ours) { return !is_wanted_alone() && n_t
 
 static void put_off_alone(void)
 {
-    put_off(&start_put_off, (unsigned)ALONE_MS << READ_RELAXED(n_alone));
-    if ((unsigned)ALONE_MS << READ_RELAXED(n_alone) < READ_RELAXED(helper_retry_ms)) ADD_RELAXED(n_alone, 1);
+    unsigned for_ms = ALONE_MS << READ_RELAXED(n_alone);
+    put_off(&start_put_off, for_ms);
+    if (for_ms < ALONE_MAX_MS) ADD_RELAXED(n_alone, 1);
 }
 
 /* In the thread: must it leave, whatever there is to do? Then it does not come back at once. */
@@ -323,7 +325,9 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
 
 bool helper_is_only_company(void)
 {
-    return atomic_load_explicit(&state, memory_order_relaxed) != NONE && os_task_count() == 2;
+    /* Who has asked to watch the process has asked for the thread. */
+    return atomic_load_explicit(&state, memory_order_relaxed) != NONE && !atomic_load_explicit(&visitor, memory_order_relaxed) &&
+           os_task_count() == 2;
 }
 
 bool helper_dismiss(unsigned timeout_ms)

@@ -47,7 +47,7 @@ void helper_allow(bool allowed);
  * another thread is waited for. Not in the thread itself. */
 bool helper_dismiss(unsigned timeout_ms);
 #define HELPER_AWAY_MS 1000
-/* Is it there, as the only task beside the caller? */
+/* Is it there, as the only task beside the caller? Not where it calls somebody's visit. */
 bool helper_is_only_company(void);
 
 /* Learn the limit of the control group, which the thread does otherwise in its first round. Pools put under its care afterwards have it at once, others with

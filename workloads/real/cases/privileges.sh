@@ -51,6 +51,5 @@ try 'unbuffered' stdbuf -o0 echo text
 try 'own arch' setarch -R true
 rm -f out err
 
-# The same calls from a program that has used large blocks before. It reaches unshare through ctypes, so its imports do not
-# tell that it must stay single-threaded; the switch for such programs is what this line holds (docs/reliability.md).
-under env ZEROPOOL_BACKGROUND=off "$PYTHON" "$SUITE_PROGRAMS/one_thread.py"
+# The same calls from a program that has used large blocks before. It has one thread, and so one task.
+under "$PYTHON" "$SUITE_PROGRAMS/one_thread.py"

@@ -5,13 +5,13 @@
  * is told -EBUSY.
  */
 #include "os/os.h"
+#include "os/os_call.h"
 
 #include <errno.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
-#include <unistd.h>
 
 static struct {
     _Atomic bool taken;
@@ -32,9 +32,7 @@ static size_t limit_as = SIZE_MAX, limit_data = SIZE_MAX; /* as last seen; all w
 static size_t resource_limit(int resource)
 {
     struct rlimit64 limit;
-    int saved = errno;
-    long failed = syscall(SYS_prlimit64, 0, resource, NULL, &limit);
-    errno = saved;
+    long failed = OS_CALL4(SYS_prlimit64, 0, resource, NULL, &limit);
     return failed || limit.rlim_cur == RLIM64_INFINITY ? SIZE_MAX : limit.rlim_cur;
 }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The preload library exports the malloc family, the calls that change mappings, those of process.c and nothing else, and its thread-local storage is
-small and static.
+"""The preload library exports the malloc family, the calls that change mappings, those of process.c, those in which programs rest and
+nothing else, and its thread-local storage is small and static.
 
 usage: gates.py LIBRARY SHIM_MAP
 """
@@ -20,6 +20,13 @@ mbind""".split())
 
 # The calls around which the background thread is out of the way, and those that install filters (process.c).
 PROCESS = set("fork _Fork unshare setns pthread_create tgkill prctl syscall".split())
+# The calls in which programs rest, and those that change what must be known about a rest: handlers of signals.
+RESTS = set("""sleep usleep nanosleep __nanosleep clock_nanosleep pause sigsuspend __sigsuspend
+poll __poll ppoll __poll_chk __ppoll_chk select __select pselect epoll_wait epoll_pwait epoll_pwait2
+wait __wait waitpid __waitpid wait3 wait4 waitid system sigwait sigwaitinfo sigtimedwait
+read __read __read_chk readv recv __recv_chk recvfrom __recvfrom_chk recvmsg accept accept4
+sigaction __sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset sigignore siginterrupt""".split())
+KNOWN = FAMILY | MAPPINGS | PROCESS | RESTS
 
 
 def read(*command):
@@ -32,8 +39,9 @@ def main(library, version_map):
     exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
-    wrong += [f"missing: {name}" for name in sorted((FAMILY | MAPPINGS | PROCESS) - exported)]
-    wrong += [f"neither of the malloc family nor a call that changes mappings, processes or filters: {name}" for name in sorted(exported - FAMILY - MAPPINGS - PROCESS)]
+    wrong += [f"missing: {name}" for name in sorted(KNOWN - exported)]
+    wrong += [f"neither of the malloc family nor a call that changes mappings processes or filters, or in which programs rest: {name}"
+              for name in sorted(exported - KNOWN)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.
     wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]

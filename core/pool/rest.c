@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT */
+/* rest.c: rounds of giving back on a waiting thread. See rest.h. */
+#include "pool/rest.h"
+
+#include "os/os.h"
+#include "pool/account.h"
+#include "pool/decay.h"
+#include "pool/fork.h"
+#include "pool/heap_fresh.h"
+#include "pool/helper.h"
+
+#include <errno.h>
+
+/* When a round was not possible at this moment, and the least between two. */
+#define LATER_MS 100
+#define SOONEST_MS 10
+/* A mark that is older was left behind. */
+#define ROUND_MOST_MS 2000
+/* Shards are summed up at each call where they are few, else so often. */
+#define FEW_SHARDS 8
+#define SUM_EVERY_MS 1000
+/* Looks at the caches with nothing left to decay before they are taken to be in steady use: the first sees
+ * what they hold, the second that they still do, the third that nothing came of it. */
+#define IDLE_LOOKS_MAX 3
+
+static _Atomic uint32_t running; /* since when, odd; 0: no round is being run */
+static _Atomic(const void *) owner;
+static _Atomic uint32_t owned_until_ms;
+
+static _Atomic uint32_t due_ms;
+static uint32_t looked_ms;
+static unsigned n_idle_looks;
+/* What the cache of the thread that looked last had in it and had done by then. */
+static struct {
+    const struct tcache *tcache;
+    uint64_t activity;
+} seen;
+
+static size_t own_bytes(const struct pool *pool) {
+    size_t n_bytes = 0;
+    for (const struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
+        if (READ_RELAXED(tcache->pool) == pool) n_bytes += account_tcache_bytes(pool, tcache);
+    return n_bytes;
+}
+
+static size_t shards_bytes(const struct pool *pool) {
+    size_t n_bytes = 0;
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        n_bytes += READ_RELAXED(pool->shards[i].bytes);
+    return n_bytes;
+}
+
+/* In caches of all threads and shards, as of SUM_EVERY_MS ago. */
+static size_t cached_bytes(const struct pool *pool) {
+    static uint32_t summed_ms;
+    static size_t sum;
+    uint32_t now = os_clock_ms();
+    if (now - READ_RELAXED(summed_ms) >= SUM_EVERY_MS) {
+        WRITE_RELAXED(summed_ms, now);
+        WRITE_RELAXED(sum, account_cached_bytes(pool));
+    }
+    return READ_RELAXED(sum);
+}
+
+bool rest_is_wanted(const struct pool *pool) {
+    if (!__atomic_load_n(&pool->ready, __ATOMIC_ACQUIRE) || READ_RELAXED(pool->retired) ||
+        !pool->heap.decay_ms)
+        return false;
+    size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
+    size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
+    if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += shards_bytes(pool);
+    if (idle < REST_LEAST_BYTES && cached_bytes(pool) < REST_LEAST_BYTES) return false;
+    return !helper_runs();
+}
+
+bool rest_claim(unsigned step_ms) {
+    const void *self = &tcache_tls, *before = atomic_load_explicit(&owner, memory_order_relaxed);
+    uint32_t now = os_clock_ms();
+    bool free = !before || before == self ||
+                (int32_t)(now - atomic_load_explicit(&owned_until_ms, memory_order_relaxed)) > 0;
+    if (!free || !atomic_compare_exchange_strong(&owner, &before, self)) return false;
+    atomic_store_explicit(&owned_until_ms, now + step_ms + LATER_MS, memory_order_relaxed);
+    return true;
+}
+
+void rest_unclaim(void) {
+    const void *self = &tcache_tls;
+    atomic_compare_exchange_strong(&owner, &self, NULL);
+}
+
+int32_t rest_overdue_ms(void) {
+    return (int32_t)(os_clock_ms() - atomic_load_explicit(&due_ms, memory_order_relaxed));
+}
+
+static uint64_t activity_of(const struct tcache *tcache) {
+    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->n_pages +
+                   (uintptr_t)tcache->small.extent + (uintptr_t)tcache->big.extent;
+    for (unsigned cls = 0; cls < N_CLASSES; cls++)
+        sum += tcache_hits(tcache, cls);
+    return sum;
+}
+
+/* As others do it to the caches of sleeping threads (tcache_reclaim). */
+static void look_at_own_cache(struct pool *pool) {
+    struct tcache *tcache = tcache_find(pool);
+    if (!tcache || !tcache_enter(tcache)) return;
+    uint64_t activity = activity_of(tcache);
+    bool idle = seen.tcache == tcache && seen.activity == activity;
+    seen.tcache = tcache;
+    seen.activity = activity;
+    struct extent *list = NULL;
+    bool big_rests = tcache_big_rests(tcache);
+    if (idle)
+        list = tcache_take_all(tcache);
+    else if (big_rests)
+        list = tcache_take_slot(&tcache->big);
+    tcache_leave(tcache);
+    tcache_return_list(pool, list);
+}
+
+static void look_at_caches(struct pool *pool, uint32_t now) {
+    look_at_own_cache(pool);
+    struct tcache *caches = tcache_registered();
+    if (caches && caches->next_registered) {
+        pool_drain_caches(pool, true);
+        return;
+    }
+    /* No other cache: nothing to claim, and so no barrier. */
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        shard_flush(pool, &pool->shards[i], now - DECAY_GRACE_MS, false);
+}
+
+/* What one round does; returns as rest_round. */
+static unsigned round_at(struct pool *pool, uint32_t now) {
+    if (!os_restricted) heap_fresh_learn_machine(&pool->heap);
+    bool looks = now - looked_ms >= DECAY_GRACE_MS;
+    if (looks) {
+        looked_ms = now;
+        look_at_caches(pool, now);
+    }
+    unsigned wait = decay_tick(&pool->heap, now);
+    n_idle_looks = wait ? 0 : n_idle_looks + looks;
+    if (!wait && (n_idle_looks >= IDLE_LOOKS_MAX || !account_cached_bytes(pool))) {
+        n_idle_looks = 0;
+        return 0;
+    }
+    unsigned until_look = DECAY_GRACE_MS - (unsigned)min_size(now - looked_ms, DECAY_GRACE_MS);
+    if (!wait || until_look < wait) wait = until_look;
+    return wait > SOONEST_MS ? wait : SOONEST_MS;
+}
+
+unsigned rest_round(struct pool *pool) {
+    if (!pool->ready || tcache_tls.entered) return LATER_MS;
+    int saved = errno;
+    uint32_t now = os_clock_ms(), since = atomic_load_explicit(&running, memory_order_relaxed);
+    bool possible = (!since || now - since > ROUND_MOST_MS) && fork_pass() &&
+                    atomic_compare_exchange_strong_explicit(&running, &since, now | 1, memory_order_acquire,
+                                                            memory_order_relaxed);
+    unsigned wait = LATER_MS;
+    if (possible) {
+        tcache_tls.entered = 1;
+        wait = round_at(pool, now);
+        tcache_tls.entered = 0;
+        atomic_store_explicit(&running, 0, memory_order_release);
+    }
+    atomic_store_explicit(&due_ms, now + (wait ? wait : DECAY_GRACE_MS), memory_order_relaxed);
+    errno = saved;
+    return wait;
+}

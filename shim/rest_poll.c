@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: MIT */
+/* rest_poll.c: poll, select and epoll_wait, in steps. See rest_calls.h.
+ *
+ * First each call is made once without waiting: what is ready is returned at once, and so is every error
+ * about the arguments.
+ */
+#undef _FORTIFY_SOURCE
+#include "rest_calls.h"
+
+#include "os/os.h"
+
+#include <errno.h>
+#include <string.h>
+
+/* Entry work for a call that may wait so long (-1: without end). *deadline is its end. True if it is long
+ * enough for steps. */
+static bool begin(const struct timespec *timeout, uint64_t *deadline) {
+    *deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
+    bool is_short = timeout && timeout->tv_sec == 0 && timeout->tv_nsec < REST_FIRST_MS * 1000000;
+    rest_entry(is_short ? 0 : REST_OVERDUE_MS);
+    return !is_short;
+}
+
+/* --- poll --- */
+
+struct poll {
+    struct pollfd *fds;
+    nfds_t n;
+    const sigset_t *mask; /* the call's own; NULL: none */
+    bool is_ppoll;
+    int result;
+};
+
+static int poll_once(struct rest_steps *steps, const struct poll *poll, bool *last) {
+    if (!poll->is_ppoll && !steps->masked) return NEXT(poll)(poll->fds, poll->n, rest_step_ms(steps, last));
+    struct timespec length;
+    const sigset_t *mask = poll->mask || !steps->masked ? poll->mask : &steps->mask;
+    return NEXT(ppoll)(poll->fds, poll->n, rest_step(steps, &length, last), mask);
+}
+
+static void wait_poll(struct rest_steps *steps, void *arguments) {
+    struct poll *poll = arguments;
+    for (;;) {
+        bool last;
+        poll->result = poll_once(steps, poll, &last);
+        if (poll->result || last) return;
+        rest_next(steps);
+    }
+}
+
+EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout) {
+    if (likely(!rest_wanted(&shim_pool)) || timeout == 0) return NEXT(poll)(fds, n, timeout);
+    uint64_t deadline;
+    struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+    if (!begin(timeout < 0 ? NULL : &time, &deadline)) return NEXT(poll)(fds, n, rest_until_ms(deadline));
+    struct poll poll = {.fds = fds, .n = n, .result = NEXT(poll)(fds, n, 0)};
+    if (poll.result || rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    return NEXT(poll)(fds, n, rest_until_ms(deadline));
+}
+
+/* The same for calls that have a timespec and a mask: may they be made in steps? *copy is what the mask was.
+ */
+static const struct timespec *left_until(uint64_t deadline, struct timespec *left) {
+    if (deadline == UINT64_MAX) return NULL;
+    *left = rest_until(deadline);
+    return left;
+}
+
+static bool is_without_wait(const struct timespec *timeout) {
+    return timeout && (!rest_is_time(timeout) || (timeout->tv_sec == 0 && timeout->tv_nsec == 0));
+}
+
+/* After the kernel has read it. */
+static const sigset_t *copy_mask(sigset_t *copy, const sigset_t *mask) {
+    if (mask) memcpy(copy, mask, sizeof(uint64_t));
+    return mask ? copy : NULL;
+}
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
+    if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout))
+        return NEXT(ppoll)(fds, n, timeout, mask);
+    uint64_t deadline;
+    struct timespec left, none = {0, 0};
+    if (!begin(timeout, &deadline)) return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
+    sigset_t copy = {0};
+    struct poll poll = {.fds = fds, .n = n, .is_ppoll = true, .result = NEXT(ppoll)(fds, n, &none, mask)};
+    if (poll.result) return poll.result;
+    poll.mask = copy_mask(&copy, mask);
+    if (rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
+}
+
+/* The checked forms end the program where the array is too small; then let them. */
+EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room);
+int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room) {
+    return room / sizeof *fds < n ? NEXT(__poll_chk)(fds, n, timeout, room) : poll(fds, n, timeout);
+}
+
+EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                       size_t room);
+int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask,
+                size_t room) {
+    return room / sizeof *fds < n ? NEXT(__ppoll_chk)(fds, n, timeout, mask, room)
+                                  : ppoll(fds, n, timeout, mask);
+}
+
+/* --- select: the sets are what is asked for and the answer, so they are put back before each step --- */
+
+#define N_SETS 3
+
+struct select {
+    int n;
+    fd_set *sets[N_SETS];
+    fd_set asked[N_SETS];
+    size_t bytes; /* of each */
+    const sigset_t *mask;
+    bool is_pselect;
+    int result;
+};
+
+/* False: too many descriptors for us, or a set that is not there. */
+static bool keep_sets(struct select *select, fd_set *read, fd_set *write, fd_set *except) {
+    if (select->n < 0 || select->n > FD_SETSIZE) return false;
+    select->sets[0] = read, select->sets[1] = write, select->sets[2] = except;
+    select->bytes = ((size_t)select->n + 63) / 64 * 8;
+    for (int i = 0; i < N_SETS; i++) {
+        if (!select->sets[i]) continue;
+        if (!rest_is_readable(select->sets[i], select->bytes)) return false;
+        memcpy(&select->asked[i], select->sets[i], select->bytes);
+    }
+    return true;
+}
+
+static void put_sets_back(struct select *select) {
+    for (int i = 0; i < N_SETS; i++)
+        if (select->sets[i]) memcpy(select->sets[i], &select->asked[i], select->bytes);
+}
+
+static int select_once(struct rest_steps *steps, struct select *select, bool *last) {
+    struct timespec length, *timeout = rest_step(steps, &length, last);
+    if (!select->is_pselect && !steps->masked) {
+        struct timeval time = {.tv_sec = length.tv_sec, .tv_usec = (length.tv_nsec + 999) / 1000};
+        return NEXT(select)(select->n, select->sets[0], select->sets[1], select->sets[2],
+                            timeout ? &time : NULL);
+    }
+    const sigset_t *mask = select->mask || !steps->masked ? select->mask : &steps->mask;
+    return NEXT(pselect)(select->n, select->sets[0], select->sets[1], select->sets[2], timeout, mask);
+}
+
+static void wait_select(struct rest_steps *steps, void *arguments) {
+    struct select *select = arguments;
+    for (;;) {
+        bool last;
+        put_sets_back(select);
+        select->result = select_once(steps, select, &last);
+        if (select->result || last) return;
+        rest_next(steps);
+    }
+}
+
+/* Makes the call in steps, or at once. */
+static void select_until(struct select *select, uint64_t deadline, bool in_steps) {
+    if (in_steps && rest_in_steps(REST_MASKED, deadline, wait_select, select)) return;
+    struct timespec length;
+    const struct timespec *left = left_until(deadline, &length);
+    struct timeval time = {.tv_sec = length.tv_sec, .tv_usec = (length.tv_nsec + 999) / 1000};
+    if (select->is_pselect)
+        select->result =
+            NEXT(pselect)(select->n, select->sets[0], select->sets[1], select->sets[2], left, select->mask);
+    else
+        select->result =
+            NEXT(select)(select->n, select->sets[0], select->sets[1], select->sets[2], left ? &time : NULL);
+}
+
+EXPORT int select(int n, fd_set *read, fd_set *write, fd_set *except, struct timeval *timeout) {
+    if (likely(!rest_wanted(&shim_pool))) return NEXT(select)(n, read, write, except, timeout);
+    if (timeout &&
+        (timeout->tv_sec < 0 || timeout->tv_usec < 0 || (timeout->tv_sec == 0 && timeout->tv_usec == 0)))
+        return NEXT(select)(n, read, write, except, timeout);
+    struct select select = {.n = n};
+    if (!keep_sets(&select, read, write, except)) return NEXT(select)(n, read, write, except, timeout);
+    uint64_t deadline;
+    struct timespec time = {0, 0};
+    if (timeout) {
+        if (__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &time.tv_sec))
+            return NEXT(select)(n, read, write, except, timeout);
+        time.tv_nsec = timeout->tv_usec % 1000000 * 1000;
+    }
+    bool is_long = begin(timeout ? &time : NULL, &deadline);
+    if (is_long) {
+        select.result = NEXT(select)(n, read, write, except, &(struct timeval){0, 0});
+        if (select.result == 0) put_sets_back(&select);
+    }
+    if (select.result == 0) select_until(&select, deadline, is_long);
+    if (timeout && deadline != UINT64_MAX) { /* as the kernel does */
+        struct timespec left = rest_until(deadline);
+        if (select.result == 0) left = (struct timespec){0, 0};
+        timeout->tv_sec = left.tv_sec;
+        timeout->tv_usec = left.tv_nsec / 1000;
+    }
+    return select.result;
+}
+
+EXPORT int pselect(int n, fd_set *read, fd_set *write, fd_set *except, const struct timespec *timeout,
+                   const sigset_t *mask) {
+    struct select select = {.n = n, .is_pselect = true, .mask = mask};
+    if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout) ||
+        !keep_sets(&select, read, write, except))
+        return NEXT(pselect)(n, read, write, except, timeout, mask);
+    uint64_t deadline;
+    sigset_t copy = {0};
+    bool is_long = begin(timeout, &deadline);
+    if (is_long) {
+        select.result = NEXT(pselect)(n, read, write, except, &(struct timespec){0, 0}, mask);
+        if (select.result) return select.result;
+        put_sets_back(&select);
+        select.mask = copy_mask(&copy, mask);
+    }
+    select_until(&select, deadline, is_long);
+    return select.result;
+}
+
+/* --- epoll --- */
+
+enum epoll_kind { EPOLL_WAIT, EPOLL_PWAIT, EPOLL_PWAIT2 };
+
+struct epoll {
+    enum epoll_kind kind;
+    int fd, n;
+    struct epoll_event *events;
+    const sigset_t *mask;
+    int result;
+};
+
+static int epoll_once(struct rest_steps *steps, const struct epoll *epoll, bool *last) {
+    if (epoll->kind == EPOLL_WAIT && !steps->masked)
+        return NEXT(epoll_wait)(epoll->fd, epoll->events, epoll->n, rest_step_ms(steps, last));
+    const sigset_t *mask = epoll->mask || !steps->masked ? epoll->mask : &steps->mask;
+    struct timespec length;
+    if (epoll->kind == EPOLL_PWAIT2)
+        return NEXT(epoll_pwait2)(epoll->fd, epoll->events, epoll->n, rest_step(steps, &length, last), mask);
+    return NEXT(epoll_pwait)(epoll->fd, epoll->events, epoll->n, rest_step_ms(steps, last), mask);
+}
+
+static void wait_epoll(struct rest_steps *steps, void *arguments) {
+    struct epoll *epoll = arguments;
+    for (;;) {
+        bool last;
+        epoll->result = epoll_once(steps, epoll, &last);
+        if (epoll->result || last) return;
+        rest_next(steps);
+    }
+}
+
+/* The two that have milliseconds. */
+static int epoll_for(struct epoll epoll, int timeout, const sigset_t *mask) {
+    uint64_t deadline;
+    struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
+    bool has_mask = epoll.kind == EPOLL_PWAIT;
+    if (begin(timeout < 0 ? NULL : &time, &deadline)) {
+        sigset_t copy = {0};
+        epoll.result = has_mask ? NEXT(epoll_pwait)(epoll.fd, epoll.events, epoll.n, 0, mask)
+                                : NEXT(epoll_wait)(epoll.fd, epoll.events, epoll.n, 0);
+        if (epoll.result) return epoll.result;
+        epoll.mask = copy_mask(&copy, mask);
+        if (rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
+    }
+    int left = rest_until_ms(deadline);
+    return has_mask ? NEXT(epoll_pwait)(epoll.fd, epoll.events, epoll.n, left, mask)
+                    : NEXT(epoll_wait)(epoll.fd, epoll.events, epoll.n, left);
+}
+
+EXPORT int epoll_wait(int fd, struct epoll_event *events, int n, int timeout) {
+    if (likely(!rest_wanted(&shim_pool)) || timeout == 0) return NEXT(epoll_wait)(fd, events, n, timeout);
+    return epoll_for((struct epoll){.kind = EPOLL_WAIT, .fd = fd, .events = events, .n = n}, timeout, NULL);
+}
+
+EXPORT int epoll_pwait(int fd, struct epoll_event *events, int n, int timeout, const sigset_t *mask) {
+    if (likely(!rest_wanted(&shim_pool)) || timeout == 0)
+        return NEXT(epoll_pwait)(fd, events, n, timeout, mask);
+    return epoll_for((struct epoll){.kind = EPOLL_PWAIT, .fd = fd, .events = events, .n = n}, timeout, mask);
+}
+
+EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout,
+                        const sigset_t *mask) {
+    if (likely(!rest_wanted(&shim_pool)) || !rest_is_readable(timeout, timeout ? sizeof *timeout : 0) ||
+        is_without_wait(timeout))
+        return NEXT(epoll_pwait2)(fd, events, n, timeout, mask);
+    uint64_t deadline;
+    struct timespec left;
+    if (begin(timeout, &deadline)) {
+        sigset_t copy = {0};
+        struct epoll epoll = {.kind = EPOLL_PWAIT2, .fd = fd, .events = events, .n = n};
+        epoll.result = NEXT(epoll_pwait2)(fd, events, n, &(struct timespec){0, 0}, mask);
+        if (epoll.result) return epoll.result;
+        epoll.mask = copy_mask(&copy, mask);
+        if (rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
+    }
+    return NEXT(epoll_pwait2)(fd, events, n, left_until(deadline, &left), mask);
+}
+
+EXPORT __typeof__(poll) __poll __attribute__((alias("poll")));
+EXPORT __typeof__(select) __select __attribute__((alias("select")));

@@ -1,0 +1,188 @@
+/* SPDX-License-Identifier: MIT */
+/* rest_read.c: reading and accepting, in steps. See rest_calls.h.
+ *
+ * The steps wait until there is something to read; then the program's own call is made, once. In steps: what
+ * blocks, comes from a pipe without a name or a socket without a timeout, and asks for nothing special; and
+ * only if the program's handlers agree on whether they interrupt such calls. All else has entry work only:
+ * terminals and named pipes, of which poll does not say all that read would do.
+ */
+#undef _FORTIFY_SOURCE
+#include "rest_calls.h"
+
+#include "os/os.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/vfs.h>
+#include <unistd.h>
+
+/* The end of what a program can name; calls with other addresses fail at once. */
+#define ADDRESSES_END (((uintptr_t)1 << 47) - PAGE_BYTES)
+/* The most buffers of a call that are looked at. */
+#define VECTORS_MAX 16
+
+enum from { FROM_ANY, FROM_SOCKET, FROM_LISTENER };
+
+static int option_of(int fd, int option, void *value, socklen_t size) {
+    return (int)syscall(SYS_getsockopt, fd, SOL_SOCKET, option, value, &size);
+}
+
+/* Without a timeout, of a kind of which poll tells all, and listening or not, as the call wants it? */
+static bool is_plain_socket(int fd, bool listens) {
+    struct timeval timeout = {0, 0};
+    int domain = 0, is_listener = 0;
+    if (option_of(fd, SO_DOMAIN, &domain, sizeof domain) ||
+        (domain != AF_UNIX && domain != AF_INET && domain != AF_INET6))
+        return false;
+    if (option_of(fd, SO_RCVTIMEO, &timeout, sizeof timeout) || timeout.tv_sec || timeout.tv_usec)
+        return false;
+    return option_of(fd, SO_ACCEPTCONN, &is_listener, sizeof is_listener) == 0 &&
+           (is_listener != 0) == listens;
+}
+
+/* Nothing is there to be read: does the call wait until poll says that there is? */
+static bool waits_as_poll(int fd, enum from from) {
+    long flags = syscall(SYS_fcntl, fd, F_GETFL);
+    struct stat info;
+    struct statfs system;
+    if (flags < 0 || (flags & (O_NONBLOCK | O_PATH)) || (flags & O_ACCMODE) == O_WRONLY || fstat(fd, &info))
+        return false;
+    if (S_ISSOCK(info.st_mode)) return is_plain_socket(fd, from == FROM_LISTENER);
+    return from == FROM_ANY && S_ISFIFO(info.st_mode) && syscall(SYS_fstatfs, fd, &system) == 0 &&
+           system.f_type == PIPEFS_MAGIC;
+}
+
+struct reading {
+    int fd;
+    bool interrupted;
+};
+
+static void wait_readable(struct rest_steps *steps, void *arguments) {
+    struct reading *reading = arguments;
+    for (;;) {
+        struct rest_handlers handlers = rest_handlers();
+        uint64_t open = handlers.handled & ~rest_signal_word(&steps->mask);
+        uint64_t interrupting = handlers.interrupting & open;
+        if (interrupting && interrupting != open) return; /* which of them ran could not be told */
+        struct pollfd waited = {.fd = reading->fd, .events = POLLIN};
+        struct timespec length;
+        bool last;
+        int n = NEXT(ppoll)(&waited, 1, rest_step(steps, &length, &last), &steps->mask);
+        if (n == 0) {
+            rest_next(steps);
+        } else if (n > 0 || errno != EINTR) {
+            return;
+        } else if (interrupting) {
+            reading->interrupted = true;
+            return;
+        }
+    }
+}
+
+/* Waits until the call would not wait. False: a handler has interrupted that. */
+static noinline_cold bool wait_to_read(int fd, enum from from) {
+    if (os_restricted) {
+        rest_entry(0);
+        return true;
+    }
+    struct reading reading = {.fd = fd};
+    struct pollfd now = {.fd = fd, .events = POLLIN};
+    int saved = errno;
+    if (NEXT(poll)(&now, 1, 0) == 0) {
+        bool waits = waits_as_poll(fd, from);
+        rest_entry(waits ? REST_OVERDUE_MS : 0);
+        if (waits) rest_in_steps(REST_MASKED, UINT64_MAX, wait_readable, &reading);
+    }
+    errno = reading.interrupted ? EINTR : saved;
+    return !reading.interrupted;
+}
+
+/* A buffer whose address the kernel refuses before it waits, or nothing to read into: no wait. */
+static bool is_buffer(const void *start, size_t n) {
+    return n > 0 && n < ADDRESSES_END && (uintptr_t)start < ADDRESSES_END - n;
+}
+
+static bool are_buffers(const struct iovec *vectors, size_t n) {
+    size_t total = 0;
+    if (n == 0 || n > VECTORS_MAX || !rest_is_readable(vectors, n * sizeof *vectors)) return false;
+    for (size_t i = 0; i < n; i++) {
+        if (vectors[i].iov_len && !is_buffer(vectors[i].iov_base, vectors[i].iov_len)) return false;
+        total += vectors[i].iov_len;
+    }
+    return total > 0 && total < ADDRESSES_END;
+}
+
+/* Flags with which a call waits for the first data, and for nothing else. */
+static bool are_plain(int flags) {
+    return !(flags & ~(MSG_PEEK | MSG_TRUNC | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC));
+}
+
+EXPORT ssize_t read(int fd, void *buffer, size_t n) {
+    if (unlikely(rest_wanted(&shim_pool)) && is_buffer(buffer, n) && !wait_to_read(fd, FROM_ANY)) return -1;
+    return NEXT(read)(fd, buffer, n);
+}
+
+EXPORT ssize_t readv(int fd, const struct iovec *vectors, int n) {
+    if (unlikely(rest_wanted(&shim_pool)) && n > 0 && are_buffers(vectors, (size_t)n) &&
+        !wait_to_read(fd, FROM_ANY))
+        return -1;
+    return NEXT(readv)(fd, vectors, n);
+}
+
+EXPORT ssize_t recv(int fd, void *buffer, size_t n, int flags) {
+    if (unlikely(rest_wanted(&shim_pool)) && are_plain(flags) && is_buffer(buffer, n) &&
+        !wait_to_read(fd, FROM_SOCKET))
+        return -1;
+    return NEXT(recv)(fd, buffer, n, flags);
+}
+
+EXPORT ssize_t recvfrom(int fd, void *buffer, size_t n, int flags, struct sockaddr *address,
+                        socklen_t *length) {
+    if (unlikely(rest_wanted(&shim_pool)) && are_plain(flags) && is_buffer(buffer, n) &&
+        !wait_to_read(fd, FROM_SOCKET))
+        return -1;
+    return NEXT(recvfrom)(fd, buffer, n, flags, address, length);
+}
+
+EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags) {
+    if (unlikely(rest_wanted(&shim_pool)) && are_plain(flags) && rest_is_readable(message, sizeof *message) &&
+        are_buffers(message->msg_iov, message->msg_iovlen) && !wait_to_read(fd, FROM_SOCKET))
+        return -1;
+    return NEXT(recvmsg)(fd, message, flags);
+}
+
+EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length) {
+    if (unlikely(rest_wanted(&shim_pool)) && !wait_to_read(fd, FROM_LISTENER)) return -1;
+    return NEXT(accept)(fd, address, length);
+}
+
+EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags) {
+    if (unlikely(rest_wanted(&shim_pool)) && !(flags & ~(SOCK_CLOEXEC | SOCK_NONBLOCK)) &&
+        !wait_to_read(fd, FROM_LISTENER))
+        return -1;
+    return NEXT(accept4)(fd, address, length, flags);
+}
+
+/* The checked forms end the program where the buffer is too small; then let them. */
+EXPORT ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room);
+ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room) {
+    return n > room ? NEXT(__read_chk)(fd, buffer, n, room) : read(fd, buffer, n);
+}
+
+EXPORT ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t room, int flags);
+ssize_t __recv_chk(int fd, void *buffer, size_t n, size_t room, int flags) {
+    return n > room ? NEXT(__recv_chk)(fd, buffer, n, room, flags) : recv(fd, buffer, n, flags);
+}
+
+EXPORT ssize_t __recvfrom_chk(int fd, void *buffer, size_t n, size_t room, int flags,
+                              struct sockaddr *address, socklen_t *length);
+ssize_t __recvfrom_chk(int fd, void *buffer, size_t n, size_t room, int flags, struct sockaddr *address,
+                       socklen_t *length) {
+    return n > room ? NEXT(__recvfrom_chk)(fd, buffer, n, room, flags, address, length)
+                    : recvfrom(fd, buffer, n, flags, address, length);
+}
+
+EXPORT __typeof__(read) __read __attribute__((alias("read")));

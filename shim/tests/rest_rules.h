@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+/* rest_rules.h: what the tests of waiting calls share. They run with the library and without it, and see the
+ * same. */
+#ifndef ZP_SHIM_TESTS_REST_RULES_H
+#define ZP_SHIM_TESTS_REST_RULES_H
+
+#include "check.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <sys/time.h>
+#include <sys/wait.h>
+#include <time.h>
+
+#define ROUNDS 200
+/* So late may anything be on a machine that is busy with other things; and so late in half of all rounds. */
+#define LATE_US 2000000
+#define USUALLY_LATE_US 20000
+/* No wait of a test ends by itself before that. */
+#define LONG_S 100
+
+static inline int64_t now_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+}
+
+static uint64_t random_state;
+
+static inline uint64_t random_next(void) {
+    random_state ^= random_state << 13;
+    random_state ^= random_state >> 7;
+    return random_state ^= random_state << 17;
+}
+
+/* Up to 90 ms; half of them close to where the library's first round is. */
+static inline int64_t random_us(void) {
+    uint64_t x = random_next();
+    return x & 1 ? 20000 + (int64_t)(x >> 1) % 7000 : 1000 + (int64_t)(x >> 1) % 90000;
+}
+
+/* Memory for the library to give back: from here on the calls wait in steps. */
+static inline void make_idle(void) {
+    const size_t n = 2 * MIB;
+    char *p = get(n);
+    CHECK(p);
+    for (size_t at = 0; at < n; at += 4096)
+        p[at] = 1;
+    free(p);
+}
+
+static inline uint64_t mask_now(void) {
+    sigset_t set;
+    uint64_t word;
+    CHECK(pthread_sigmask(SIG_BLOCK, NULL, &set) == 0);
+    memcpy(&word, &set, sizeof word);
+    return word;
+}
+
+static inline void handle(int signal, void (*handler)(int), int flags) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    CHECK(sigaction(signal, &action, NULL) == 0);
+}
+
+static inline void after_us(int64_t us) {
+    struct itimerval timer = {.it_value = {us / 1000000, us % 1000000}};
+    CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
+}
+
+static inline int compare_times(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Nothing came too early, nothing far too late, and half of all in time. */
+static inline void check_late(const char *name, int64_t *late_us, size_t n) {
+    qsort(late_us, n, sizeof *late_us, compare_times);
+    bool good = late_us[0] >= 0 && late_us[n / 2] <= USUALLY_LATE_US && late_us[n - 1] <= LATE_US;
+    if (!good || getenv("ZP_VERBOSE"))
+        fprintf(stderr, "%s: late by %lld, half %lld, at most %lld us\n", name, (long long)late_us[0],
+                (long long)late_us[n / 2], (long long)late_us[n - 1]);
+    CHECK(good);
+}
+
+/* Runs each of n cases in a process of its own, so many at once, and says which failed. */
+static inline int in_children(size_t n, size_t at_once, const char *(*name)(size_t), void (*run)(size_t)) {
+    pid_t pids[64];
+    CHECK(n <= 64);
+    int n_failed = 0;
+    for (size_t i = 0, done = 0; done < n;) {
+        if (i < n && i < done + at_once) {
+            if ((pids[i++] = fork()) != 0) continue;
+            random_state = 0x9e3779b97f4a7c15u * i ^ (uint64_t)getpid();
+            run(i - 1);
+            _exit(0);
+        }
+        int status = 0;
+        CHECK(waitpid(pids[done], &status, 0) == pids[done]);
+        printf("%s: %s\n", name(done++), status ? "failed" : "ok");
+        n_failed += status != 0;
+    }
+    return n_failed != 0;
+}
+
+#endif

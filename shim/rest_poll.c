@@ -12,13 +12,25 @@
 #include <errno.h>
 #include <string.h>
 
-/* Entry work for a call that may wait so long (-1: without end). *deadline is its end. True if it is long
- * enough for steps. */
-static bool begin(const struct timespec *timeout, uint64_t *deadline) {
-    *deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
-    bool is_short = timeout && timeout->tv_sec == 0 && timeout->tv_nsec < REST_FIRST_MS * 1000000;
-    rest_entry(is_short ? 0 : REST_OVERDUE_MS);
-    return !is_short;
+/* Too short for steps. */
+static bool is_brief(const struct timespec *timeout) {
+    return timeout && timeout->tv_sec == 0 && timeout->tv_nsec < REST_FIRST_MS * 1000000;
+}
+
+/* Nothing to do before so short a wait. */
+static bool is_nothing(bool brief) {
+    return brief && rest_overdue_ms() < 0;
+}
+
+/* Entry work for a call that waits so long from now on (NULL: without end). Returns its end. */
+static uint64_t begin(const struct timespec *timeout, bool brief) {
+    uint64_t deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
+    rest_entry(brief ? 0 : REST_OVERDUE_MS);
+    return deadline;
+}
+
+static struct timespec of_ms(int ms) {
+    return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 }
 
 /* --- poll --- */
@@ -50,11 +62,13 @@ static void wait_poll(struct rest_steps *steps, void *arguments) {
 
 EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout) {
     if (likely(!rest_wanted(&shim_pool)) || timeout == 0) return NEXT(poll)(fds, n, timeout);
-    uint64_t deadline;
-    struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
-    if (!begin(timeout < 0 ? NULL : &time, &deadline)) return NEXT(poll)(fds, n, rest_until_ms(deadline));
-    struct poll poll = {.fds = fds, .n = n, .result = NEXT(poll)(fds, n, 0)};
-    if (poll.result || rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    struct timespec time = of_ms(timeout), *limit = timeout < 0 ? NULL : &time;
+    bool brief = is_brief(limit);
+    if (is_nothing(brief)) return NEXT(poll)(fds, n, timeout);
+    struct poll poll = {.fds = fds, .n = n};
+    if (!brief && (poll.result = NEXT(poll)(fds, n, 0)) != 0) return poll.result;
+    uint64_t deadline = begin(limit, brief);
+    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
     return NEXT(poll)(fds, n, rest_until_ms(deadline));
 }
 
@@ -79,14 +93,15 @@ static const sigset_t *copy_mask(sigset_t *copy, const sigset_t *mask) {
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
     if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout))
         return NEXT(ppoll)(fds, n, timeout, mask);
-    uint64_t deadline;
+    bool brief = is_brief(timeout);
+    if (is_nothing(brief)) return NEXT(ppoll)(fds, n, timeout, mask);
     struct timespec left, none = {0, 0};
-    if (!begin(timeout, &deadline)) return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
+    struct poll poll = {.fds = fds, .n = n, .is_ppoll = true};
+    if (!brief && (poll.result = NEXT(ppoll)(fds, n, &none, mask)) != 0) return poll.result;
+    uint64_t deadline = begin(timeout, brief);
     sigset_t copy = {0};
-    struct poll poll = {.fds = fds, .n = n, .is_ppoll = true, .result = NEXT(ppoll)(fds, n, &none, mask)};
-    if (poll.result) return poll.result;
-    poll.mask = copy_mask(&copy, mask);
-    if (rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    if (!brief) poll.mask = copy_mask(&copy, mask);
+    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
     return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
 }
 
@@ -177,21 +192,21 @@ EXPORT int select(int n, fd_set *read, fd_set *write, fd_set *except, struct tim
     if (timeout &&
         (timeout->tv_sec < 0 || timeout->tv_usec < 0 || (timeout->tv_sec == 0 && timeout->tv_usec == 0)))
         return NEXT(select)(n, read, write, except, timeout);
-    struct select select = {.n = n};
-    if (!keep_sets(&select, read, write, except)) return NEXT(select)(n, read, write, except, timeout);
-    uint64_t deadline;
     struct timespec time = {0, 0};
-    if (timeout) {
-        if (__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &time.tv_sec))
-            return NEXT(select)(n, read, write, except, timeout);
-        time.tv_nsec = timeout->tv_usec % 1000000 * 1000;
-    }
-    bool is_long = begin(timeout ? &time : NULL, &deadline);
-    if (is_long) {
+    bool can_tell =
+        !timeout || !__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &time.tv_sec);
+    if (timeout) time.tv_nsec = timeout->tv_usec % 1000000 * 1000;
+    bool brief = is_brief(timeout ? &time : NULL);
+    struct select select = {.n = n};
+    if (!can_tell || is_nothing(brief) || !keep_sets(&select, read, write, except))
+        return NEXT(select)(n, read, write, except, timeout);
+    if (!brief) {
         select.result = NEXT(select)(n, read, write, except, &(struct timeval){0, 0});
-        if (select.result == 0) put_sets_back(&select);
+        if (select.result) return select.result;
+        put_sets_back(&select);
     }
-    if (select.result == 0) select_until(&select, deadline, is_long);
+    uint64_t deadline = begin(timeout ? &time : NULL, brief);
+    select_until(&select, deadline, !brief);
     if (timeout && deadline != UINT64_MAX) { /* as the kernel does */
         struct timespec left = rest_until(deadline);
         if (select.result == 0) left = (struct timespec){0, 0};
@@ -203,20 +218,20 @@ EXPORT int select(int n, fd_set *read, fd_set *write, fd_set *except, struct tim
 
 EXPORT int pselect(int n, fd_set *read, fd_set *write, fd_set *except, const struct timespec *timeout,
                    const sigset_t *mask) {
-    struct select select = {.n = n, .is_pselect = true, .mask = mask};
-    if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout) ||
-        !keep_sets(&select, read, write, except))
+    if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout))
         return NEXT(pselect)(n, read, write, except, timeout, mask);
-    uint64_t deadline;
+    bool brief = is_brief(timeout);
+    struct select select = {.n = n, .is_pselect = true, .mask = mask};
+    if (is_nothing(brief) || !keep_sets(&select, read, write, except))
+        return NEXT(pselect)(n, read, write, except, timeout, mask);
     sigset_t copy = {0};
-    bool is_long = begin(timeout, &deadline);
-    if (is_long) {
+    if (!brief) {
         select.result = NEXT(pselect)(n, read, write, except, &(struct timespec){0, 0}, mask);
         if (select.result) return select.result;
         put_sets_back(&select);
         select.mask = copy_mask(&copy, mask);
     }
-    select_until(&select, deadline, is_long);
+    select_until(&select, begin(timeout, brief), !brief);
     return select.result;
 }
 
@@ -252,33 +267,35 @@ static void wait_epoll(struct rest_steps *steps, void *arguments) {
     }
 }
 
+static int epoll_for_ms(const struct epoll *epoll, int ms, const sigset_t *mask) {
+    return epoll->kind == EPOLL_PWAIT ? NEXT(epoll_pwait)(epoll->fd, epoll->events, epoll->n, ms, mask)
+                                      : NEXT(epoll_wait)(epoll->fd, epoll->events, epoll->n, ms);
+}
+
 /* The two that have milliseconds. */
-static int epoll_for(struct epoll epoll, int timeout, const sigset_t *mask) {
-    uint64_t deadline;
-    struct timespec time = {.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
-    bool has_mask = epoll.kind == EPOLL_PWAIT;
-    if (begin(timeout < 0 ? NULL : &time, &deadline)) {
-        sigset_t copy = {0};
-        epoll.result = has_mask ? NEXT(epoll_pwait)(epoll.fd, epoll.events, epoll.n, 0, mask)
-                                : NEXT(epoll_wait)(epoll.fd, epoll.events, epoll.n, 0);
-        if (epoll.result) return epoll.result;
-        epoll.mask = copy_mask(&copy, mask);
-        if (rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
-    }
-    int left = rest_until_ms(deadline);
-    return has_mask ? NEXT(epoll_pwait)(epoll.fd, epoll.events, epoll.n, left, mask)
-                    : NEXT(epoll_wait)(epoll.fd, epoll.events, epoll.n, left);
+static int epoll_resting(struct epoll epoll, int timeout, const sigset_t *mask) {
+    struct timespec time = of_ms(timeout), *limit = timeout < 0 ? NULL : &time;
+    bool brief = is_brief(limit);
+    if (is_nothing(brief)) return epoll_for_ms(&epoll, timeout, mask);
+    if (!brief && (epoll.result = epoll_for_ms(&epoll, 0, mask)) != 0) return epoll.result;
+    uint64_t deadline = begin(limit, brief);
+    sigset_t copy = {0};
+    if (!brief) epoll.mask = copy_mask(&copy, mask);
+    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
+    return epoll_for_ms(&epoll, rest_until_ms(deadline), mask);
 }
 
 EXPORT int epoll_wait(int fd, struct epoll_event *events, int n, int timeout) {
     if (likely(!rest_wanted(&shim_pool)) || timeout == 0) return NEXT(epoll_wait)(fd, events, n, timeout);
-    return epoll_for((struct epoll){.kind = EPOLL_WAIT, .fd = fd, .events = events, .n = n}, timeout, NULL);
+    return epoll_resting((struct epoll){.kind = EPOLL_WAIT, .fd = fd, .events = events, .n = n}, timeout,
+                         NULL);
 }
 
 EXPORT int epoll_pwait(int fd, struct epoll_event *events, int n, int timeout, const sigset_t *mask) {
     if (likely(!rest_wanted(&shim_pool)) || timeout == 0)
         return NEXT(epoll_pwait)(fd, events, n, timeout, mask);
-    return epoll_for((struct epoll){.kind = EPOLL_PWAIT, .fd = fd, .events = events, .n = n}, timeout, mask);
+    return epoll_resting((struct epoll){.kind = EPOLL_PWAIT, .fd = fd, .events = events, .n = n}, timeout,
+                         mask);
 }
 
 EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout,
@@ -286,16 +303,15 @@ EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct 
     if (likely(!rest_wanted(&shim_pool)) || !rest_is_readable(timeout, timeout ? sizeof *timeout : 0) ||
         is_without_wait(timeout))
         return NEXT(epoll_pwait2)(fd, events, n, timeout, mask);
-    uint64_t deadline;
-    struct timespec left;
-    if (begin(timeout, &deadline)) {
-        sigset_t copy = {0};
-        struct epoll epoll = {.kind = EPOLL_PWAIT2, .fd = fd, .events = events, .n = n};
-        epoll.result = NEXT(epoll_pwait2)(fd, events, n, &(struct timespec){0, 0}, mask);
-        if (epoll.result) return epoll.result;
-        epoll.mask = copy_mask(&copy, mask);
-        if (rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
-    }
+    bool brief = is_brief(timeout);
+    if (is_nothing(brief)) return NEXT(epoll_pwait2)(fd, events, n, timeout, mask);
+    struct epoll epoll = {.kind = EPOLL_PWAIT2, .fd = fd, .events = events, .n = n};
+    struct timespec left, none = {0, 0};
+    if (!brief && (epoll.result = NEXT(epoll_pwait2)(fd, events, n, &none, mask)) != 0) return epoll.result;
+    uint64_t deadline = begin(timeout, brief);
+    sigset_t copy = {0};
+    if (!brief) epoll.mask = copy_mask(&copy, mask);
+    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
     return NEXT(epoll_pwait2)(fd, events, n, left_until(deadline, &left), mask);
 }
 

@@ -14,6 +14,8 @@
 /* When a round was not possible at this moment, and the least between two. */
 #define LATER_MS 100
 #define SOONEST_MS 10
+/* No round asks for a longer wait. */
+#define WAIT_MOST_MS DECAY_GRACE_MS
 /* A mark that is older was left behind. */
 #define ROUND_MOST_MS 2000
 /* Shards are summed up at each call where they are few, else so often. */
@@ -63,9 +65,7 @@ static size_t cached_bytes(const struct pool *pool) {
 }
 
 bool rest_is_wanted(const struct pool *pool) {
-    if (!__atomic_load_n(&pool->ready, __ATOMIC_ACQUIRE) || READ_RELAXED(pool->retired) ||
-        !pool->heap.decay_ms)
-        return false;
+    if (!__atomic_load_n(&pool->ready, __ATOMIC_ACQUIRE) || !pool->heap.decay_ms) return false;
     size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
     size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
     if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += shards_bytes(pool);
@@ -76,9 +76,9 @@ bool rest_is_wanted(const struct pool *pool) {
 bool rest_claim(unsigned step_ms) {
     const void *self = &tcache_tls, *before = atomic_load_explicit(&owner, memory_order_relaxed);
     uint32_t now = os_clock_ms();
-    bool free = !before || before == self ||
-                (int32_t)(now - atomic_load_explicit(&owned_until_ms, memory_order_relaxed)) > 0;
-    if (!free || !atomic_compare_exchange_strong(&owner, &before, self)) return false;
+    bool vacant = !before || before == self ||
+                  (int32_t)(now - atomic_load_explicit(&owned_until_ms, memory_order_relaxed)) > 0;
+    if (!vacant || !atomic_compare_exchange_strong(&owner, &before, self)) return false;
     atomic_store_explicit(&owned_until_ms, now + step_ms + LATER_MS, memory_order_relaxed);
     return true;
 }
@@ -89,7 +89,8 @@ void rest_unclaim(void) {
 }
 
 int32_t rest_overdue_ms(void) {
-    return (int32_t)(os_clock_ms() - atomic_load_explicit(&due_ms, memory_order_relaxed));
+    int32_t overdue = (int32_t)(os_clock_ms() - atomic_load_explicit(&due_ms, memory_order_relaxed));
+    return overdue < -WAIT_MOST_MS ? INT32_MAX : overdue; /* so long ago that the clock has wrapped */
 }
 
 static uint64_t activity_of(const struct tcache *tcache) {

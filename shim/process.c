@@ -20,6 +20,7 @@
 #include "pool/fork.h"
 #include "pool/helper.h"
 #include "sandbox.h"
+#include "shim.h"
 
 #include <dlfcn.h>
 #include <errno.h>
@@ -27,6 +28,7 @@
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -98,7 +100,10 @@ static void before_fork(void) {
 static void after_fork_in_parent(void) {}
 
 static void after_fork_in_child(void) {
-    if (!fork_word) helper_fork_child(); /* else its first slow path repairs this and everything else */
+    if (fork_word)
+        fork_child();
+    else
+        helper_fork_child();
 }
 
 /* error: what errno is after a failure. */
@@ -145,11 +150,23 @@ EXPORT int setns(int fd, int type) {
 
 /* --- threads --- */
 
+/* What the C library maps for a thread's stack. */
+static size_t stack_bytes(const pthread_attr_t *attributes) {
+    size_t size = 0;
+    if (attributes && pthread_attr_getstacksize(attributes, &size) == 0 && size) return size;
+    struct rlimit limit;
+    bool known = getrlimit(RLIMIT_STACK, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY;
+    return known ? limit.rlim_cur : 8 * MIB;
+}
+
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *),
                           void *argument) {
     if (!NEXT(pthread_create)) return EAGAIN; /* before glibc 2.34, without libpthread */
     int error = next_pthread_create(thread, attributes, routine, argument);
     if (unlikely(error) && gave_up_its_place(error))
+        error = next_pthread_create(thread, attributes, routine, argument);
+    /* What the pool holds idle may be in the way of its stack. */
+    if (unlikely(error == EAGAIN) && shim_make_room(stack_bytes(attributes)))
         error = next_pthread_create(thread, attributes, routine, argument);
     return error;
 }

@@ -3,7 +3,9 @@
 #include "sandbox.h"
 
 #include "os/os.h"
+#include "pool/fork.h"
 #include "pool/helper.h"
+#include "pool/limits.h"
 
 #include <linux/seccomp.h>
 #include <stdatomic.h>
@@ -25,7 +27,7 @@ void sandbox_learn(void) {
         os_learn_machine();
         return;
     }
-    helper_learn_limit(); /* reads files, like the question before: not later */
+    limits_learn(); /* reads files, like the question before: not later */
     atomic_store(&in_force, true);
     os_restricted = true;
 }
@@ -36,9 +38,18 @@ bool sandbox_is_filter_call(long number, long a) {
            ((unsigned)a == SECCOMP_SET_MODE_STRICT || (unsigned)a == SECCOMP_SET_MODE_FILTER);
 }
 
+/* The last occasion to read files, and to take from other threads' caches. */
+static void before_restriction(void) {
+    limits_learn();
+    if (tcache_tls.entered || !fork_pass()) return;
+    tcache_tls.entered = 1;
+    pool_flush_caches(&shim_pool);
+    tcache_tls.entered = 0;
+}
+
 void sandbox_before_filter(void) {
     if (!os_is_own_process()) return; /* a vfork child: the filter is not for whose memory this is */
-    if (!os_restricted && shim_pool.ready) helper_learn_before_filter();
+    if (!os_restricted && shim_pool.ready) before_restriction();
     atomic_fetch_add(&n_about, 1);
     os_restricted = true;
     if (!atomic_load(&in_force)) helper_dismiss(LEAVE_MS);

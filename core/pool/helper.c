@@ -5,6 +5,7 @@
 #include "os/os.h"
 #include "pool/decay.h"
 #include "pool/heap_fresh.h"
+#include "pool/limits.h"
 
 #include <errno.h>
 
@@ -17,9 +18,6 @@ static _Atomic int state;
 
 static bool forbidden;
 static bool always; /* also in a process with one thread */
-/* Written by whoever needs it first, all with the same value; also without a thread, since the budget needs it. */
-static size_t cgroup_limit = SIZE_MAX;
-static bool limit_known;
 static _Atomic(void (*)(void)) visitor;
 static unsigned visitor_every_ms;
 static uint32_t last_round_ms;
@@ -33,7 +31,7 @@ struct put_off {
     bool is;
     uint32_t since_ms, for_ms;
 };
-static struct put_off start_put_off, limit_put_off;
+static struct put_off start_put_off;
 unsigned helper_retry_ms = 60000;
 
 /* Where the C library says that there have been threads, but there are none now, the tasks are counted again after this time, and after twice
@@ -51,7 +49,6 @@ static unsigned n_alone;
 
 bool helper_add_pool(struct pool *pool)
 {
-    WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit));
     for (int i = 0; i < HELPER_POOLS_MAX; i++) {
         struct pool *none = NULL;
         if (atomic_compare_exchange_strong(&pools[i], &none, pool)) return true;
@@ -99,11 +96,9 @@ static void visit_pools(void (*visit)(struct pool *, struct round *), struct rou
     }
 }
 
-static void set_limit(struct pool *pool) { WRITE_RELAXED(pool->heap.limit_bytes, READ_RELAXED(cgroup_limit)); }
-
 static void care_for(struct pool *pool, struct round *round)
 {
-    set_limit(pool);
+    limits_refresh(pool);
     uint32_t now = os_clock_ms();
     heap_fresh_learn_machine(&pool->heap);
     if (round->look_at_caches) pool_drain_caches(pool, true);
@@ -131,7 +126,6 @@ static bool is_needed(struct round *round)
 /* One round over all pools, and the sleep after it: what happened during that counts, too. Returns whether the thread is needed. */
 static bool look_after_all(struct round *round)
 {
-    helper_learn_limit();
     round->wait_ms = HELPER_POLL_MS;
     round->at_rest = true;
     visit_pools(care_for, round);
@@ -239,22 +233,8 @@ void helper_fork_child(void)
     atomic_store(&state, NONE);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
-    for_good = has_run = start_put_off.is = limit_put_off.is = false;
+    for_good = has_run = start_put_off.is = false;
     n_alone = 0;
-    /* The child may have been moved into another group. Where files may not be read any more, the parent's limit holds. */
-    if (!os_restricted) WRITE_RELAXED(limit_known, false);
-}
-
-void helper_learn_limit(void)
-{
-    if (READ_RELAXED(limit_known) || os_restricted || is_put_off(&limit_put_off)) return;
-    size_t limit;
-    if (os_read_cgroup_limit(&limit)) {
-        put_off(&limit_put_off, UINT32_MAX);
-        return;
-    }
-    WRITE_RELAXED(cgroup_limit, limit);
-    WRITE_RELAXED(limit_known, true);
 }
 
 /* The claim is held: nobody else learns, starts or runs. 0, or as os_helper_start. */
@@ -290,18 +270,6 @@ static int under_claim(int (*work)(void))
     }
     os_restore_signals(before);
     return error;
-}
-
-/* Never 0: the claim is given back. */
-static int learn_claimed(void)
-{
-    helper_learn_limit();
-    return -EAGAIN;
-}
-
-void helper_learn_before_filter(void)
-{
-    if (!READ_RELAXED(limit_known)) under_claim(learn_claimed);
 }
 
 static int helper_start(void) { return READ_RELAXED(forbidden) ? -EPERM : under_claim(start_claimed); }
@@ -354,7 +322,5 @@ void helper_poke(struct pool *pool)
     if (os_restricted || likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
     size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
     if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
-    if (!READ_RELAXED(limit_known) && !is_put_off(&limit_put_off)) under_claim(learn_claimed);
-    set_limit(pool);
     if (may_start(pool)) helper_start();
 }

@@ -50,13 +50,6 @@ bool helper_dismiss(unsigned timeout_ms);
 /* Is it there, as the only task beside the caller? Not where it calls somebody's visit. */
 bool helper_is_only_company(void);
 
-/* Learn the limit of the control group, which the thread does otherwise in its first round. Pools put under its care afterwards have it at once, others with
- * their next helper_poke or the thread's next round: they may be destroyed meanwhile, so this does not touch them. Reads files; where descriptors or memory are too short
- * for that, the next call from helper_retry_ms on tries again. One caller at a time: helper_poke keeps others out. */
-void helper_learn_limit(void);
-/* The last occasion: learn it now, unless somebody else does. */
-void helper_learn_before_filter(void);
-
 bool helper_runs(void);
 /* Is the caller the background thread? */
 bool helper_is_self(void);

@@ -13,6 +13,18 @@
 /* Addresses are looked at again when so much more has become idle. */
 #define ADDRESS_STEP_BYTES MIB
 
+/* As last read, by whatever pool: two that read at once find the same. */
+static struct os_group_memory known = {SIZE_MAX, SIZE_MAX};
+
+void limits_learn(void)
+{
+    struct os_group_memory memory;
+    if (os_read_group_memory(&memory)) return;
+    WRITE_RELAXED(known.limit_bytes, memory.limit_bytes);
+    WRITE_RELAXED(known.room_bytes, memory.room_bytes);
+    os_address_limit();
+}
+
 static void set_memory(struct pool *pool, const struct os_group_memory *memory)
 {
     struct heap *heap = &pool->heap;
@@ -37,8 +49,15 @@ void limits_refresh(struct pool *pool)
     uint32_t every = READ_RELAXED(pool->heap.limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
     if (last && now - last < every) return;
     WRITE_RELAXED(pool->limits_read_ms, now | 1);
-    struct os_group_memory memory;
-    if (os_read_group_memory(&memory) == 0) set_memory(pool, &memory);
+    limits_learn();
+    set_memory(pool, &known);
+    limits_addresses_changed(pool);
+}
+
+void limits_prepare(struct pool *pool)
+{
+    pool->ram_bytes = os_ram_bytes();
+    set_memory(pool, &known);
     limits_addresses_changed(pool);
 }
 

@@ -21,8 +21,14 @@
 #define LIMITS_LEAST_BYTES (4 * MIB)
 #define LIMITS_ROOM_BYTES (64 * MIB)
 
+/* Read them now, for a pool that is set up where files may not be read any more. */
+void limits_learn(void);
+
 /* Read the limits if they have not been read for a while. Inside a slow path, no lock held. */
 void limits_refresh(struct pool *pool);
+
+/* At set-up: what is known by then. */
+void limits_prepare(struct pool *pool);
 
 /* Something has become idle, or somebody else has mapped something: mark and unmap what the limits do not allow. Inside a slow path, no lock
  * held. Some plain reads if there is nothing to do. */

@@ -56,9 +56,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     pool->heap.decay_ms = setup->decay_ms;
     pool->heap.pinned = setup->pinned;
     heap_fresh_prepare(&pool->heap);
-    pool->ram_bytes = os_ram_bytes();
-    WRITE_RELAXED(pool->heap.unmarked_max_bytes, pool->ram_bytes / LIMITS_MEMORY_SHARE);
-    limits_addresses_changed(pool);
+    limits_prepare(pool);
     tcache_prepare_reclaim();
     fork_setup();
     __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);

@@ -8,6 +8,7 @@
 #include "pool/fork.h"
 #include "pool/heap_fresh.h"
 #include "pool/helper.h"
+#include "pool/limits.h"
 
 #include <errno.h>
 
@@ -139,7 +140,8 @@ static unsigned round_at(struct pool *pool, uint32_t now) {
         looked_ms = now;
         look_at_caches(pool, now);
     }
-    unsigned wait = decay_tick(&pool->heap, now);
+    limits_refresh(pool);
+    unsigned wait = pool_tick(pool, now);
     n_idle_looks = wait ? 0 : n_idle_looks + looks;
     if (!wait && (n_idle_looks >= IDLE_LOOKS_MAX || !account_cached_bytes(pool))) {
         n_idle_looks = 0;

@@ -4,7 +4,9 @@
 
 #include "bypass.h"
 #include "hardened.h"
+#include "operators.h"
 #include "os/os.h"
+#include "passive.h"
 #include "pool/fork.h"
 #include "pool/helper.h"
 #include "pool/limits.h"
@@ -78,7 +80,7 @@ static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
     sandbox_learn(); /* unless the constructor has */
-    if (harden()) return false;
+    if (passive_wanted() || harden()) return false;
     size_t ram = os_ram_bytes();
     size_t asked = options.n_shards ? options.n_shards : os_cpu_count();
     unsigned n_shards = round_up_pow2((unsigned)min_size(asked, SHARDS_MAX));
@@ -154,10 +156,12 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     shim_threshold = shim_first_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     bool asked = !getauxval(AT_SECURE) && options_lookup(environment, "ZEROPOOL_THRESHOLD");
     if (options.enabled && !asked) shim_lower_threshold = SHIM_LOWER_TO;
+    operators_resolve();
     report_configure(environment);
     if (!options.enabled) return;
-    if (bypass_program_has_own_malloc()) {
-        /* What reaches us are the few functions that it does not define, and its free knows nothing of the pool. */
+    if (bypass_program_has_own_malloc() || passive_wanted()) {
+        /* With a malloc of the program's own, what reaches us are the few functions that it does not define, and its free knows nothing of
+         * the pool. */
         shim_threshold = SIZE_MAX;
         shim_lower_threshold = 0;
         return;

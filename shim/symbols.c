@@ -11,7 +11,9 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out)
         if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
         const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
         for (; entry->d_tag != DT_NULL; entry++) {
-            /* The loader has relocated these addresses, except those of the vDSO, which nobody asks for here. */
+            /* The loader has relocated these addresses, except those of the vDSO. */
+            bool is_address = entry->d_tag == DT_SYMTAB || entry->d_tag == DT_STRTAB || entry->d_tag == DT_GNU_HASH;
+            if (is_address && entry->d_un.d_ptr < object->dlpi_addr) return false;
             if (entry->d_tag == DT_SYMTAB) out->table = (ElfW(Sym) *)entry->d_un.d_ptr;
             if (entry->d_tag == DT_STRTAB) out->names = (const char *)entry->d_un.d_ptr;
             if (entry->d_tag == DT_GNU_HASH) out->gnu_hash = (const uint32_t *)entry->d_un.d_ptr;
@@ -20,7 +22,7 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out)
     return out->table && out->names && out->gnu_hash;
 }
 
-static uint32_t hash_of(const char *name)
+uint32_t symbols_hash(const char *name)
 {
     uint32_t hash = 5381;
     for (const unsigned char *c = (const unsigned char *)name; *c; c++)
@@ -28,15 +30,25 @@ static uint32_t hash_of(const char *name)
     return hash;
 }
 
-ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name)
+/* The table's filter tells most names that the object does not define by one word. */
+static bool may_define(const uint32_t *header, uint32_t hash)
+{
+    uint32_t n_words = header[2], shift = header[3], bits = sizeof(ElfW(Addr)) * 8;
+    const ElfW(Addr) *filter = (const ElfW(Addr) *)(header + 4);
+    if (n_words == 0) return false;
+    ElfW(Addr) word = filter[hash / bits % n_words];
+    return word >> hash % bits & word >> (hash >> shift) % bits & 1;
+}
+
+ElfW(Sym) *symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash)
 {
     /* Layout: number of buckets, first hashed symbol, words of the Bloom filter, its shift; filter; buckets; chains. */
     const uint32_t *header = symbols->gnu_hash;
     uint32_t n_buckets = header[0], first = header[1];
     const uint32_t *buckets = header + 4 + header[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
     const uint32_t *chains = buckets + n_buckets;
-    if (n_buckets == 0) return NULL;
-    uint32_t hash = hash_of(name), at = buckets[hash % n_buckets];
+    if (n_buckets == 0 || !may_define(header, hash)) return NULL;
+    uint32_t at = buckets[hash % n_buckets];
     if (at < first) return NULL;
     for (;; at++) {
         uint32_t here = chains[at - first];
@@ -45,6 +57,20 @@ ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name)
             return symbol;
         if (here & 1) return NULL; /* the last of its bucket */
     }
+}
+
+ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name)
+{
+    return symbols_find_hashed(symbols, name, symbols_hash(name));
+}
+
+bool symbols_imports_one(const struct symbols *symbols, bool (*wanted)(const char *name))
+{
+    /* The symbols before the first hashed one are those that the object does not define. */
+    uint32_t n = symbols->gnu_hash[1];
+    for (uint32_t i = 1; i < n; i++)
+        if (symbols->table[i].st_shndx == SHN_UNDEF && wanted(symbols->names + symbols->table[i].st_name)) return true;
+    return false;
 }
 
 unsigned symbols_segment_flags(const struct symbols *symbols, const void *address)

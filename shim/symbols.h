@@ -25,6 +25,13 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out);
 /* The first symbol of that name which the object defines, or NULL. */
 ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name);
 
+/* The same for who looks in many objects, with the hash of the name. */
+uint32_t symbols_hash(const char *name);
+ElfW(Sym) *symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash);
+
+/* Does the object import a symbol that is wanted? */
+bool symbols_imports_one(const struct symbols *symbols, bool (*wanted)(const char *name));
+
 /* The flags (PF_R and so on) of the segment in which an address of the object lies, 0 if in none. */
 unsigned symbols_segment_flags(const struct symbols *symbols, const void *address);
 

@@ -61,8 +61,20 @@ class Programs(support.Case):
             self.assertEqual(self.findings(os.path.join(here, name), 0)["malloc"]["level"], "ok", name)
 
     def test_sanitizer(self):
-        path = compile_c("asan-like", "void __asan_init(void) {}\nint main(void) { return 0; }\n", "-rdynamic")
-        self.assertIn("sanitizer", self.findings(path, 1))
+        path = compile_c("asan-like", "void __sanitizer_get_allocated_size(void) {}\nint main(void) { return 0; }\n", "-rdynamic")
+        self.assertIn("stays passive", self.findings(path, 1)["sanitizer"]["text"])
+
+    def test_own_interface(self):
+        library = compile_c("libown-interface.so", "#include <stddef.h>\nvoid *malloc(size_t n) { return NULL; }\n"
+                            "void free(void *p) {}\nvoid dallocx(void *p, int f) {}\n", "-shared", "-fPIC", "-fno-builtin")
+        path = compile_c("calls-dallocx", "void dallocx(void *, int);\nint main(void) { dallocx(0, 0); return 0; }\n", f"-Wl,{library}")
+        found = self.findings(path, 1)
+        self.assertIn("calls dallocx", found["own interface"]["text"])
+        self.assertNotIn("malloc", found)
+
+    def test_probe_for_an_interface_that_is_not_there(self):
+        path = compile_c("probes", "__attribute__((weak)) void dallocx(void *, int);\nint main(void) { return dallocx != 0; }\n")
+        self.assertEqual(self.findings(path, 0)["malloc"]["level"], "ok")
 
     def test_other_architectures(self):
         with open("/bin/true", "rb") as file:

@@ -15,7 +15,11 @@ from .session import check_command
 LOADER = "/lib64/ld-linux-x86-64.so.2"
 C_LIBRARY = re.compile(r"(libc\.so\.6|ld-linux-x86-64\.so\.2|libc_malloc_debug\.so\.0|libzeropool-preload\.so)$")
 ALLOCATORS = ("jemalloc", "mimalloc", "tcmalloc", "hoard", "snmalloc", "scudo", "rpmalloc")
-SANITIZERS = ("libasan", "libtsan", "liblsan", "libmsan", "libhwasan")
+# The rule of shim/passive.h: who defines the first has a sanitizer's allocator; who imports one of the others gives it blocks of malloc.
+SANITIZER = "__sanitizer_get_allocated_size"
+OWN_INTERFACE = re.compile(r"(sallocx|xallocx|rallocx|sdallocx|dallocx|MallocExtension_Get(AllocatedSize|Ownership)"
+                           r"|mi_(free|cfree|realloc|recalloc|rezalloc|expand|usable_size|malloc_size|malloc_usable_size"
+                           r"|is_in_heap_region|check_owned|heap_re|new_realloc|aligned_).*|tc_(free|cfree|realloc|delete|malloc_size).*)$")
 # Programs that load extensions with RTLD_DEEPBIND, which binds those to the C library's malloc past any preload.
 DEEPBIND = re.compile(r"^(php[\d.]*|php-fpm[\d.]*|php-cgi[\d.]*|libphp[\d.]*\.so)$")
 # Programs whose large memory does not come from malloc.
@@ -93,15 +97,36 @@ def libraries(path):
     return paths, missing
 
 
+def readable(path):
+    try:
+        return elf.read(path)
+    except OSError:
+        return None
+
+
+def own_interface(objects):
+    """(path, name) of a function of an allocator's own interface that is called on blocks, and that one of the objects defines."""
+    defined = set().union(*(symbols.defined for _, symbols in objects))
+    for path, symbols in objects:
+        for name in sorted(symbols.imported & defined):
+            if OWN_INTERFACE.match(name):
+                return path, name
+    return None
+
+
 def served(path, program):
     """The library gets in; who serves malloc then?"""
     found = []
     paths, missing = libraries(path)
     for name in missing:
         found.append(Finding(BAD, "linking", f"{name} is not found: the program does not start at all"))
-    if any(name.startswith("__asan_init") or name == "__tsan_init" for name in program.defined) or \
-            any(s in library for s in SANITIZERS for library in program.needed):
-        found.append(Finding(BAD, "sanitizer", "built with a sanitizer, which must be the first allocator: do not preload"))
+    objects = [(path, program)] + [(library, symbols) for library in paths if (symbols := readable(library))]
+    caller = own_interface(objects)
+    if any(SANITIZER in symbols.defined for _, symbols in objects):
+        found.append(Finding(BAD, "sanitizer", "built with a sanitizer, which must know every block: the pool stays passive"))
+    elif caller:
+        found.append(Finding(BAD, "own interface", f"{caller[0]} calls {caller[1]}, which only the allocator that it is linked with may be "
+                             "asked: the pool stays passive"))
     elif {"malloc", "free"} <= program.defined:
         found.append(Finding(BAD, "own malloc", "the program defines malloc itself and keeps it: the pool sees none of its "
                              "requests"))
@@ -109,10 +134,7 @@ def served(path, program):
         name = os.path.basename(library)
         if C_LIBRARY.search(name):
             continue
-        try:
-            symbols = elf.read(library)
-        except OSError:
-            continue
+        symbols = dict(objects).get(library)
         if symbols is None or not {"malloc", "free"} <= symbols.defined:
             continue
         known = next((a for a in ALLOCATORS if a in name), None)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""The preload library exports the malloc family, the calls that change mappings, those of process.c, those in which programs rest and
-nothing else, and its thread-local storage is small and static.
+"""The preload library exports the malloc family, C++'s operators, the calls that change mappings, those of process.c, those in which programs
+rest and little else, and its thread-local storage is small and static.
 
 usage: gates.py LIBRARY SHIM_MAP
 """
@@ -26,7 +26,13 @@ poll __poll ppoll __poll_chk __ppoll_chk select __select pselect epoll_wait epol
 wait __wait waitpid __waitpid wait3 wait4 waitid system sigwait sigwaitinfo sigtimedwait
 read __read __read_chk readv recv __recv_chk recvfrom __recvfrom_chk recvmsg accept accept4
 sigaction __sigaction signal bsd_signal ssignal sysv_signal __sysv_signal sigset sigignore siginterrupt""".split())
-KNOWN = FAMILY | MAPPINGS | PROCESS | RESTS
+# C++'s operators: new and delete, scalar and array, with and without alignment, nothrow, and with the size in delete.
+OPERATORS = {f"_Zn{kind}m{end}" for kind in "wa" for end in ("", "RKSt9nothrow_t", "St11align_val_t", "St11align_val_tRKSt9nothrow_t")} | \
+            {f"_Zd{kind}Pv{end}" for kind in "la" for end in ("", "m", "RKSt9nothrow_t", "St11align_val_t", "mSt11align_val_t",
+                                                              "St11align_val_tRKSt9nothrow_t")}
+# Asked by AddressSanitizer's runtime (shim/passive.c).
+OTHERS = {"__asan_default_options"}
+KNOWN = FAMILY | MAPPINGS | PROCESS | RESTS | OPERATORS | OTHERS
 
 
 def read(*command):
@@ -40,7 +46,7 @@ def main(library, version_map):
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
     wrong += [f"missing: {name}" for name in sorted(KNOWN - exported)]
-    wrong += [f"neither of the malloc family nor a call that changes mappings processes or filters, or in which programs rest: {name}"
+    wrong += [f"neither of the malloc family, an operator nor a call that changes mappings, processes or filters, or in which programs rest: {name}"
               for name in sorted(exported - KNOWN)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.

@@ -37,7 +37,7 @@ static const struct {
 } presets[] = {{1 * MIB, 256 * KIB}, {512 * KIB, 512 * KIB}, {4 * MIB, 16 * MIB}, {2 * MIB, 8 * MIB}};
 
 /* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a place for (space.c). */
-#define SPAN_MOST (12288 * GIB)
+#define SPAN_MOST (8192 * GIB)
 
 static size_t span_for(size_t ram)
 {

@@ -152,7 +152,7 @@ enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED, HUGE_UNKNOWN };
 enum huge_pages os_huge_pages(void);
 /* Has the machine more than one NUMA node? Reads a file. */
 bool os_has_several_nodes(void);
-/* Bytes for address-space randomisation. */
+/* Bytes for address-space randomisation; the same in each run where the kernel does not randomise either. */
 uint64_t os_random(void);
 int os_process_id(void);
 int os_thread_id(void);

@@ -6,11 +6,10 @@
 
 #include <errno.h>
 
-/* Open spaces lie between 22 and 42 TiB: above what runtimes claim by hint or by need (Go at 0.75 TiB, mimalloc from 2 TiB up, the shadow
- * of AddressSanitizer from 2 to 16 TiB, the views of Java's ZGC from 4 to 20 TiB), below where the kernel places anything: 42.6 TiB and up
- * where stacks are unlimited, else programs at 85 TiB and libraries and stacks above. */
+/* Open spaces lie where nobody else claims addresses: docs/address-space.md has the list. Above is what begins at 32 TiB (SPDK, mimalloc's
+ * huge pages, the race detector of Go), below the views of Java's ZGC up to 20 TiB. */
 #define OPEN_LOW ((uintptr_t)22 << 40)
-#define OPEN_HIGH ((uintptr_t)42 << 40)
+#define OPEN_HIGH ((uintptr_t)31 << 40)
 #define OPEN_TRIES 8
 #define MAP_STEP_BYTES (64 * KIB)
 /* Between the page map and the first block; its last page is the first block's neighbour. */

@@ -44,7 +44,7 @@ static inline void require_shim(void)
     CHECK(symbol && dladdr(symbol, &info) && strstr(info.dli_fname, "zeropool-preload"));
 }
 
-/* The pool and the hardened mode's blocks lie between 22 and 42 TiB, where nobody else places anything. */
+/* The pool and the hardened mode's blocks lie between 22 and 42 TiB. */
 static inline bool in_pool(const void *p) { return (uintptr_t)p >> 40 >= 22 && (uintptr_t)p >> 40 < 42; }
 
 /* The compiler knows malloc and may drop a pair whose result is not used. */

@@ -45,6 +45,7 @@ static bool ensure_descriptors(struct heap *heap, bool *lock_lost)
     lock_release(&heap->lock);
     /* A failure loses these numbers, not memory. */
     int error = space_map_extents(&heap->space, first, EXTENTS_STEP);
+    if (error) WRITE_RELAXED(heap->space.has_gaps, true);
     if (!lock_acquire(&heap->lock)) {
         *lock_lost = true;
         return false;

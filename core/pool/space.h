@@ -35,6 +35,7 @@ struct space {
     void *reservation;           /* of a reserved space: what to unmap in the end */
     size_t reservation_bytes;
     size_t map_bytes;            /* of the page map, mapped; heap lock */
+    bool has_gaps;               /* some descriptors below n_extents could not be mapped */
     uint32_t n_extents;          /* descriptors in mapped memory, handed out or not; heap lock */
     uint32_t n_extents_max;
 };

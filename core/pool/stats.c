@@ -192,6 +192,18 @@ size_t shard_count_blocks(struct pool *pool)
     return n;
 }
 
+void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle)
+{
+    const struct heap *heap = &pool->heap;
+    size_t n_used = READ(heap->space.has_gaps) ? 0 : READ(heap->untouched); /* those from there on have never been used */
+    *n_live = *n_idle = 0;
+    for (size_t i = 1; i < n_used; i++) {
+        uint8_t state = extent_state(&heap->space.extents[i]);
+        *n_live += state == EXTENT_LIVE;
+        *n_idle += state == EXTENT_CACHED || state == EXTENT_DIRTY;
+    }
+}
+
 static const char *check_shard(struct shard *shard)
 {
     if (!lock_acquire(&shard->lock)) return "shard lock is held";

@@ -19,6 +19,9 @@ struct stats_size {
 
 void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]);
 
+/* The blocks that the program holds, and the pieces that are idle; both 0 where they cannot be counted. Looks at every descriptor. */
+void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle);
+
 /* Somebody will want a report: forked children then begin to count anew, so that a sum over a process tree counts nothing twice. */
 extern bool stats_wanted __attribute__((visibility("hidden")));
 

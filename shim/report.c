@@ -6,9 +6,9 @@
 #include "pool/fork.h"
 #include "pool/stats.h"
 #include "report_json.h"
+#include "report_write.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/resource.h>
@@ -75,33 +75,20 @@ static size_t describe(void)
     return report_json(text, sizeof text, &process);
 }
 
-/* One line per process, in one write, so that the lines of a process tree do not mix. */
-static void write_line(int fd, const char *where, size_t length)
-{
-    if (write(fd, text, length) != (ssize_t)length)
-        warn_parts("cannot write statistics to ", where, ": ", errno ? strerrordesc_np(errno) : "short write");
-}
-
 __attribute__((destructor)) static void report(void)
 {
     if (!to_path && inherited < 0) return;
     int saved = errno;
     size_t length = describe();
-    errno = 0;
+    const char *why = NULL, *where = path;
     if (inherited >= 0) {
         struct stat now;
+        where = "the descriptor";
         if (fstat(inherited, &now) == 0 && now.st_dev == inherited_status.st_dev && now.st_ino == inherited_status.st_ino)
-            write_line(inherited, "the descriptor", length);
-        errno = saved;
-        return;
-    }
-    /* Never through a symbolic link, never readable for others. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0) {
-        warn_parts("cannot write statistics to ", path, ": ", strerrordesc_np(errno));
+            why = report_write(inherited, text, length);
     } else {
-        write_line(fd, path, length);
-        close(fd);
+        why = report_append(path, text, length);
     }
+    if (why) warn_parts("cannot write statistics to ", where, ": ", why);
     errno = saved;
 }

@@ -213,6 +213,25 @@ class Live(support.Case):
         self.assert_fails(run("stat", env=self.env), 125, "no running process")
         self.assertEqual(self.files(), [])
 
+    def test_a_process_of_another_namespace_keeps_its_page(self):
+        words = ["unshare", "--pid", "--fork", "--kill-child"] if os.geteuid() == 0 else \
+            ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--kill-child"]
+        if subprocess.run([*words, "true"], capture_output=True, check=False).returncode:
+            self.skipTest("no PID namespace is to be had here")
+        env = self.env | {"LD_PRELOAD": BUILT, "ZEROPOOL_LIVE": "on"}
+        del env["ZEROPOOL_LIB"]
+        process = subprocess.Popen([*words, "env", *[f"{k}={env[k]}" for k in ("LD_PRELOAD", "ZEROPOOL_LIVE", "XDG_RUNTIME_DIR")],
+                                    sys.executable, "-I", "-c", LOOP], env=self.env, stdin=subprocess.DEVNULL)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.wait_for(lambda: any(b"32.0 MiB" in self.content(f) or b'"from": 33554432' in self.content(f) for f in self.files()))
+        page = next(f for f in self.files() if b'"from": 33554432' in self.content(f))
+        run("stat", env=self.env)
+        self.assertIn(page, self.files(), "the page of a process that lives was removed")
+        process.kill()
+        process.wait()
+        self.wait_for(lambda: run("stat", env=self.env) and not self.files())
+
     def test_exec_leaves_one_page(self):
         process = self.start(f"import os, sys\nos.execv(sys.executable, [sys.executable, '-I', '-c', {LOOP!r}])")
         self.wait_for(lambda: len(self.files()) == 2 or b'"from": 33554432' in self.content(self.files()[0]))

@@ -2,8 +2,11 @@
 """Reads the pages of running processes (ZEROPOOL_LIVE=on); shim/report_live.h describes them.
 
 A page is another program's data: sizes are checked, links are not followed, and what does not parse is passed over.
-Files of processes that are gone, or have become other programs, are removed where they are ours.
+Files of processes that are gone, or have become other programs, are removed where they are ours. That nobody holds a page is seen by a read
+lease, which the kernel refuses while a process has the file mapped for writing: process ids tell nothing of processes in other namespaces,
+which may share the folder.
 """
+import fcntl
 import glob
 import json
 import os
@@ -92,8 +95,24 @@ def start_ticks(pid):
         return None
 
 
+def held(path):
+    """Whether a process has the page mapped. True also where that cannot be told."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return True
+    try:
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_RDLCK)
+        fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        return False
+    except OSError:
+        return True
+    finally:
+        os.close(handle)
+
+
 def pages(clean=True):
-    """The newest Page of every process that lives, by process id. Removes stale files of ours."""
+    """The newest Page of every process that lives and that we see, by process id. Removes stale files of ours."""
     found, stale = {}, []
     for folder in folders():
         for path in sorted(glob.glob(os.path.join(glob.escape(folder), "zeropool-live.*.*"))):
@@ -115,7 +134,8 @@ def pages(clean=True):
                 stale.append(path)
     if clean:
         for path in stale:
-            remove(path)
+            if not held(path):
+                remove(path)
     return found
 
 

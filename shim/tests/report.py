@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 import tempfile
@@ -94,12 +95,93 @@ class Report(unittest.TestCase):
         link = os.path.join(self.folder, "link")
         os.symlink(self.file, link)
         for value, text in ((link, "cannot write statistics"), ("/nonexistent/file", "No such file"),
-                            ("/dev/full", "No space left"), ("x" * 5000, "too long")):
+                            ("/dev/full", "not a regular file"), ("x" * 5000, "too long")):
             result = run("print(1)", ZEROPOOL_STATS=value)
             self.assertEqual((result.returncode, result.stdout), (0, "1\n"), value[:20])
             self.assertIn(text, result.stderr, value[:20])
         self.assertFalse(os.path.exists(self.file), "a symbolic link is not followed")
         self.assertEqual(run("", ZEROPOOL_STATS="").stderr, "")
+
+
+    def test_full_device(self):
+        with open("/dev/full", "wb", buffering=0) as stream:
+            result = run("print(1)", pass_fds=(stream.fileno(),), ZEROPOOL_STATS=f"fd:{stream.fileno()}")
+        self.assertEqual((result.returncode, result.stdout), (0, "1\n"))
+        self.assertIn("No space left", result.stderr)
+
+    def test_fifo(self):
+        os.mkfifo(self.file)
+        result = run("print(1)", ZEROPOOL_STATS=self.file)
+        self.assertEqual((result.returncode, result.stdout), (0, "1\n"), "does not wait for a reader")
+        self.assertIn("cannot write statistics", result.stderr)
+        reader = os.open(self.file, os.O_RDONLY | os.O_NONBLOCK)
+        self.assertIn("not a regular file", run("", ZEROPOOL_STATS=self.file).stderr)
+        self.assertEqual(os.read(reader, 10), b"")
+        os.close(reader)
+
+    def test_file_with_two_names(self):
+        other = os.path.join(self.folder, "other")
+        with open(other, "w", encoding="ascii") as stream:
+            stream.write("precious")
+        os.link(other, self.file)
+        self.assertIn("more than one name", run("", ZEROPOOL_STATS=self.file).stderr)
+        self.assertEqual(os.path.getsize(other), 8)
+
+    @unittest.skipIf(os.geteuid(), "needs root")
+    def test_file_of_another_user(self):
+        with open(self.file, "w", encoding="ascii") as stream:
+            stream.write("precious")
+        os.chown(self.file, 65534, 65534)
+        self.assertIn("another user's file", run("", ZEROPOOL_STATS=self.file).stderr)
+        self.assertEqual(os.path.getsize(self.file), 8)
+
+    def pipe(self, kind, code=""):
+        """What comes of a run whose statistics go to a pipe or socket that is read, broken or full; and what was read."""
+        sockets = kind.startswith("socket")
+        if sockets:
+            pair = socket.socketpair()
+            reader, writer = (one.detach() for one in pair)
+        else:
+            reader, writer = os.pipe()
+        os.set_blocking(writer, False)
+        try:
+            while kind.endswith("full"):
+                os.write(writer, b"x" * 4096)
+        except BlockingIOError:
+            pass
+        os.set_blocking(writer, True)
+        if kind.endswith("broken"):
+            os.close(reader)
+        result = run(code + "print(1)", pass_fds=(writer,), ZEROPOOL_STATS=f"fd:{writer}")
+        blocking = os.get_blocking(writer)
+        os.close(writer)
+        text = b""
+        if not kind.endswith("broken"):
+            while piece := os.read(reader, 65536):
+                text += piece
+            os.close(reader)
+        self.assertTrue(blocking, "the description that others share is as it was")
+        self.assertEqual((result.returncode, result.stdout), (0, "1\n"), kind)
+        return result.stderr, text
+
+    def test_pipe_that_is_read(self):
+        for kind in ("pipe", "socket"):
+            messages, text = self.pipe(kind)
+            self.assertEqual(messages, "")
+            self.assertIn("gets", json.loads(text))
+
+    def test_broken_pipe(self):
+        for kind in ("pipe-broken", "socket-broken"):
+            # With the signal's default action, which python has changed.
+            messages, _ = self.pipe(kind, "import signal; signal.signal(signal.SIGPIPE, signal.SIG_DFL); ")
+            self.assertIn("Broken pipe", messages, kind)
+
+    def test_full_pipe(self):
+        for kind in ("pipe-full", "socket-full"):
+            began = time.monotonic()
+            messages, _ = self.pipe(kind)
+            self.assertIn("nobody reads", messages, kind)
+            self.assertGreater(time.monotonic() - began, 0.9)
 
 
 class Live(unittest.TestCase):

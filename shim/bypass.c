@@ -18,6 +18,7 @@
 #include "bypass.h"
 
 #include "hardened.h"
+#include "os/os.h"
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -25,7 +26,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static struct {
+OS_SEALED static struct {
     void (*free)(void *);
     void *(*realloc)(void *, size_t);
     size_t (*malloc_usable_size)(void *);

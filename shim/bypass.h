@@ -9,7 +9,7 @@
 
 #pragma GCC visibility push(hidden)
 
-/* At start-up, after next_resolve: whoever looks up the C library's free from now on gets one that knows the pool's blocks. */
+/* At start-up, after next_resolve and unsealed: whoever looks up the C library's free from now on gets one that knows the pool's blocks. */
 void bypass_close(void);
 
 /* The C library, as the loader has mapped it; false if it is not glibc. */

@@ -2,13 +2,14 @@
 /* hardened.c: the malloc family over guarded blocks, in front of the next allocator. See hardened.h. */
 #include "hardened.h"
 
+#include "os/os.h"
 #include "pool/guarded.h"
 
 #include <errno.h>
 #include <string.h>
 
 static struct guarded guarded;
-static struct next_allocator real;
+OS_SEALED static struct next_allocator real;
 static size_t threshold = SIZE_MAX;
 static bool running;
 

@@ -102,10 +102,11 @@ static bool set_up(void)
     };
     if (pool_init(&shim_pool, &setup)) return false;
     helper_add_pool(&shim_pool);
-    /* Later it would wait for the kernel for milliseconds. */
-    if (os_single_threaded()) os_membarrier_register();
     teach_next();
-    __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
+    if (os_unseal()) {
+        __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
+        os_seal();
+    }
     return true;
 }
 
@@ -141,13 +142,12 @@ bool shim_make_room(size_t size)
     return made;
 }
 
-__attribute__((constructor)) static void start(int argc, char **argv, char **environment)
+static void start_up(char **environment)
 {
-    (void)argc;
-    (void)argv;
     next_resolve();
     process_resolve();
     sandbox_learn();
+    os_clock_prepare();
     tcache_setup_process();
     options_defaults(&options);
     /* A program with raised rights does not listen to whoever started it. */
@@ -176,4 +176,14 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     if (options.background == SWITCH_ON) helper_allow(true);
     if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked())) helper_allow(false);
     if (options.live == SWITCH_ON) report_live_start(environment);
+}
+
+__attribute__((constructor)) static void start(int argc, char **argv, char **environment)
+{
+    (void)argc;
+    (void)argv;
+    /* One window for all that is written. Where the kernel refuses, next_resolve says so. */
+    bool open = os_unseal();
+    start_up(environment);
+    if (open) os_seal();
 }

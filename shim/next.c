@@ -3,9 +3,13 @@
  * behind us (system.c) are looked up with it.
  *
  * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the thread that looks up
- * get memory from a small static arena, bumped atomically and never reused. Other threads just look up too.
+ * get memory from a small static arena, bumped atomically and never reused.
+ *
+ * The tables are sealed (os.h). They are written by the first call, and there is only one thread yet: to start another takes a call of
+ * malloc. The hardened mode writes them once more when it begins.
  */
 #include "hardened.h"
+#include "os/os.h"
 #include "system.h"
 
 #include <dlfcn.h>
@@ -151,16 +155,16 @@ static int first_mallopt(int parameter, int value)
 }
 
 /* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to the next allocator. */
-static void (*real_free)(void *);
+OS_SEALED static void (*real_free)(void *);
 
 static void free_unless_bootstrap(void *p)
 {
     if (!bootstrap_owns(p)) real_free(p);
 }
 
-void *(*small_malloc)(size_t) = first_malloc;
+OS_SEALED void *(*small_malloc)(size_t) = first_malloc;
 
-struct next_allocator next = {
+OS_SEALED struct next_allocator next = {
     first_malloc,    first_free,   first_calloc,      first_realloc, first_memalign,   first_aligned_alloc,
     first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim, first_mallinfo,
     first_mallinfo2, first_stats,  first_info,        first_mallopt,
@@ -181,9 +185,12 @@ static void *find(const char *name)
 
 #define FIND(table, field) *(void **)&(table)->field = find(#field)
 
+/* What the tables hold: nothing, the next allocator, or the hardened mode before it. */
+static enum { NOTHING, NEXT, HARDENED } resolved;
+
 void next_resolve(void)
 {
-    if (resolving()) return;
+    if (resolving() || READ_RELAXED(resolved) == (hardened_runs() ? HARDENED : NEXT)) return;
     int saved = errno;
     tcache_tls.entered |= RESOLVING;
     struct next_allocator found;
@@ -203,17 +210,23 @@ void next_resolve(void)
     FIND(&found, malloc_stats);
     FIND(&found, malloc_info);
     FIND(&found, mallopt);
+    if (!os_unseal()) {
+        warn_parts("fatal: the kernel does not let the library write its own tables", NULL, NULL, NULL);
+        _exit(127);
+    }
+    system_resolve();
     if (atomic_load(&arena_used)) {
         real_free = found.free;
         found.free = free_unless_bootstrap;
     }
     if (hardened_runs()) hardened_wrap(&found);
-    system_resolve();
     /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)
         __atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
     __atomic_store_n(&small_malloc, shim_pool.ready ? malloc_or_make_room : found.malloc, __ATOMIC_RELEASE);
+    WRITE_RELAXED(resolved, hardened_runs() ? HARDENED : NEXT);
+    os_seal();
     tcache_tls.entered &= ~RESOLVING;
     errno = saved;
 }

@@ -19,6 +19,7 @@
 #include "operators.h"
 
 #include "hardened.h"
+#include "os/os.h"
 #include "shim.h"
 #include "symbols.h"
 
@@ -54,9 +55,9 @@ static const char *const names[N_FORMS] = {OPERATORS(NAME)};
 
 enum role { UNKNOWN, OF_RUNTIME, OF_ALLOCATOR, OF_OTHERS };
 
-/* Written once, at start-up or by whoever calls an operator before; all writers write the same. */
-static enum role role;
-static void *next_operators[N_FORMS];
+/* Written at start-up, and by whoever calls an operator before. */
+OS_SEALED static enum role role;
+OS_SEALED static void *next_operators[N_FORMS];
 
 /* --- who defines them --- */
 
@@ -123,6 +124,7 @@ void operators_resolve(void) {
     look_at_objects(&search);
     /* The hardened mode stands between malloc and the allocator, whose operators would pass it by. */
     bool by_malloc = !search.allocator || hardened_runs();
+    if (!os_unseal()) return; /* next_resolve ends the program for it */
     for (unsigned form = 0; form < N_FORMS; form++)
         __atomic_store_n(&next_operators[form], search.found[form], __ATOMIC_RELAXED);
     __atomic_store_n(&role,
@@ -130,6 +132,7 @@ void operators_resolve(void) {
                      : by_malloc   ? OF_RUNTIME
                                    : OF_ALLOCATOR,
                      __ATOMIC_RELEASE);
+    os_seal();
 }
 
 static noinline_cold enum role find_role(void) {

@@ -145,11 +145,11 @@ static int first_munlockall(void) { return next_known() ? system_calls.munlockal
 /* Of a function with variable arguments all are in registers, whether it is declared so or not. */
 #define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
 
-struct os_calls os_calls = {
+OS_SEALED struct os_calls os_calls = {
     first_mmap, first_munmap, VARIADIC(first_mremap), first_madvise, first_mprotect, first_pkey_mprotect, first_mlock,
 };
 
-struct system_calls system_calls = {
+OS_SEALED struct system_calls system_calls = {
     first_mmap64, first_posix_madvise, first_mlock2, first_remap_file_pages, first_shmat, first_mlockall, first_munlockall,
 };
 

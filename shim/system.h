@@ -24,7 +24,7 @@ struct system_calls {
 };
 extern struct system_calls system_calls HIDDEN;
 
-/* For next_resolve: look all of them up. */
+/* For next_resolve, unsealed: look all of them up. */
 void system_resolve(void) HIDDEN;
 
 /* Does somebody between us and the C library define calls that the pool itself makes? After system_resolve. */

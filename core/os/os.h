@@ -26,12 +26,20 @@ struct os_calls {
     int (*pkey_mprotect)(void *, size_t, int, int);
     int (*mlock)(const void *, size_t);
 };
-extern struct os_calls os_calls __attribute__((visibility("hidden")));
+extern struct os_calls os_calls __attribute__((visibility("hidden"))); /* sealed */
 
 /* A seccomp filter is in force, or is about to be, or that cannot be told (os_read_filter_state). A filter may answer any call with the program's
  * death, so then no other calls are made than glibc's malloc makes: mmap, munmap, mprotect, madvise, and the clock is read in the vDSO only. The
  * preload library sets and clears it (shim/sandbox.h). */
 extern bool os_restricted __attribute__((visibility("hidden")));
+
+/* --- sealed variables (os_seal.c) ---------------------------------------------------------------------------- */
+
+/* For function pointers: read-only, but between os_unseal and os_seal, which nest. os_unseal is false where the kernel refuses; then there
+ * is no os_seal. Only at start-up and where no other thread may be in such a window. */
+#define OS_SEALED __attribute__((section(".data.rel.ro")))
+bool os_unseal(void);
+void os_seal(void);
 
 /* --- memory (os_mem.c) ------------------------------------------------------------------------------------- */
 
@@ -163,6 +171,9 @@ uint64_t os_block_signals(void);
 void os_restore_signals(uint64_t before);
 
 /* --- time (os_clock.c) --------------------------------------------------------------------------------------- */
+
+/* At start-up, unsealed: find the vDSO's clock. Before, the C library is asked. */
+void os_clock_prepare(void);
 
 /* Milliseconds of a coarse monotonic clock, modulo 2^32. A vDSO read. */
 uint32_t os_clock_ms(void);

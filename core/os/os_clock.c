@@ -15,7 +15,7 @@
 
 typedef int gettime_function(clockid_t clock, struct timespec *now);
 
-static gettime_function *gettime; /* all writers write the same */
+OS_SEALED static gettime_function *gettime;
 
 /* Under a filter, without the vDSO: time passes by being asked for, so that every wait ends. */
 #define STEP_NS 1000
@@ -54,19 +54,17 @@ static gettime_function *find(const char *image)
     return NULL;
 }
 
-static noinline_cold gettime_function *look_up(void)
+void os_clock_prepare(void)
 {
     const char *image = (const char *)getauxval(AT_SYSINFO_EHDR);
     gettime_function *found = image ? find(image) : NULL;
-    if (!found) found = clock_gettime;
-    __atomic_store_n(&gettime, found, __ATOMIC_RELAXED);
-    return found;
+    __atomic_store_n(&gettime, found ? found : clock_gettime, __ATOMIC_RELAXED);
 }
 
 static struct timespec now_of(clockid_t clock)
 {
     gettime_function *function = READ_RELAXED(gettime);
-    if (unlikely(!function)) function = look_up();
+    if (unlikely(!function)) function = clock_gettime; /* before os_clock_prepare */
     if (unlikely(os_restricted)) {
         clock = CLOCK_MONOTONIC_COARSE;
         if (function == clock_gettime) function = count_up;

@@ -134,11 +134,31 @@ static unsigned round_masked(void) {
     return ms;
 }
 
-uint64_t rest_entry(int32_t late_ms) {
-    if (rest_overdue_ms() < late_ms) return 0;
-    uint64_t start = os_clock_ns();
-    round_masked();
-    return os_clock_ns() - start;
+/* What will the signals do that have come meanwhile? The kernel lets the lowest in first. */
+static enum rest_entry disturbance(uint64_t mask) {
+    uint64_t pending = 0;
+    if (syscall(SYS_rt_sigpending, &pending, sizeof pending)) return REST_UNDISTURBED;
+    pending &= ~mask;
+    if (!pending) return REST_UNDISTURBED;
+    struct rest_handlers handlers = rest_handlers();
+    pending &= handlers.handled;
+    if (!pending) return REST_UNDISTURBED;
+    return handlers.interrupting & pending & -pending ? REST_INTERRUPTED : REST_HANDLED;
+}
+
+enum rest_entry rest_entry(int32_t late_ms) {
+    if (rest_overdue_ms() < late_ms) return REST_UNDISTURBED;
+    if (os_restricted) {
+        rest_round(&shim_pool);
+        return REST_UNDISTURBED;
+    }
+    int saved = errno;
+    uint64_t before = os_block_signals();
+    rest_round(&shim_pool);
+    enum rest_entry result = disturbance(before);
+    os_restore_signals(before);
+    errno = saved;
+    return result;
 }
 
 static void end_steps(void *arguments) {
@@ -153,8 +173,10 @@ bool rest_in_steps(enum rest_signals signals, uint64_t deadline_ns, void (*wait)
     int32_t overdue = rest_overdue_ms();
     unsigned ms = overdue < -REST_FIRST_MS ? (unsigned)-overdue : REST_FIRST_MS;
     if (!rest_claim(ms)) return false;
-    struct rest_steps steps = {
-        .ms = ms, .deadline_ns = deadline_ns, .masked = signals == REST_MASKED && !os_restricted};
+    struct rest_steps steps = {.ms = ms,
+                               .overdue = overdue >= REST_OVERDUE_MS,
+                               .deadline_ns = deadline_ns,
+                               .masked = signals == REST_MASKED && !os_restricted};
     if (steps.masked) {
         uint64_t before = os_block_signals();
         memcpy(&steps.mask, &before, sizeof before);
@@ -168,6 +190,11 @@ bool rest_in_steps(enum rest_signals signals, uint64_t deadline_ns, void (*wait)
 /* The nanoseconds until the next sleep must end; UINT64_MAX: never. */
 static uint64_t step_ns(struct rest_steps *steps, bool *last) {
     uint64_t left = steps->deadline_ns == UINT64_MAX ? UINT64_MAX : left_of(steps->deadline_ns);
+    if (steps->overdue) {
+        steps->overdue = false;
+        *last = left == 0;
+        return 0;
+    }
     uint64_t step = steps->ms ? (uint64_t)steps->ms * 1000000 : UINT64_MAX;
     *last = left <= step;
     return *last ? left : step;

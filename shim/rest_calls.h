@@ -95,13 +95,16 @@ void rest_calls_resolve(void);
 struct rest_steps {
     sigset_t mask; /* of the program */
     bool masked;   /* signals are blocked but for the sleeps */
+    bool overdue;  /* the next sleep is none, because a round is overdue */
     unsigned ms;   /* length of the next step; 0: nothing is left to give back, wait as long as it takes */
     uint64_t deadline_ns; /* of the call; UINT64_MAX: none */
 };
 
-/* Entry work: a round, if one is late by so much. Returns the nanoseconds that it took, 0 if there was none.
- */
-uint64_t rest_entry(int32_t late_ms);
+/* Entry work: a round, if one is late by so much. What would have interrupted the call, had it waited
+ * already: nothing, a handler with SA_RESTART, or one without; it has run then. Nothing where os_restricted
+ * is set. */
+enum rest_entry { REST_UNDISTURBED, REST_HANDLED, REST_INTERRUPTED };
+enum rest_entry rest_entry(int32_t late_ms);
 
 /* Have wait(steps, arguments) done in steps, with signals blocked if that is allowed. False: in this process,
  * or at this moment, there are none; nothing has been done. */

@@ -25,12 +25,22 @@ static bool is_nothing(bool brief) {
 /* Entry work for a call that waits so long from now on (NULL: without end). Returns its end. */
 static uint64_t begin(const struct timespec *timeout, bool brief) {
     uint64_t deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
-    rest_entry(brief ? 0 : REST_OVERDUE_MS);
+    if (brief) rest_entry(0);
     return deadline;
 }
 
 static struct timespec of_ms(int ms) {
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
+}
+
+/* True if the result is there: in steps, or because a handler has run during entry work. */
+static bool in_steps(uint64_t deadline, void (*wait)(struct rest_steps *, void *), void *arguments,
+                     int *result) {
+    if (rest_in_steps(REST_MASKED, deadline, wait, arguments)) return true;
+    if (rest_entry(0) == REST_UNDISTURBED) return false;
+    errno = EINTR;
+    *result = -1;
+    return true;
 }
 
 /* --- poll --- */
@@ -68,7 +78,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout) {
     struct poll poll = {.fds = fds, .n = n};
     if (!brief && (poll.result = NEXT(poll)(fds, n, 0)) != 0) return poll.result;
     uint64_t deadline = begin(limit, brief);
-    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    if (!brief && in_steps(deadline, wait_poll, &poll, &poll.result)) return poll.result;
     return NEXT(poll)(fds, n, rest_until_ms(deadline));
 }
 
@@ -101,7 +111,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
     uint64_t deadline = begin(timeout, brief);
     sigset_t copy = {0};
     if (!brief) poll.mask = copy_mask(&copy, mask);
-    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_poll, &poll)) return poll.result;
+    if (!brief && in_steps(deadline, wait_poll, &poll, &poll.result)) return poll.result;
     return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
 }
 
@@ -174,8 +184,8 @@ static void wait_select(struct rest_steps *steps, void *arguments) {
 }
 
 /* Makes the call in steps, or at once. */
-static void select_until(struct select *select, uint64_t deadline, bool in_steps) {
-    if (in_steps && rest_in_steps(REST_MASKED, deadline, wait_select, select)) return;
+static void select_until(struct select *select, uint64_t deadline, bool brief) {
+    if (!brief && in_steps(deadline, wait_select, select, &select->result)) return;
     struct timespec length;
     const struct timespec *left = left_until(deadline, &length);
     struct timeval time = {.tv_sec = length.tv_sec, .tv_usec = (length.tv_nsec + 999) / 1000};
@@ -206,7 +216,7 @@ EXPORT int select(int n, fd_set *read, fd_set *write, fd_set *except, struct tim
         put_sets_back(&select);
     }
     uint64_t deadline = begin(timeout ? &time : NULL, brief);
-    select_until(&select, deadline, !brief);
+    select_until(&select, deadline, brief);
     if (timeout && deadline != UINT64_MAX) { /* as the kernel does */
         struct timespec left = rest_until(deadline);
         if (select.result == 0) left = (struct timespec){0, 0};
@@ -231,7 +241,7 @@ EXPORT int pselect(int n, fd_set *read, fd_set *write, fd_set *except, const str
         put_sets_back(&select);
         select.mask = copy_mask(&copy, mask);
     }
-    select_until(&select, begin(timeout, brief), !brief);
+    select_until(&select, begin(timeout, brief), brief);
     return select.result;
 }
 
@@ -281,7 +291,7 @@ static int epoll_resting(struct epoll epoll, int timeout, const sigset_t *mask) 
     uint64_t deadline = begin(limit, brief);
     sigset_t copy = {0};
     if (!brief) epoll.mask = copy_mask(&copy, mask);
-    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
+    if (!brief && in_steps(deadline, wait_epoll, &epoll, &epoll.result)) return epoll.result;
     return epoll_for_ms(&epoll, rest_until_ms(deadline), mask);
 }
 
@@ -311,7 +321,7 @@ EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct 
     uint64_t deadline = begin(timeout, brief);
     sigset_t copy = {0};
     if (!brief) epoll.mask = copy_mask(&copy, mask);
-    if (!brief && rest_in_steps(REST_MASKED, deadline, wait_epoll, &epoll)) return epoll.result;
+    if (!brief && in_steps(deadline, wait_epoll, &epoll, &epoll.result)) return epoll.result;
     return NEXT(epoll_pwait2)(fd, events, n, left_until(deadline, &left), mask);
 }
 

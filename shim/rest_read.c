@@ -43,20 +43,25 @@ static bool is_plain_socket(int fd, bool listens) {
            (is_listener != 0) == listens;
 }
 
-/* Nothing is there to be read: does the call wait until poll says that there is? */
-static bool waits_as_poll(int fd, enum from from) {
+/* Nothing is there to be read: does the call wait, and until poll says that there is? */
+enum waits { WAITS_NOT, WAITS_OTHERWISE, WAITS_AS_POLL };
+
+static enum waits how_it_waits(int fd, enum from from) {
     long flags = syscall(SYS_fcntl, fd, F_GETFL);
     struct stat info;
     struct statfs system;
     if (flags < 0 || (flags & (O_NONBLOCK | O_PATH)) || (flags & O_ACCMODE) == O_WRONLY || fstat(fd, &info))
-        return false;
-    if (S_ISSOCK(info.st_mode)) return is_plain_socket(fd, from == FROM_LISTENER);
-    return from == FROM_ANY && S_ISFIFO(info.st_mode) && syscall(SYS_fstatfs, fd, &system) == 0 &&
-           system.f_type == PIPEFS_MAGIC;
+        return WAITS_NOT;
+    if (S_ISSOCK(info.st_mode)) return is_plain_socket(fd, from == FROM_LISTENER) ? WAITS_AS_POLL : WAITS_NOT;
+    if (from != FROM_ANY) return WAITS_NOT;
+    bool is_pipe =
+        S_ISFIFO(info.st_mode) && syscall(SYS_fstatfs, fd, &system) == 0 && system.f_type == PIPEFS_MAGIC;
+    return is_pipe ? WAITS_AS_POLL : WAITS_OTHERWISE;
 }
 
 struct reading {
     int fd;
+    bool mixed; /* which handler ran could not be told */
     bool interrupted;
 };
 
@@ -66,7 +71,8 @@ static void wait_readable(struct rest_steps *steps, void *arguments) {
         struct rest_handlers handlers = rest_handlers();
         uint64_t open = handlers.handled & ~rest_signal_word(&steps->mask);
         uint64_t interrupting = handlers.interrupting & open;
-        if (interrupting && interrupting != open) return; /* which of them ran could not be told */
+        reading->mixed = interrupting && interrupting != open;
+        if (reading->mixed) return;
         struct pollfd waited = {.fd = reading->fd, .events = POLLIN};
         struct timespec length;
         bool last;
@@ -92,9 +98,11 @@ static noinline_cold bool wait_to_read(int fd, enum from from) {
     struct pollfd now = {.fd = fd, .events = POLLIN};
     int saved = errno;
     if (NEXT(poll)(&now, 1, 0) == 0) {
-        bool waits = waits_as_poll(fd, from);
-        rest_entry(waits ? REST_OVERDUE_MS : 0);
-        if (waits) rest_in_steps(REST_MASKED, UINT64_MAX, wait_readable, &reading);
+        enum waits waits = how_it_waits(fd, from);
+        bool in_steps =
+            waits == WAITS_AS_POLL && rest_in_steps(REST_MASKED, UINT64_MAX, wait_readable, &reading);
+        if (!in_steps || reading.mixed)
+            reading.interrupted = rest_entry(0) == REST_INTERRUPTED && waits != WAITS_NOT;
     }
     errno = reading.interrupted ? EINTR : saved;
     return !reading.interrupted;

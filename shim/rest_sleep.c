@@ -58,17 +58,19 @@ static void wait_sleep(struct rest_steps *steps, void *arguments) {
     }
 }
 
-/* Sleep until the deadline. False: not in steps, nothing has been done but entry work. */
+/* Sleep until the deadline. False: not in steps, and nothing but entry work has been done. */
 static bool sleep_until(struct sleep *sleep, uint64_t deadline) {
     sleep->error = 0;
-    return deadline != UINT64_MAX && rest_in_steps(REST_MASKED, deadline, wait_sleep, sleep);
+    if (deadline != UINT64_MAX && rest_in_steps(REST_MASKED, deadline, wait_sleep, sleep)) return true;
+    if (rest_entry(0) != REST_UNDISTURBED) sleep->error = EINTR;
+    return sleep->error != 0;
 }
 
 /* Begins a relative sleep: false if it is too short for steps. *deadline is its end. */
 static bool is_long(time_t seconds, long ns, uint64_t *deadline) {
     *deadline = rest_deadline(seconds, ns);
     bool is_short = seconds == 0 && ns < REST_FIRST_MS * 1000000;
-    rest_entry(is_short ? 0 : REST_OVERDUE_MS);
+    if (is_short) rest_entry(0);
     return !is_short;
 }
 
@@ -143,13 +145,14 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ti
         error = sleep_for(&sleep, time, rest, clock_nanosleep_at_once);
     } else if (flags != TIMER_ABSTIME || clock != CLOCK_MONOTONIC || !rest_is_readable(time, sizeof *time) ||
                !rest_is_time(time) || time->tv_sec >= INT32_MAX) {
-        rest_entry(0);
-        error = NEXT(clock_nanosleep)(clock, flags, time, rest);
+        /* Of a relative one, what is left could not be told. */
+        bool disturbed = flags == TIMER_ABSTIME && rest_entry(0) != REST_UNDISTURBED;
+        error = disturbed ? EINTR : NEXT(clock_nanosleep)(clock, flags, time, rest);
     } else {
         uint64_t deadline = (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
         struct timespec left = rest_until(deadline);
         bool is_short = left.tv_sec == 0 && left.tv_nsec < REST_FIRST_MS * 1000000;
-        rest_entry(is_short ? 0 : REST_OVERDUE_MS);
+        if (is_short) rest_entry(0);
         error = !is_short && sleep_until(&sleep, deadline) ? sleep.error
                                                            : NEXT(clock_nanosleep)(clock, flags, time, rest);
     }
@@ -168,21 +171,26 @@ static void wait_signal(struct rest_steps *steps, void *mask) {
     }
 }
 
+/* False: not in steps, and no handler has run meanwhile. Nothing is done where os_restricted is set: a
+ * handler that ran before the call would be missed. */
+static bool wait_for_handler(const sigset_t *mask) {
+    if (os_restricted) return false;
+    return rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, (void *)mask) ||
+           rest_entry(0) != REST_UNDISTURBED;
+}
+
 EXPORT int pause(void) {
-    if (likely(!rest_wanted(&shim_pool))) return NEXT(pause)();
-    rest_entry(os_restricted ? 0 : REST_OVERDUE_MS);
-    if (os_restricted || !rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, NULL)) return NEXT(pause)();
+    if (likely(!rest_wanted(&shim_pool)) || !wait_for_handler(NULL)) return NEXT(pause)();
     errno = EINTR;
     return -1;
 }
 
 EXPORT int sigsuspend(const sigset_t *mask) {
-    if (likely(!rest_wanted(&shim_pool))) return NEXT(sigsuspend)(mask);
-    rest_entry(os_restricted ? 0 : REST_OVERDUE_MS);
-    if (os_restricted || !rest_is_readable(mask, sizeof(uint64_t))) return NEXT(sigsuspend)(mask);
+    if (likely(!rest_wanted(&shim_pool)) || os_restricted || !rest_is_readable(mask, sizeof(uint64_t)))
+        return NEXT(sigsuspend)(mask);
     sigset_t copy = {0};
     __builtin_memcpy(&copy, mask, sizeof(uint64_t));
-    if (!rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, &copy)) return NEXT(sigsuspend)(mask);
+    if (!wait_for_handler(&copy)) return NEXT(sigsuspend)(mask);
     errno = EINTR;
     return -1;
 }

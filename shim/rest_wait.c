@@ -126,14 +126,22 @@ static void wait_child(struct rest_steps *steps, void *arguments) {
     set_mask(mask);
 }
 
+/* A round before the call; not where the handler of SIGCHLD may take the child that the call would have had.
+ * True: a handler has interrupted it. */
+static bool entry_interrupts(const struct children *children, bool may_wait) {
+    if (!os_restricted && (rest_handlers().handled & rest_signal_bit(SIGCHLD))) return false;
+    return rest_entry(0) == REST_INTERRUPTED && may_wait && !has_news(children);
+}
+
 /* Makes the call, in steps if it can be. */
 static pid_t wait_for(struct children *children) {
     int saved = errno;
     bool may_wait = !os_restricted && !(children->options & WNOHANG);
-    rest_entry(may_wait ? REST_OVERDUE_MS : 0);
+    bool waits = may_wait && !has_news(children);
     /* Its own mask, not that of all signals. */
-    if (may_wait && !has_news(children) && signal_tells(children, current_mask()))
-        rest_in_steps(REST_UNMASKED, UINT64_MAX, wait_child, children);
+    bool in_steps = waits && signal_tells(children, current_mask()) &&
+                    rest_in_steps(REST_UNMASKED, UINT64_MAX, wait_child, children);
+    if (!in_steps && (waits || !may_wait) && entry_interrupts(children, may_wait)) fail(children);
     if (children->made && children->result < 0) return children->result;
     errno = saved;
     return children->made ? children->result : children->make(children);
@@ -210,7 +218,6 @@ static void wait_signals(struct rest_steps *steps, void *arguments) {
 EXPORT int sigwait(const sigset_t *set, int *signal) {
     if (likely(!rest_wanted(&shim_pool))) return NEXT(sigwait)(set, signal);
     int saved = errno;
-    rest_entry(REST_OVERDUE_MS);
     struct signals signals = {.set = set, .goes_on = true};
     bool done = rest_in_steps(REST_UNMASKED, UINT64_MAX, wait_signals, &signals) && signals.result > 0;
     errno = saved;
@@ -234,6 +241,10 @@ static int wait_for_signal(struct signals signals, uint64_t deadline, const stru
         if (signals.result >= 0) errno = saved;
         return signals.result;
     }
+    if (!os_restricted && rest_entry(0) != REST_UNDISTURBED) {
+        errno = EINTR;
+        return -1;
+    }
     errno = saved;
     struct timespec left;
     if (timeout) left = rest_until(deadline);
@@ -242,7 +253,6 @@ static int wait_for_signal(struct signals signals, uint64_t deadline, const stru
 
 EXPORT int sigwaitinfo(const sigset_t *set, siginfo_t *info) {
     if (likely(!rest_wanted(&shim_pool))) return NEXT(sigwaitinfo)(set, info);
-    rest_entry(os_restricted ? 0 : REST_OVERDUE_MS);
     return wait_for_signal((struct signals){.set = set, .info = info}, UINT64_MAX, NULL);
 }
 
@@ -252,8 +262,8 @@ EXPORT int sigtimedwait(const sigset_t *set, siginfo_t *info, const struct times
         return NEXT(sigtimedwait)(set, info, timeout);
     uint64_t deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
     bool is_short = timeout && timeout->tv_sec == 0 && timeout->tv_nsec < REST_FIRST_MS * 1000000;
-    rest_entry(is_short || os_restricted ? 0 : REST_OVERDUE_MS);
     if (is_short) {
+        rest_entry(0);
         struct timespec left = rest_until(deadline);
         return NEXT(sigtimedwait)(set, info, &left);
     }

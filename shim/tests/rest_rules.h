@@ -17,6 +17,9 @@
 /* So late may anything be on a machine that is busy with other things; and so late in half of all rounds. */
 #define LATE_US 2000000
 #define USUALLY_LATE_US 20000
+/* So many of a test's timers may come before the wait begins, which misses them then. */
+#define MISSED_MAX 2
+#define AGAIN_S 1
 /* No wait of a test ends by itself before that. */
 #define LONG_S 100
 
@@ -64,7 +67,8 @@ static inline void handle(int signal, void (*handler)(int), int flags) {
 }
 
 static inline void after_us(int64_t us) {
-    struct itimerval timer = {.it_value = {us / 1000000, us % 1000000}};
+    /* Again, should it come before the wait begins. */
+    struct itimerval timer = {.it_interval = {us ? AGAIN_S : 0, 0}, .it_value = {us / 1000000, us % 1000000}};
     CHECK(setitimer(ITIMER_REAL, &timer, NULL) == 0);
 }
 

@@ -56,14 +56,14 @@ static int raw_prctl(int option, unsigned long a, unsigned long b, unsigned long
 }
 
 /* Named in assembly below. */
-syscall_function *process_next_syscall HIDDEN = raw_syscall;
-static prctl_function *next_prctl = raw_prctl;
-static pid_t (*next_fork)(void);
-static pid_t (*next__Fork)(void);
-static int (*next_unshare)(int);
-static int (*next_setns)(int, int);
-static int (*next_tgkill)(pid_t, pid_t, int);
-static int (*next_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
+OS_SEALED syscall_function *process_next_syscall HIDDEN = raw_syscall;
+OS_SEALED static prctl_function *next_prctl = raw_prctl;
+OS_SEALED static pid_t (*next_fork)(void);
+OS_SEALED static pid_t (*next__Fork)(void);
+OS_SEALED static int (*next_unshare)(int);
+OS_SEALED static int (*next_setns)(int, int);
+OS_SEALED static int (*next_tgkill)(pid_t, pid_t, int);
+OS_SEALED static int (*next_pthread_create)(pthread_t *, const pthread_attr_t *, void *(*)(void *), void *);
 
 static void *find(const char *name) {
     int saved = errno;
@@ -75,8 +75,8 @@ static void *find(const char *name) {
 
 #define STORE(pointer, symbol) __atomic_store_n((void **)&(pointer), symbol, __ATOMIC_RELEASE)
 #define FIND(name) STORE(next_##name, find(#name))
-/* The function behind us, or NULL where there is none. */
-#define NEXT(name) ((next_##name || (FIND(name), true)) ? next_##name : NULL)
+/* The function behind us, or NULL where there is none. Before the constructor it is looked up at each call: the pointers are written there. */
+#define NEXT(name) (next_##name ? next_##name : (__typeof__(next_##name))find(#name))
 
 void process_resolve(void) {
     void *symbol = find("syscall");
@@ -162,12 +162,12 @@ static size_t stack_bytes(const pthread_attr_t *attributes) {
 EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, void *(*routine)(void *),
                           void *argument) {
     if (!NEXT(pthread_create)) return EAGAIN; /* before glibc 2.34, without libpthread */
-    int error = next_pthread_create(thread, attributes, routine, argument);
+    int error = NEXT(pthread_create)(thread, attributes, routine, argument);
     if (unlikely(error) && gave_up_its_place(error))
-        error = next_pthread_create(thread, attributes, routine, argument);
+        error = NEXT(pthread_create)(thread, attributes, routine, argument);
     /* What the pool holds idle may be in the way of its stack. */
     if (unlikely(error == EAGAIN) && shim_make_room(stack_bytes(attributes)))
-        error = next_pthread_create(thread, attributes, routine, argument);
+        error = NEXT(pthread_create)(thread, attributes, routine, argument);
     return error;
 }
 
@@ -176,7 +176,7 @@ static void note_signal(long result, long thread) {
 }
 
 EXPORT int tgkill(pid_t process, pid_t thread, int signal) {
-    int result = NEXT(tgkill) ? next_tgkill(process, thread, signal)
+    int result = NEXT(tgkill) ? NEXT(tgkill)(process, thread, signal)
                               : (int)result_of(OS_CALL3(SYS_tgkill, process, thread, signal));
     note_signal(result, thread);
     return result;

@@ -13,7 +13,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-struct rest_calls rest_calls;
+OS_SEALED struct rest_calls rest_calls;
 
 /* Somebody between us and the C library defines one of the calls. */
 static bool hooked = true;
@@ -69,6 +69,7 @@ static long missing(void) {
 void rest_calls_resolve(void) {
     struct search search = {.hooked = false};
     dl_iterate_phdr(look_into, &search);
+    bool open = os_unseal();
     void **table = (void **)&rest_calls;
     for (size_t i = 0; i < N_CALLS; i++) {
         void *found = search.found[i];
@@ -79,8 +80,9 @@ void rest_calls_resolve(void) {
         }
         if (!found)
             found = strcmp(names[i], "epoll_pwait2") == 0 ? (void *)raw_epoll_pwait2 : (void *)missing;
-        __atomic_store_n(&table[i], found, __ATOMIC_RELEASE);
+        if (open) __atomic_store_n(&table[i], found, __ATOMIC_RELEASE);
     }
+    if (open) os_seal();
     WRITE_RELAXED(hooked, search.hooked);
 }
 

@@ -7,8 +7,8 @@
  *
  * Each function compares, notes and goes on to the definition behind us; it neither locks nor allocates nor touches errno, so it
  * may be called from anywhere. The note comes first: a call that fails may have done a part of its work.
- * Not noted is what puts back how a block was (munlock, MADV_DOFORK, mprotect to read and write) and what changes contents only: the
- * program owns those. Not seen are calls past these symbols: raw system calls, the C library by its handle. For them recycle.h
+ * What puts back how a block was is noted only of mprotect, to read and write: guards of stacks come and go. Not noted are the others
+ * (munlock, MADV_DOFORK) and what changes contents only: the program owns those. Not seen are calls past these symbols: raw system calls, the C library by its handle. For them recycle.h
  * has a sample.
  */
 #undef _FILE_OFFSET_BITS /* it would make one function of mmap and mmap64 */
@@ -105,8 +105,12 @@ EXPORT int posix_madvise(void *start, size_t length, int advice)
 
 EXPORT int mprotect(void *start, size_t length, int protection)
 {
-    if (protection != (PROT_READ | PROT_WRITE)) changes(start, length, EXTENT_CHANGED);
-    return os_calls.mprotect(start, length, protection);
+    if (likely(!touches_pool(start, length))) return os_calls.mprotect(start, length, protection);
+    bool undoes = protection == (PROT_READ | PROT_WRITE), ready = __atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE);
+    if (ready && !undoes) recycle_note_protection(&shim_pool, start, length, false);
+    int result = os_calls.mprotect(start, length, protection);
+    if (ready && undoes && result == 0) recycle_note_protection(&shim_pool, start, length, true);
+    return result;
 }
 
 EXPORT int pkey_mprotect(void *start, size_t length, int protection, int key)

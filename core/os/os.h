@@ -112,6 +112,9 @@ extern bool os_keeps_locked __attribute__((visibility("hidden")));
  * (MADV_GUARD_INSTALL) stay: they are no VMAs, and only os_remap_fresh forgets them. */
 int os_scrub(void *address, size_t length);
 
+/* Of these only the protection and its keys. 0 or negative errno. */
+int os_make_accessible(void *address, size_t length);
+
 /* True if the range lies within one VMA. May be false without cause (old kernels, injected faults). */
 bool os_is_one_vma(void *address, size_t length);
 

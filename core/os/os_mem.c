@@ -212,7 +212,7 @@ int os_unlock(void *address, size_t length)
 }
 
 /* mprotect leaves a protection key where it is. Where there are none, the call that takes it away fails. */
-static int make_accessible(void *address, size_t length)
+int os_make_accessible(void *address, size_t length)
 {
     int fault = os_fault(OS_MPROTECT);
     if (fault) return -fault;
@@ -230,7 +230,7 @@ static void forget_hints(void *address, size_t length)
 
 int os_scrub(void *address, size_t length)
 {
-    int error = -make_accessible(address, length);
+    int error = -os_make_accessible(address, length);
     /* MADV_WIPEONFORK is refused on anything but private anonymous memory, which makes it the detector of
      * overlays; its opposite then clears what the program (or this call) has set. */
     if (!error) error = -advise(address, length, MADV_WIPEONFORK);

@@ -57,17 +57,25 @@ _Static_assert((EXTENT_ZERO | EXTENT_HUGE | EXTENT_GREW | EXTENT_OBSERVE | EXTEN
 struct extent {
     void *address;
     struct extent *next, *prev;    /* bin, cache or shard list */
-    struct extent *older, *newer;  /* dirty extents and shard contents by age */
+    union {
+        struct {
+            struct extent *older, *newer;  /* resident extents in the heap, and shard contents, by age */
+        };
+        uint32_t unproven_pages;   /* of a block out of the heap and on no shard: untouched when it was handed out, and not known to be used
+                                    * since; only in open spaces, whose shards take no block so large; heap lock */
+    };
     uint32_t n_pages;
     uint32_t used_pages;   /* of a live block: what the program may use; the rest is address headroom */
     uint32_t last_use_ms;  /* of an idle block: when it was put here */
     uint16_t cls;          /* class_floor(n_pages) */
     uint8_t state;
     uint8_t policy;        /* CLOCK-Pro: reference and test bits */
-    uint16_t flags;
-    uint32_t unproven_pages; /* of a block out of the heap: untouched when it was handed out, not known to be used since; heap lock */
+    /* Of a live block with EXTENT_CHANGED: only the protection of these pages of it was changed; changed_pages 0: anything of any page.
+     * Without that flag they mean nothing. Written with the flags, as one word, by recycle_note. */
+    uint16_t flags, changed_pages;
+    uint32_t changed_from;
 };
-_Static_assert(sizeof(struct extent) == 64, "one cache line");
+_Static_assert(sizeof(struct extent) == 64 && offsetof(struct extent, flags) == 56, "one cache line, and the last word of it");
 
 /* Neighbours look at the state under the heap lock while the owner of a block flips it between LIVE and CACHED without: neither is
  * what they look for. */
@@ -122,6 +130,8 @@ static inline void age_remove(struct extent *extent)
 {
     extent->older->newer = extent->newer;
     extent->newer->older = extent->older;
+    extent->older = NULL;
+    extent->unproven_pages = 0;
 }
 
 static inline struct extent *age_oldest(struct extent *sentinel)

@@ -223,6 +223,7 @@ const char *heap_check(struct heap *heap)
         before = extent_state(e);
         at += extent_bytes(e);
     }
+    if (!broken && !space_counts_agree(space, heap->frontier - space->base)) broken = "page map entries miscounted";
     if (!broken && (dirty != heap->dirty_bytes || muzzy != heap->muzzy_bytes)) broken = "dirty bytes miscounted";
     if (!broken && (clean != heap->clean_bytes || holes != heap->hole_bytes)) broken = "clean bytes or holes miscounted";
     if (!broken && active > heap->active_bytes) broken = "active bytes miscounted";

@@ -45,9 +45,13 @@ static void keep_live(struct heap *heap, struct extent *extent)
 {
     if (extent->used_pages > extent->n_pages || !extent->used_pages) extent->used_pages = extent->n_pages;
     extent->cls = (uint16_t)class_floor(extent->n_pages);
-    for (size_t page = 1; page + 1 < extent->n_pages; page++) {
-        char *at = (char *)extent->address + (page << PAGE_SHIFT);
-        if (space_lookup(&heap->space, at) != heap->space.extents) space_set_page(&heap->space, at, 0);
+    size_t first = space_offset(&heap->space, extent->address) >> PAGE_SHIFT, last = first + extent->n_pages - 1;
+    for (size_t page = first + 1; page < last; page++) {
+        size_t region = page >> SPACE_REGION_PAGES_LOG2;
+        if (atomic_load_explicit(space_count(&heap->space, region), memory_order_relaxed) == 0)
+            page = ((region + 1) << SPACE_REGION_PAGES_LOG2) - 1; /* nothing is entered there */
+        else if (atomic_load_explicit(&heap->space.page_map[page], memory_order_relaxed))
+            space_set_page(&heap->space, (char *)heap->space.base + (page << PAGE_SHIFT), 0);
     }
     space_enter(&heap->space, extent);
     extent->unproven_pages = 0;
@@ -124,9 +128,10 @@ void heap_rebuild(struct heap *heap)
 {
     bool torn = atomic_load_explicit(&heap->lock.held, memory_order_relaxed) != 0;
     atomic_store_explicit(&heap->lock.held, 1, memory_order_relaxed); /* for who looks; nobody else is here */
-    if (torn) { /* the list may be; new descriptors are mapped where these are missed */
+    if (torn) { /* the list may be, and what was being counted; new descriptors are mapped where these are missed */
         heap->unused = NULL;
         heap->n_unused = heap->untouched_end - heap->untouched;
+        space_recount(&heap->space, heap->frontier - heap->space.base);
     }
     forget_lists(heap);
     struct run run = {0};

@@ -48,7 +48,8 @@ struct pool {
     size_t max_pages;             /* larger requests are refused */
     unsigned huge;                /* enum switch_value */
     bool ready;
-    bool watchful;                /* the program changes blocks without our being told: check every one */
+    uint32_t watchful;            /* the program changes blocks without our being told: check so many more; recycle.h */
+    size_t unwatched_limit_bytes; /* tcache_limit_bytes before that */
     struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;

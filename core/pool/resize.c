@@ -85,7 +85,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             memcpy((char *)larger->address + moved, (char *)extent->address + moved, (used << PAGE_SHIFT) - moved);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             /* Attributes move with the pages. */
-            if (moved) larger->flags |= extent->flags & (EXTENT_HUGE | EXTENT_CHECK | EXTENT_EARLY | EXTENT_CHANGED | EXTENT_REPLACED);
+            if (moved) recycle_follow(larger, extent);
             extent->flags &= (uint16_t)~EXTENT_ZERO;
             /* Its pages are gone, but not what the program may have mapped over them. */
             if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) {

@@ -19,8 +19,10 @@
 #define MAP_COLOUR_BYTES (40 * CACHE_LINE)
 
 struct layout {
-    size_t extents_bytes, map_bytes, total_bytes;
+    size_t extents_bytes, lead_bytes, map_bytes, total_bytes;
 };
+
+#define REGION_PAGES ((size_t)1 << SPACE_REGION_PAGES_LOG2)
 
 /* One descriptor per two pages is enough for blocks of one page separated by free ones. */
 static struct layout plan(size_t span_max)
@@ -28,7 +30,10 @@ static struct layout plan(size_t span_max)
     struct layout layout;
     size_t n_pages = span_max >> PAGE_SHIFT;
     layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
-    layout.map_bytes = align_up(MAP_COLOUR_BYTES + n_pages * sizeof(uint32_t), HUGE_BYTES);
+    size_t counts_bytes = (align_up(n_pages, REGION_PAGES) >> SPACE_REGION_PAGES_LOG2) * sizeof(uint16_t);
+    layout.lead_bytes = MAP_COLOUR_BYTES;
+    if (counts_bytes > MAP_COLOUR_BYTES) layout.lead_bytes += align_up(counts_bytes - MAP_COLOUR_BYTES, PAGE_BYTES);
+    layout.map_bytes = align_up(layout.lead_bytes + n_pages * sizeof(uint32_t), HUGE_BYTES);
     layout.total_bytes = layout.extents_bytes + layout.map_bytes + GAP_BYTES + span_max;
     return layout;
 }
@@ -36,12 +41,13 @@ static struct layout plan(size_t span_max)
 static void place(struct space *space, uintptr_t bottom, struct layout layout)
 {
     space->extents = (struct extent *)bottom;
-    space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes + MAP_COLOUR_BYTES);
+    space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes + layout.lead_bytes);
+    space->map_lead_bytes = layout.lead_bytes;
     space->base = bottom + layout.extents_bytes + layout.map_bytes + GAP_BYTES;
     space->map_bytes = 0;
 }
 
-static char *map_start(const struct space *space) { return (char *)space->page_map - MAP_COLOUR_BYTES; }
+static char *map_start(const struct space *space) { return (char *)space->page_map - space->map_lead_bytes; }
 
 static void *page_before(const struct space *space) { return (void *)(space->base - PAGE_BYTES); }
 
@@ -100,7 +106,7 @@ int space_map(struct space *space, void *address, size_t length)
 
 int space_reach(struct space *space, size_t n_bytes)
 {
-    size_t wanted = align_up(MAP_COLOUR_BYTES + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
+    size_t wanted = align_up(space->map_lead_bytes + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
     if (likely(wanted <= space->map_bytes)) return 0;
     int error = space_map(space, map_start(space) + space->map_bytes, wanted - space->map_bytes);
     if (!error) space->map_bytes = wanted;
@@ -110,4 +116,78 @@ int space_reach(struct space *space, size_t n_bytes)
 int space_map_extents(struct space *space, uint32_t first, uint32_t count)
 {
     return space_map(space, space->extents + first, (size_t)count * sizeof(struct extent));
+}
+
+/* --- from an address inside a block to the block --- */
+
+#define NOTHING SIZE_MAX
+
+/* The last page from first to page whose entry is not 0; NOTHING if there is none. */
+static size_t last_entry(const struct space *space, size_t first, size_t page)
+{
+    const _Atomic uint32_t *map = space->page_map;
+    for (;; page--) {
+        /* Two entries at once: first is even. */
+        while (page % 2 && !__atomic_load_n((const uint64_t *)(const void *)&map[page - 1], __ATOMIC_RELAXED)) {
+            if (page - 1 == first) return NOTHING;
+            page -= 2;
+        }
+        if (atomic_load_explicit(&map[page], memory_order_relaxed)) return page;
+        if (page == first) return NOTHING;
+    }
+}
+
+/* The last region before this one whose count is not 0; NOTHING if there is none. */
+static size_t busy_region_before(const struct space *space, size_t region)
+{
+    while (region-- > 0) {
+        /* Four at once, of regions falling from one whose number is a multiple of four and three more. */
+        while (region % 4 == 3 && !__atomic_load_n((const uint64_t *)(const void *)space_count(space, region), __ATOMIC_RELAXED)) {
+            if (region == 3) return NOTHING;
+            region -= 4;
+        }
+        if (atomic_load_explicit(space_count(space, region), memory_order_relaxed)) return region;
+    }
+    return NOTHING;
+}
+
+struct extent *space_find(const struct space *space, const void *p)
+{
+    size_t page = space_offset(space, p) >> PAGE_SHIFT, region = page >> SPACE_REGION_PAGES_LOG2;
+    size_t found = last_entry(space, region << SPACE_REGION_PAGES_LOG2, page);
+    while (found == NOTHING) {
+        region = busy_region_before(space, region);
+        if (region == NOTHING) return NULL;
+        size_t first = region << SPACE_REGION_PAGES_LOG2;
+        found = last_entry(space, first, first + REGION_PAGES - 1);
+    }
+    return &space->extents[atomic_load_explicit(&space->page_map[found], memory_order_relaxed)];
+}
+
+/* The entries of a region, of the first n_pages, that are not 0. */
+static uint16_t count_region(const struct space *space, size_t first, size_t n_pages)
+{
+    uint16_t n = 0;
+    for (size_t page = first; page < first + REGION_PAGES && page < n_pages; page++)
+        n = (uint16_t)(n + (atomic_load_explicit(&space->page_map[page], memory_order_relaxed) != 0));
+    return n;
+}
+
+void space_recount(struct space *space, size_t n_bytes)
+{
+    size_t n_pages = pages_of(n_bytes);
+    for (size_t first = 0; first < n_pages; first += REGION_PAGES) {
+        _Atomic uint16_t *count = space_count(space, first >> SPACE_REGION_PAGES_LOG2);
+        uint16_t n = count_region(space, first, n_pages);
+        if (n != atomic_load_explicit(count, memory_order_relaxed)) atomic_store_explicit(count, n, memory_order_relaxed);
+    }
+}
+
+bool space_counts_agree(const struct space *space, size_t n_bytes)
+{
+    size_t n_pages = pages_of(n_bytes);
+    for (size_t first = 0; first < n_pages; first += REGION_PAGES)
+        if (count_region(space, first, n_pages) != atomic_load_explicit(space_count(space, first >> SPACE_REGION_PAGES_LOG2), memory_order_relaxed))
+            return false;
+    return true;
 }

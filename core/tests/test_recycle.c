@@ -72,7 +72,7 @@ Test(recycle, is_watchful_where_no_live_block_is)
     cr_assert(pool.watchful);
     cr_assert(flags_of(p) & EXTENT_CHANGED);
     cr_assert(flags_of(q) & EXTENT_CHANGED, "beyond the idle one");
-    pool.watchful = false;
+    pool.watchful = 0;
     /* Ranges that reach out of the pool, and one that wraps. */
     recycle_note(&pool, (char *)pool.heap.space.base - 4 * PAGE_BYTES, 5 * PAGE_BYTES, EXTENT_REPLACED);
     cr_assert(flags_of(p) & EXTENT_REPLACED);
@@ -81,23 +81,128 @@ Test(recycle, is_watchful_where_no_live_block_is)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(recycle, gives_up_after_a_bound)
+/* Whatever lies around it, in a bounded number of steps. */
+Test(recycle, finds_a_block_from_any_of_its_pages)
 {
     struct pool_setup setup = fixture_setup();
-    setup.span_max = 16 * GIB;
-    setup.max_block_bytes = 8 * GIB;
+    setup.span_max = 64 * GIB;
+    setup.max_block_bytes = 32 * GIB;
     pool_finish(&pool);
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
-    char *p = fixture_get(&pool, 5 * GIB);
-    cr_assert(p);
-    recycle_note(&pool, p + GIB / 2, 1, EXTENT_CHANGED);
-    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    static const size_t sizes[] = {20 * GIB, 4 * KIB, 4 * MIB, 8 * KIB, 3 * GIB, 12 * KIB, 300 * MIB, 4 * KIB, 4 * KIB};
+    enum { N = sizeof sizes / sizeof sizes[0] };
+    char *p[N];
+    uint64_t rng = 1;
+    for (int i = 0; i < N; i++)
+        cr_assert(p[i] = fixture_get(&pool, sizes[i]));
+    for (int i = 0; i < 20000; i++) {
+        int block = (int)rng_range(&rng, 0, N - 1);
+        size_t last = sizes[block] - 1, at = rng_range(&rng, 0, rng_next(&rng) % 2 ? last : min_size(last, 64 * MIB));
+        if (rng_next(&rng) % 2) at = last - at;
+        cr_assert_eq(space_find(&pool.heap.space, p[block] + at), fixture_extent(&pool, p[block]), "%zu bytes at %zu", sizes[block], at);
+    }
+    recycle_note(&pool, p[0] + 7 * GIB, 1, EXTENT_CHANGED);
+    cr_assert(flags_of(p[0]) & EXTENT_CHANGED);
     cr_assert_not(pool.watchful);
-    pool.last_noted = NULL;
-    recycle_note(&pool, p + 2 * GIB, 1, EXTENT_REPLACED);
-    cr_assert_eq(flags_of(p) & EXTENT_REPLACED, 0);
-    cr_assert(pool.watchful);
+    cr_assert_null(pool_check(&pool));
+    /* What was in several pieces is one again. */
+    for (int i = 0; i < N; i++) {
+        struct extent *extent = fixture_extent(&pool, p[i]);
+        extent_set_state(extent, EXTENT_CACHED);
+        heap_free(&pool.heap, extent);
+    }
+    cr_assert_null(pool_check(&pool));
+    pool_trim(&pool, 0);
+    char *all = fixture_get(&pool, 22 * GIB);
+    cr_assert(all);
+    for (size_t at = 0; at < 22 * GIB; at += 61 * MIB)
+        cr_assert_eq(space_find(&pool.heap.space, all + at), fixture_extent(&pool, all));
+    cr_assert_null(pool_check(&pool));
+}
+
+static void guard(char *page, int protection)
+{
+    cr_assert_eq(mprotect(page, PAGE_BYTES, protection), 0);
+    recycle_note_protection(&pool, page, PAGE_BYTES, protection == (PROT_READ | PROT_WRITE));
+}
+
+Test(recycle, forgets_a_guard_that_is_undone)
+{
+    enum { READ_WRITE = PROT_READ | PROT_WRITE };
+    char *p = fixture_get(&pool, MIB), *end = p + MIB - PAGE_BYTES;
+    guard(p, PROT_NONE);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    guard(p + PAGE_BYTES, READ_WRITE);
+    cr_assert(flags_of(p) & EXTENT_CHANGED, "another page");
+    guard(p, READ_WRITE);
+    cr_assert_eq(flags_of(p) & EXTENT_CHANGED, 0);
+    /* One at either end: what lies between is not told apart from them, but each end is. */
+    guard(p, PROT_NONE);
+    guard(end, PROT_READ);
+    guard(p, READ_WRITE);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    guard(end, READ_WRITE);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    recycle_note_protection(&pool, p, MIB, true);
+    cr_assert_eq(flags_of(p) & EXTENT_CHANGED, 0);
+    /* What else was done stays to be undone. */
+    guard(p, PROT_NONE);
+    recycle_note(&pool, end, PAGE_BYTES, EXTENT_CHANGED);
+    recycle_note_protection(&pool, p, MIB, true);
+    cr_assert(flags_of(p) & EXTENT_CHANGED);
+    fixture_put(&pool, p);
+    cr_assert_eq(fixture_get(&pool, MIB), p);
+    memset(p, 1, MIB);
+    cr_assert_not(pool.watchful);
+}
+
+/* A guard that is left is undone where it is, also when the block has become smaller meanwhile, or has moved. */
+Test(recycle, undoes_a_guard_that_is_left)
+{
+    char *p = fixture_get(&pool, 8 * MIB), *wall = fixture_get(&pool, MIB);
+    memset(p, 1, 8 * MIB);
+    guard(p + 4096, PROT_READ);
+    guard(p + 5 * MIB, PROT_READ);
+    cr_assert(resize_in_place(&pool, fixture_extent(&pool, p), 4 * MIB));
+    char *tail = fixture_get(&pool, 4 * MIB);
+    cr_assert_eq(tail, p + 4 * MIB);
+    memset(tail, 2, 4 * MIB);
+    char *larger = resize_move(&pool, tcache_find(&pool), fixture_extent(&pool, p), 32 * MIB);
+    cr_assert(larger && larger != p);
+    fixture_put(&pool, larger);
+    cr_assert_eq(fixture_get(&pool, 32 * MIB), larger);
+    memset(larger, 2, 32 * MIB);
+    cr_assert(wall);
+    cr_assert_null(pool_check(&pool));
+}
+
+Test(recycle, watching_ends_when_nothing_is_found)
+{
+    size_t limit = pool.tcache_limit_bytes;
+    recycle_watch(&pool);
+    cr_assert_lt(pool.tcache_limit_bytes, limit);
+    void *p = fixture_get(&pool, 200 * KIB);
+    memset(p, 1, 200 * KIB);
+    for (int i = 0; i < RECYCLE_QUIET - 1; i++) {
+        fixture_put(&pool, p);
+        cr_assert(p = fixture_get(&pool, 200 * KIB));
+    }
+    cr_assert(pool.watchful, "one more");
+    /* Something is found: from the beginning. */
+    cr_assert_eq(mprotect(p, 200 * KIB, PROT_READ), 0);
+    for (int i = 0; i < RECYCLE_QUIET; i++) {
+        fixture_put(&pool, p);
+        cr_assert(p = fixture_get(&pool, 200 * KIB));
+    }
+    cr_assert_eq(pool.watchful, 1);
+    fixture_put(&pool, p);
+    cr_assert_eq(pool.watchful, 0);
+    cr_assert_eq(pool.tcache_limit_bytes, limit);
+    /* Caches take such blocks again. */
+    for (int i = 0; i < 2; i++)
+        fixture_put(&pool, fixture_get(&pool, 200 * KIB));
+    cr_assert(tcache_find(&pool)->small.extent);
 }
 
 Test(recycle, mends_what_is_freed)
@@ -172,7 +277,7 @@ Test(recycle, asks_for_the_first_blocks_only)
         for (int i = 0; i < N - 1; i++)
             fixture_put(&pool, p[i]);
         cr_assert_eq(pool.n_checks, RECYCLE_CHECK_ALL);
-        cr_assert_eq(pool.watchful, early);
+        cr_assert_eq(pool.watchful > 0, early);
     }
 }
 

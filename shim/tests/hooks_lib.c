@@ -37,3 +37,9 @@ void *mmap(void *start, size_t length, int protection, int flags, int fd, off_t 
     SEES(mmap);
     return real(start, length, protection, flags, fd, offset);
 }
+
+int pkey_mprotect(void *start, size_t length, int protection, int key)
+{
+    SEES(pkey_mprotect);
+    return real(start, length, protection, key);
+}

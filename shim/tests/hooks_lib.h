@@ -4,7 +4,7 @@
 #define ZP_SHIM_TESTS_HOOKS_LIB_H
 
 struct hooks_seen {
-    volatile unsigned madvise[2], munmap[2], mmap[2];
+    volatile unsigned madvise[2], munmap[2], mmap[2], pkey_mprotect[2];
 };
 struct hooks_seen *hooks(void);
 

@@ -17,9 +17,11 @@
 
 #define TCACHE_DEPTH_MAX 64
 #define ALIGNMENT_MAX GIB
-/* Address space of one pool: enough for any block size class, halved until the limits allow it. */
-#define SPAN_WANTED (256 * GIB)
+/* Address space of one pool, halved until the limits allow it: enough for any block as long as there are few pools, and less the more
+ * there are, so that 16384 take less than 80 of the 128 TiB of a process. */
 #define SPAN_MIN (256 * MIB)
+
+static size_t span_wanted(unsigned n_pools) { return n_pools < 128 ? 256 * GIB : n_pools < 1152 ? 16 * GIB : 2 * GIB; }
 
 struct zp_pool {
     struct pool pool;
@@ -54,7 +56,7 @@ static bool valid(const zp_config *config)
 static int init_with_span(struct pool *pool, struct pool_setup *setup)
 {
     int error = -ENOMEM;
-    for (setup->span_max = SPAN_WANTED; setup->span_max >= SPAN_MIN; setup->span_max /= 2) {
+    for (setup->span_max = span_wanted(helper_count_pools()); setup->span_max >= SPAN_MIN; setup->span_max /= 2) {
         setup->max_block_bytes = setup->span_max / 2;
         error = pool_init(pool, setup);
         if (error != -ENOMEM) break;

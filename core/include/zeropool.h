@@ -90,7 +90,9 @@ void zp_config_init(zp_config *config);
 int zp_config_preset(zp_config *config, zp_preset preset);
 
 /* Create a pool. config may be NULL for the defaults; it is copied. The caller owns the result.
- * Errors: EINVAL (a field out of range), ENOMEM (no address space, or 1024 pools exist). Pools do not share memory with each other. */
+ * Errors: EINVAL (a field out of range), ENOMEM (no address space, or 16384 pools exist; Linux allows a process
+ * 65530 mappings by default, and a pool takes six). Pools do not share memory with each other. The largest buffer is half of the address
+ * space that a pool sets aside: 256 GiB, but 16 GiB where 128 pools exist already and 2 GiB where 1152 do. */
 zp_pool *zp_pool_create(const zp_config *config);
 
 /* Give all memory of the pool back and end it. Buffers still held become invalid: return them first. Accepts NULL.

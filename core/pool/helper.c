@@ -9,7 +9,8 @@
 
 #include <errno.h>
 
-static _Atomic(struct pool *) pools[HELPER_POOLS_MAX];
+static _Atomic(struct pool *) pools[HELPER_POOLS_MAX]; /* touched up to the first `places` */
+static _Atomic unsigned places, n_pools;
 static _Atomic(struct pool *) visiting;
 
 /* NONE to STARTING and back: whoever starts the thread. STARTING to RUNNING: the same. RUNNING to NONE and back: the thread. */
@@ -49,26 +50,34 @@ static unsigned n_alone;
 
 bool helper_add_pool(struct pool *pool)
 {
-    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+    for (unsigned i = 0; i < HELPER_POOLS_MAX; i++) {
         struct pool *none = NULL;
-        if (atomic_compare_exchange_strong(&pools[i], &none, pool)) return true;
+        if (atomic_load_explicit(&pools[i], memory_order_relaxed)) continue;
+        pool->number = i + 1; /* before anybody sees the pool */
+        if (!atomic_compare_exchange_strong(&pools[i], &none, pool)) continue;
+        unsigned before = atomic_load(&places);
+        while (before <= i && !atomic_compare_exchange_weak(&places, &before, i + 1)) continue;
+        atomic_fetch_add_explicit(&n_pools, 1, memory_order_relaxed);
+        return true;
     }
+    pool->number = 0;
     return false;
 }
 
+unsigned helper_count_pools(void) { return atomic_load_explicit(&n_pools, memory_order_relaxed); }
+
 void helper_remove_pool(struct pool *pool)
 {
-    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
-        struct pool *expected = pool;
-        atomic_compare_exchange_strong(&pools[i], &expected, NULL);
-    }
+    struct pool *expected = pool;
+    if (pool->number && atomic_compare_exchange_strong(&pools[pool->number - 1], &expected, NULL))
+        atomic_fetch_sub_explicit(&n_pools, 1, memory_order_relaxed);
     while (atomic_load(&visiting) == pool)
         os_yield();
 }
 
 void helper_for_each_pool(void (*visit)(struct pool *))
 {
-    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+    for (unsigned i = 0, end = atomic_load(&places); i < end; i++) {
         struct pool *pool = atomic_load(&pools[i]);
         if (pool) visit(pool);
     }
@@ -87,7 +96,7 @@ struct round {
 /* Visit each pool in our care; helper_remove_pool waits while its pool is visited. */
 static void visit_pools(void (*visit)(struct pool *, struct round *), struct round *round)
 {
-    for (int i = 0; i < HELPER_POOLS_MAX; i++) {
+    for (unsigned i = 0, end = atomic_load(&places); i < end; i++) {
         struct pool *pool = atomic_load(&pools[i]);
         if (!pool) continue;
         atomic_store(&visiting, pool);

@@ -23,10 +23,13 @@
 #define HELPER_START_BYTES (8 * MIB)
 #define HELPER_LEAVE_BYTES (HELPER_START_BYTES / 2)
 #define HELPER_POLL_MS 1000
-#define HELPER_POOLS_MAX 1024
+#define HELPER_POOLS_MAX 16384
 
-/* Put a pool under the care of the thread; false if there are too many pools (it then decays on activity only). */
+/* Put a pool, before it is used, under the care of the thread, and give it the lowest number that is free; false if there are too many
+ * pools (it then decays on activity only). */
 bool helper_add_pool(struct pool *pool);
+/* How many there are. */
+unsigned helper_count_pools(void);
 /* Returns when the thread no longer touches the pool. */
 void helper_remove_pool(struct pool *pool);
 

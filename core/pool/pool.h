@@ -37,6 +37,7 @@ struct pool {
     _Atomic uint64_t *class_shards; /* by class below shard_end_class: a bit for each shard that holds blocks of it */
     size_t shards_bytes;
     unsigned n_shards;            /* power of two */
+    uint32_t number;              /* of its place in the helper's care, from 1 on; 0: none */
     unsigned shard_end_class;     /* classes below this pass through the shards, */
     size_t shard_max_pages;       /* which are blocks of at most so many pages */
     unsigned tcache_depth;

@@ -4,6 +4,7 @@
 
 #include "os/os.h"
 #include "pool/fork.h"
+#include "pool/helper.h"
 #include "pool/pool.h"
 #include "pool/recycle.h"
 
@@ -22,6 +23,9 @@ static bool exit_key_valid;
 
 /* How often an exiting thread tries to enter a cache that a reclaimer has claimed. */
 #define EXIT_TRIES 1000
+
+/* Of addresses, for each thread that uses several pools; touched where their numbers are. */
+#define INDEX_BYTES (align_up((HELPER_POOLS_MAX + 1) * sizeof(struct tcache *), PAGE_BYTES))
 
 struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered, memory_order_acquire); }
 
@@ -55,8 +59,11 @@ static void thread_exits(void *ignored)
     int saved = errno;
     bool passed = fork_pass();
     tcache_tls.entered |= 1; /* a handler of a signal must not wait for the locks that are taken here, nor repair after a fork of its own */
-    struct tcache *tcache = tcache_tls.first;
+    struct tcache *tcache = tcache_tls.first, **by_number = tcache_tls.by_number;
     tcache_tls.first = NULL;
+    tcache_tls.by_number = NULL;
+    compiler_barrier(); /* a handler finds neither from here on */
+    if (by_number) os_unmap(by_number, INDEX_BYTES);
     while (tcache) {
         struct tcache *next = tcache->next_of_thread;
         /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. Entered until all is
@@ -99,23 +106,27 @@ void tcache_setup_process(void)
 
 struct tcache *tcache_find(struct pool *pool)
 {
-    struct tcache **link = &tcache_tls.first;
-    for (struct tcache *tcache = *link; tcache; link = &tcache->next_of_thread, tcache = *link) {
-        if (READ_RELAXED(tcache->pool) != pool) continue;
-        if (link == &tcache_tls.first || tcache_tls.relinking) return tcache;
-        /* A signal handler that comes in between may miss this cache, but finds a list that ends. */
-        tcache_tls.relinking = true;
-        compiler_barrier();
-        *link = tcache->next_of_thread;
-        compiler_barrier();
-        tcache->next_of_thread = tcache_tls.first;
-        compiler_barrier();
-        tcache_tls.first = tcache;
-        compiler_barrier();
-        tcache_tls.relinking = false;
-        return tcache;
+    struct tcache *tcache = tcache_tls.first;
+    if (tcache && READ_RELAXED(tcache->pool) == pool) return tcache;
+    struct tcache **by_number = READ_RELAXED(tcache_tls.by_number);
+    if (by_number && pool->number) {
+        tcache = READ_RELAXED(by_number[pool->number]);
+        return tcache && READ_RELAXED(tcache->pool) == pool ? tcache : NULL;
     }
-    return NULL;
+    while (tcache && READ_RELAXED(tcache->pool) != pool)
+        tcache = tcache->next_of_thread;
+    return tcache;
+}
+
+/* The thread is about to have a second cache. */
+static void make_index(void)
+{
+    void *memory = NULL;
+    if (tcache_tls.by_number || !tcache_tls.first || os_map(INDEX_BYTES, &memory)) return;
+    struct tcache **by_number = memory;
+    for (struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
+        if (READ_RELAXED(tcache->pool)) by_number[tcache->pool_number] = tcache;
+    WRITE_RELAXED(tcache_tls.by_number, by_number);
 }
 
 /* Where in its pages a cache begins. Blocks begin at a page, so a program that walks one in steps of a page fills the cache sets
@@ -135,15 +146,23 @@ static struct tcache *make(void)
     return tcache;
 }
 
-/* A cache of this thread whose pool is gone, or one whose thread is gone, or a new one. */
+/* A cache of this thread whose pool is gone; it stays where it is in the thread's list. Of several only one that had a pool of the same
+ * number is looked for: new pools have the lowest number that is free. */
+static struct tcache *find_unused(const struct pool *pool)
+{
+    struct tcache *tcache = tcache_tls.first;
+    if (tcache_tls.by_number && pool->number) {
+        tcache = tcache_tls.by_number[pool->number];
+        return tcache && !READ_RELAXED(tcache->pool) ? tcache : NULL;
+    }
+    while (tcache && READ_RELAXED(tcache->pool))
+        tcache = tcache->next_of_thread;
+    return tcache;
+}
+
+/* One whose thread is gone, or a new one. */
 static struct tcache *obtain(void)
 {
-    for (struct tcache **link = &tcache_tls.first; *link; link = &(*link)->next_of_thread) {
-        if (READ_RELAXED((*link)->pool)) continue;
-        struct tcache *tcache = *link;
-        *link = tcache->next_of_thread;
-        return tcache;
-    }
     if (!lock_acquire(&registry_lock)) return NULL;
     struct tcache *tcache = free_caches;
     if (tcache) free_caches = tcache->next_free;
@@ -151,10 +170,10 @@ static struct tcache *obtain(void)
     return tcache ? tcache : make();
 }
 
-/* A cache for this thread and pool, at the front of the thread's list; NULL if there is none to be had. */
+/* A cache for this thread and pool, in the thread's list; NULL if there is none to be had. */
 static struct tcache *set_up_for(struct pool *pool)
 {
-    struct tcache *tcache = obtain();
+    struct tcache *unused = find_unused(pool), *tcache = unused ? unused : obtain();
     if (!tcache) return NULL;
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
     if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
@@ -177,8 +196,14 @@ static struct tcache *set_up_for(struct pool *pool)
     tcache_adopt_limit(tcache, pool);
     tcache_leave(tcache);
     if (unlikely(os_restricted)) tcache_disturb(pool); /* there may be two now */
-    tcache->next_of_thread = tcache_tls.first;
-    tcache_tls.first = tcache;
+    tcache->pool_number = pool->number;
+    if (!unused) {
+        make_index();
+        tcache->next_of_thread = tcache_tls.first;
+        compiler_barrier();
+        tcache_tls.first = tcache;
+    }
+    if (tcache_tls.by_number) WRITE_RELAXED(tcache_tls.by_number[pool->number], tcache);
     /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at start-up. */
     if (exit_key_valid) {
         int saved = errno;

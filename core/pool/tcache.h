@@ -78,6 +78,7 @@ struct tcache {
     uint32_t n_unused_big;   /* blocks in a row that left the slot for the next one; the owner */
     struct tcache_slot big;  /* of the others */
     struct pool *pool;       /* NULL once the pool is destroyed */
+    uint32_t pool_number;    /* of that pool; the owner */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
     struct tcache *next_free;
@@ -125,7 +126,8 @@ static inline void tcache_set_limit(struct tcache *tcache, size_t n_bytes)
 
 /* All thread-local storage of the library. */
 struct tcache_tls {
-    struct tcache *first; /* most recently used pool first */
+    struct tcache *first; /* the one made last first */
+    struct tcache **by_number; /* the same by their pools' numbers; NULL where there is only one, or no memory for it */
     uint32_t entered;     /* bit 0: in a slow path, a nested call must not come here; bit 1: in the shim's dlsym (next.c). Core tests the whole */
     bool is_helper;       /* this is the background thread */
     bool relinking;       /* the list that begins at first is being changed: handlers leave it as it is */

@@ -77,9 +77,10 @@ struct claimed {
 static unsigned claim_batch(struct pool *pool, enum reclaim what, struct tcache **cursor, struct claimed *batch)
 {
     unsigned n = 0;
+    const struct tcache *mine = tcache_find(pool);
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
-        if (READ_RELAXED(tcache->pool) != pool || tcache == tcache_tls.first) continue;
+        if (READ_RELAXED(tcache->pool) != pool || tcache == mine) continue;
         if (tcache_is_empty(tcache)) continue;
         bool only_big = what == RECLAIM_SLOTS;
         if (only_big && !READ_RELAXED(tcache->big.extent)) continue;

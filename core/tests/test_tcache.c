@@ -210,6 +210,46 @@ Test(tcache, depth_zero_means_no_cache)
     cr_assert_null(tcache_find(&pool));
 }
 
+static unsigned caches_made(void)
+{
+    unsigned n = 0;
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
+        n++;
+    return n;
+}
+
+/* By the pool's number; a new pool with the number of one that is gone takes over its cache. */
+Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools)
+{
+    enum { N = 300 };
+    static struct pool pools[N];
+    struct tcache *caches[N];
+    struct pool_setup setup = fixture_setup();
+    setup.span_max = 64 * MIB;
+    for (int round = 0; round < 3; round++) {
+        for (int i = 0; i < N; i++) {
+            memset(&pools[i], 0, sizeof pools[i]);
+            cr_assert_eq(fixture_init(&pools[i], &setup), 0);
+            cr_assert(helper_add_pool(&pools[i]));
+            cr_assert_null(tcache_find(&pools[i]));
+            fixture_get_and_put(&pools[i], 2, 4 * KIB);
+        }
+        cr_assert(tcache_tls.by_number);
+        for (int i = 0; i < N; i++) {
+            cr_assert(caches[i] = tcache_find(&pools[i]));
+            cr_assert_eq(caches[i]->pool, &pools[i]);
+            cr_assert_eq(tcache_tls.by_number[pools[i].number], caches[i]);
+        }
+        cr_assert_eq(helper_count_pools(), N);
+        for (int i = 0; i < N; i++) {
+            helper_remove_pool(&pools[i]);
+            pool_finish(&pools[i]);
+            cr_assert_null(tcache_find(&pools[i]));
+        }
+    }
+    cr_assert_eq(caches_made(), N);
+}
+
 Test(tcache, owner_and_reclaimer_exclude_each_other)
 {
     fixture_get_and_put(&pool, 4, 4 * KIB);

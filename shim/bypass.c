@@ -17,11 +17,11 @@
  */
 #include "bypass.h"
 
-#include "hardened.h"
+#include "base/bits.h"
 #include "os/os.h"
-#include "shim.h"
 
-#include <dlfcn.h>
+#include <malloc.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -32,17 +32,15 @@ OS_SEALED static struct {
     size_t (*malloc_usable_size)(void *);
 } original;
 
-static bool is_ours(const void *p) { return shim_owns(p) || hardened_owns(p); }
-
 static void free_any(void *p)
 {
-    if (is_ours(p)) free(p);
+    if (bypass_owns(p)) free(p);
     else original.free(p);
 }
 
-static void *realloc_any(void *p, size_t size) { return p && is_ours(p) ? realloc(p, size) : original.realloc(p, size); }
+static void *realloc_any(void *p, size_t size) { return p && bypass_owns(p) ? realloc(p, size) : original.realloc(p, size); }
 
-static size_t usable_size_any(void *p) { return is_ours(p) ? malloc_usable_size(p) : original.malloc_usable_size(p); }
+static size_t usable_size_any(void *p) { return bypass_owns(p) ? malloc_usable_size(p) : original.malloc_usable_size(p); }
 
 static const struct {
     const char *name;

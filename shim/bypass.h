@@ -9,6 +9,9 @@
 
 #pragma GCC visibility push(hidden)
 
+/* Is this a block of ours? Defined by each library that closes the way past it. */
+bool bypass_owns(const void *p);
+
 /* At start-up, after next_resolve and unsealed: whoever looks up the C library's free from now on gets one that knows the pool's blocks. */
 void bypass_close(void);
 

@@ -72,9 +72,11 @@ static bool harden(void)
         const char *value = getauxval(AT_SECURE) ? NULL : options_lookup(environ, "ZEROPOOL_HARDENED");
         options.hardened = value && strcmp(value, "1") == 0;
     }
-    if (options.hardened) hardened_start(max_size(options.threshold_bytes, 1), min_size(options.max_block_bytes, os_ram_bytes()));
-    return options.hardened;
+    size_t most = min_size(options.max_block_bytes, os_ram_bytes());
+    return options.hardened && hardened_start(max_size(options.threshold_bytes, 1), most);
 }
+
+bool bypass_owns(const void *p) { return shim_owns(p) || hardened_owns(p); }
 
 static bool set_up(void)
 {

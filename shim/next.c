@@ -10,6 +10,7 @@
  */
 #include "hardened.h"
 #include "os/os.h"
+#include "shim.h"
 #include "system.h"
 
 #include <dlfcn.h>

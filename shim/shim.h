@@ -15,12 +15,9 @@
 #define ZP_SHIM_SHIM_H
 
 #include "base/options.h"
+#include "family.h"
 #include "pool/pool.h"
 
-#include <malloc.h>
-
-#define HIDDEN __attribute__((visibility("hidden")))
-#define EXPORT __attribute__((visibility("default")))
 /* Large data that most programs never use, out of the pages of the rest: the linker puts this section last. */
 #define RARELY_USED __attribute__((section(".lbss")))
 
@@ -39,24 +36,6 @@ void shim_note_use(void) HIDDEN;
 
 /* The allocator behind us. The pointers are valid from the first instruction on: they begin as functions that look the real
  * ones up. Written once, by whoever comes first; all writers write the same values. */
-struct next_allocator {
-    void *(*malloc)(size_t);
-    void (*free)(void *);
-    void *(*calloc)(size_t, size_t);
-    void *(*realloc)(void *, size_t);
-    void *(*memalign)(size_t, size_t);
-    void *(*aligned_alloc)(size_t, size_t);
-    int (*posix_memalign)(void **, size_t, size_t);
-    void *(*valloc)(size_t);
-    void *(*pvalloc)(size_t);
-    size_t (*malloc_usable_size)(void *);
-    int (*malloc_trim)(size_t);
-    struct mallinfo (*mallinfo)(void);
-    struct mallinfo2 (*mallinfo2)(void);
-    void (*malloc_stats)(void);
-    int (*malloc_info)(int, FILE *);
-    int (*mallopt)(int, int);
-};
 extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
 /* The same; false if this thread is in the middle of it, and must do without. */

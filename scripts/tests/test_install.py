@@ -43,6 +43,11 @@ def check_prefix(case, prefix):
     stats = f"{folder}/stats"
     case.assertEqual(call(zeropool, "run", f"--stats={stats}", "--", "ls", "/").returncode, 0)
     case.assertEqual(call(zeropool, "stat", "--fault-ns", "1", stats).returncode, 0)
+    # Either way into the hardened mode, a byte behind a block is out of reach.
+    overflow = "import ctypes; c = ctypes.CDLL(None); c.malloc.restype = ctypes.c_void_p; p = c.malloc(1 << 20); ctypes.memset(p + (1 << 20), 0, 1)"
+    for options in ([], [f"--stats={stats}-hardened"]):
+        ran = call(zeropool, "run", "--hardened", *options, "--", "/usr/bin/python3", "-I", "-c", overflow)
+        case.assertEqual((ran.returncode, ran.stderr), (-11, ""))
     # As pkg-config says it; its paths are those of the final place.
     pc = glob.glob(f"{prefix}/lib/**/zeropool.pc", recursive=True)[0]
     env = support.environment(PKG_CONFIG_PATH=os.path.dirname(pc), PKG_CONFIG_ALLOW_SYSTEM_CFLAGS="1",

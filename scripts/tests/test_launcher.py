@@ -30,6 +30,29 @@ class Settings(support.Case):
         self.assertEqual(self.seen("--threshold", "64K", "--retain=1G", "--preset", "ml", "--stats=/tmp/a b")[1:],
                          ["65536", str(1 << 30), "ml", "/tmp/a b"])
 
+    def test_hardened_mode(self):
+        root = self.folder()
+        os.makedirs(f"{root}/bin")
+        os.makedirs(f"{root}/lib")
+        shutil.copy(ZEROPOOL, f"{root}/bin/zeropool")
+        names = ["libzeropool-preload.so", "libzeropool-hardened.so"]
+        default, hardened = (shutil.copy(library(), f"{root}/lib/{name}") for name in names)
+
+        def chosen(*options, **env):
+            result = run("run", *options, "--", "sh", "-c", SHOW, env=environment(**{"ZEROPOOL_LIB": None} | env), program=f"{root}/bin/zeropool")
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            return result.stdout.split("|")[0]
+
+        self.assertEqual(chosen(), default)
+        self.assertEqual(chosen("--hardened"), hardened)
+        self.assertEqual(chosen(ZEROPOOL_HARDENED="1"), hardened)
+        self.assertEqual(chosen(ZEROPOOL_HARDENED="0"), default)
+        # For the statistics, or asked for by name, the other library, which loads it.
+        self.assertEqual(chosen("--hardened", "--stats=/dev/null"), default)
+        self.assertEqual(chosen("--hardened", ZEROPOOL_LIB=default), default)
+        os.remove(hardened)
+        self.assertEqual(chosen("--hardened"), default, "which will say that it is missing")
+
     def test_stats_file_does_not_depend_on_the_folder(self):
         here = self.folder()
         result = run("run", "--stats=x/y", "--", "sh", "-c", SHOW, cwd=here)

@@ -41,7 +41,7 @@ static inline void require_shim(void)
 {
     Dl_info info;
     void *symbol = dlsym(RTLD_DEFAULT, "malloc");
-    CHECK(symbol && dladdr(symbol, &info) && strstr(info.dli_fname, "zeropool-preload"));
+    CHECK(symbol && dladdr(symbol, &info) && (strstr(info.dli_fname, "zeropool-preload") || strstr(info.dli_fname, "zeropool-hardened")));
 }
 
 /* The pool and the hardened mode's blocks lie between 22 and 42 TiB. */

@@ -1,10 +1,16 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""A bad value in a ZEROPOOL_* variable warns once, says what is accepted and keeps the default; the program is not disturbed."""
+"""A bad value in a ZEROPOOL_* variable warns once, says what is accepted and keeps the default; the program is not disturbed. Where the
+library of the hardened mode is missing, that is said once.
+
+usage: environment.py LIBRARY OPTIONS_H HARDENED_LIBRARY
+"""
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 
 BAD = {"NUMBER": ("abc", "", "-1", "1x", "99999999999999999999", "12 34"), "CHOICE": ("maybe", "", "ON")}
 
@@ -21,7 +27,23 @@ def run(library, settings):
                           env=environment | settings | {"LD_PRELOAD": library})
 
 
-def main(library, options_header):
+def check_hardened(library, hardened):
+    """Found beside the preload library, however that was named; and what happens where it is not."""
+    with tempfile.TemporaryDirectory() as folder:
+        alone = shutil.copy(library, folder)
+        result = run(alone, {"ZEROPOOL_HARDENED": "1"})
+        if (result.returncode, result.stdout) != (0, "text\n") or result.stderr.count("\n") != 1 or "mode is off" not in result.stderr:
+            yield f"without the library of the hardened mode: {result}"
+        shutil.copy(hardened, folder)
+        result = run(os.path.relpath(alone), {"ZEROPOOL_HARDENED": "1"})
+        if (result.returncode, result.stdout, result.stderr) != (0, "text\n", ""):
+            yield f"by a relative path, with the library of the hardened mode: {result}"
+    result = run(hardened, {"ZEROPOOL_HARDENED": "1", "ZEROPOOL_THRESHOLD": "large"})
+    if (result.returncode, result.stdout) != (0, "text\n") or result.stderr.count("keeping the default") != 1:
+        yield f"a bad value, the library of the hardened mode preloaded: {result}"
+
+
+def main(library, options_header, hardened):
     wrong = []
     rows = table(options_header)
     if len(rows) < 8:
@@ -37,6 +59,7 @@ def main(library, options_header):
     for settings in ({}, {"ZEROPOOL_THRESHOLD": "64K"}, {"ZEROPOOL_HUGE": "off", "ZEROPOOL_DECAY_MS": "0"}):
         if run(library, settings).stderr:
             wrong.append(f"{settings}: a good value is not taken in silence")
+    wrong += check_hardened(library, hardened)
     print("\n".join(wrong) or f"{len(rows)} variables")
     return bool(wrong)
 

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
 """The preload library exports the malloc family, C++'s operators, the calls that change mappings, those of process.c, those in which programs
-rest and little else, and its thread-local storage is small and static.
+rest and little else, and its thread-local storage is small and static. Given further names, that of the hardened mode exports these instead of the
+calls, and has nothing of the pool in it.
 
-usage: gates.py LIBRARY SHIM_MAP
+usage: gates.py LIBRARY MAP [NAME...]
 """
 import re
 import subprocess
@@ -39,15 +40,18 @@ def read(*command):
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def main(library, version_map):
+def main(library, version_map, *names):
+    others = set(names) or KNOWN - FAMILY
     with open(version_map, encoding="utf-8") as file:
         wanted = set(re.findall(r"(\w+);", file.read().split("global:")[1].split("local:")[0]))
     exported = {line.split()[-1] for line in read("nm", "-D", "--defined-only", library).splitlines()}
     wrong = [f"exported but not in the map: {name}" for name in sorted(exported - wanted)]
     wrong += [f"in the map but not exported: {name}" for name in sorted(wanted - exported)]
-    wrong += [f"missing: {name}" for name in sorted(KNOWN - exported)]
-    wrong += [f"neither of the malloc family, an operator nor a call that changes mappings, processes or filters, or in which programs rest: {name}"
-              for name in sorted(exported - KNOWN)]
+    wrong += [f"missing: {name}" for name in sorted((FAMILY | others) - exported)]
+    wrong += [f"neither of the malloc family nor among {sorted(others)}: {name}" for name in sorted(exported - FAMILY - others)]
+    if names:
+        inside = {line.split()[-1] for line in read("nm", library).splitlines()}
+        wrong += [f"part of the pool: {name}" for name in sorted(inside) if re.match("(pool|heap|space|tcache|shard|helper|recycle)_", name)]
     imported = {line.split()[-1].split("@")[0] for line in read("nm", "-D", "--undefined-only", library).splitlines()}
     # A dynamic TLS model would call back into the loader, and from there into malloc.
     wrong += [f"imports {name}" for name in ("__tls_get_addr", "pthread_atfork", "__register_atfork") if name in imported]

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: MIT */
+/* hardened_load.c: the default library's way into the hardened mode: it loads the library that has it. See
+ * hardened.h. */
+#include "hardened.h"
+
+#include "base/fatal.h"
+#include "shim.h"
+
+#include <dlfcn.h>
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#define HARDENED_NAME "libzeropool-hardened.so"
+
+static __typeof__(&zeropool_hardened_attach) attach;
+static struct hardened_range range; /* empty until the mode runs */
+static size_t threshold, most;
+
+/* Beside our own file. Not by a search: what is found elsewhere is another version, or somebody else's. */
+static void *find(void) {
+    static char path[PATH_MAX] RARELY_USED;
+    Dl_info own;
+    if (!dladdr((void *)hardened_start, &own) || !own.dli_fname) return NULL;
+    const char *name = strrchr(own.dli_fname, '/');
+    size_t folder = name ? (size_t)(name + 1 - own.dli_fname) : 0;
+    if (folder + sizeof HARDENED_NAME > sizeof path) return NULL;
+    memcpy(path, own.dli_fname, folder);
+    memcpy(path + folder, HARDENED_NAME, sizeof HARDENED_NAME);
+    void *library = dlopen(path, RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE);
+    return library ? dlsym(library, HARDENED_ATTACH) : NULL;
+}
+
+bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
+    static bool failed;
+    threshold = threshold_bytes;
+    most = max_bytes;
+    if (failed) return false;
+    if (!attach) {
+        int saved = errno;
+        void *found = find();
+        struct next_allocator trial = next;
+        *(void **)&attach = found;
+        failed = !found || !attach(&trial, sizeof trial, threshold, most, &range);
+        if (failed) {
+            dlerror(); /* the program must not find our error */
+            warn_parts("ZEROPOOL_HARDENED: ", HARDENED_NAME,
+                       " beside the preload library cannot be used; the mode is off", NULL);
+            attach = NULL;
+        }
+        errno = saved;
+        if (failed) return false;
+    }
+    shim_threshold = SIZE_MAX;
+    next_resolve(); /* enters the mode's functions */
+    return true;
+}
+
+bool hardened_runs(void) {
+    return attach != NULL;
+}
+
+bool hardened_owns(const void *p) {
+    return hardened_range_owns(&range, p);
+}
+
+void hardened_wrap(struct next_allocator *found) {
+    attach(found, sizeof *found, threshold, most, &range);
+}

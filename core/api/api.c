@@ -11,6 +11,7 @@
 #include "base/options.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <string.h>
 
 #define EXPORT __attribute__((visibility("default")))
@@ -27,11 +28,44 @@ struct zp_pool {
     struct pool pool;
 };
 
-EXPORT const char *zp_version(void) { return "0.1.0"; }
+#define TEXT_OF(number) #number
+#define VERSION(major, minor, patch) TEXT_OF(major) "." TEXT_OF(minor) "." TEXT_OF(patch)
 
-EXPORT void zp_config_init(zp_config *config) { zp_config_preset(config, ZP_PRESET_BALANCED); }
+EXPORT const char *zp_version(void) { return VERSION(ZP_VERSION_MAJOR, ZP_VERSION_MINOR, ZP_VERSION_PATCH); }
 
-EXPORT int zp_config_preset(zp_config *config, zp_preset preset)
+/* --- structs of other versions --- */
+
+/* The fields of version 0.1.0, which the functions without a size know. */
+#define END_OF(type, field) align_up(offsetof(type, field) + sizeof ((type *)0)->field, sizeof(size_t))
+#define CONFIG_FIRST_BYTES END_OF(zp_config, decay_ms)
+#define STATS_FIRST_BYTES END_OF(zp_stats, n_pin_failures)
+
+/* Longer structs would be a mistake. */
+#define STRUCT_MAX 4096
+
+static bool is_struct_size(size_t n_bytes) { return n_bytes >= 2 * sizeof(size_t) && n_bytes <= STRUCT_MAX && n_bytes % sizeof(size_t) == 0; }
+
+/* Into a struct of another version: what it does not have is left out, what ours does not have is 0. */
+static void copy_out(void *to, size_t to_bytes, const void *from, size_t from_bytes)
+{
+    memcpy(to, from, min_size(to_bytes, from_bytes));
+    if (to_bytes > from_bytes) memset((char *)to + from_bytes, 0, to_bytes - from_bytes);
+}
+
+/* Fields that ours does not have must ask for nothing. */
+static bool copy_in(zp_config *to, const zp_config *from)
+{
+    size_t n_bytes = from->struct_size;
+    if (!is_struct_size(n_bytes)) return false;
+    for (size_t i = sizeof *to; i < n_bytes; i++)
+        if (((const char *)from)[i]) return false;
+    zp_config_init(to);
+    memcpy(to, from, min_size(n_bytes, sizeof *to));
+    to->struct_size = sizeof *to;
+    return true;
+}
+
+EXPORT int zp_config_preset_sized(zp_config *config, zp_preset preset, size_t struct_size)
 {
     static const zp_config presets[] = {
         [ZP_PRESET_BALANCED] = {.tcache_depth = 16, .decay_ms = 4000},
@@ -39,17 +73,35 @@ EXPORT int zp_config_preset(zp_config *config, zp_preset preset)
         [ZP_PRESET_NETWORK] = {.tcache_depth = 64, .decay_ms = 10000, .max_retained_bytes = 256 * MIB},
         [ZP_PRESET_FILE] = {.tcache_depth = 32, .decay_ms = 4000, .max_retained_bytes = 512 * MIB},
     };
-    if ((unsigned)preset >= sizeof presets / sizeof presets[0]) return -EINVAL;
-    *config = presets[preset];
-    config->struct_size = sizeof *config;
+    if ((unsigned)preset >= sizeof presets / sizeof presets[0] || !is_struct_size(struct_size)) return -EINVAL;
+    copy_out(config, struct_size, &presets[preset], sizeof presets[preset]);
+    config->struct_size = struct_size;
     return 0;
 }
+
+EXPORT void zp_config_init_sized(zp_config *config, size_t struct_size) { zp_config_preset_sized(config, ZP_PRESET_BALANCED, struct_size); }
+
+EXPORT void zp_pool_stats_sized(zp_pool *pool, zp_stats *stats, size_t struct_size)
+{
+    zp_stats ours;
+    pool_stats(&pool->pool, &ours);
+    copy_out(stats, struct_size, &ours, sizeof ours);
+}
+
+/* The parentheses keep the header's macros away. */
+EXPORT void(zp_config_init)(zp_config *config) { zp_config_init_sized(config, CONFIG_FIRST_BYTES); }
+
+EXPORT int(zp_config_preset)(zp_config *config, zp_preset preset) { return zp_config_preset_sized(config, preset, CONFIG_FIRST_BYTES); }
+
+EXPORT void(zp_pool_stats)(zp_pool *pool, zp_stats *stats) { zp_pool_stats_sized(pool, stats, STATS_FIRST_BYTES); }
+
+/* --- pools --- */
 
 __attribute__((constructor)) static void load(void) { os_helper_prepare(); }
 
 static bool valid(const zp_config *config)
 {
-    return config->struct_size == sizeof *config && config->n_shards <= SHARDS_MAX &&
+    return config->n_shards <= SHARDS_MAX &&
            config->tcache_depth <= TCACHE_DEPTH_MAX && (unsigned)config->eviction <= ZP_EVICT_CLOCKPRO;
 }
 
@@ -64,17 +116,16 @@ static int init_with_span(struct pool *pool, struct pool_setup *setup)
     return error;
 }
 
-EXPORT zp_pool *zp_pool_create(const zp_config *config)
+EXPORT zp_pool *zp_pool_create(const zp_config *wanted)
 {
-    zp_config defaults;
-    if (!config) {
-        zp_config_init(&defaults);
-        config = &defaults;
-    }
-    if (!valid(config)) {
+    zp_config ours;
+    if (!wanted)
+        zp_config_init(&ours);
+    else if (!copy_in(&ours, wanted) || !valid(&ours)) {
         errno = EINVAL;
         return NULL;
     }
+    const zp_config *config = &ours;
     tcache_setup_process();
     size_t retained = config->max_retained_bytes;
     struct pool_setup setup = {
@@ -213,8 +264,6 @@ EXPORT size_t zp_pool_length(zp_pool *pool)
 }
 
 EXPORT size_t zp_pool_trim(zp_pool *pool, size_t keep_bytes) { return pool_trim(&pool->pool, keep_bytes); }
-
-EXPORT void zp_pool_stats(zp_pool *pool, zp_stats *stats) { pool_stats(&pool->pool, stats); }
 
 EXPORT int zp_validate(zp_pool *pool, char *message, size_t message_size)
 {

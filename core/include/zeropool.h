@@ -12,6 +12,9 @@
  *                  0 or a negative errno value and leave errno alone. zp_put and zp_pool_destroy preserve errno.
  *   misuse         freeing a buffer twice, an interior pointer, or a buffer of another pool ends the process with
  *                  one line on stderr ("zeropool: fatal: ...") and SIGABRT, before anything is corrupted.
+ *   versions       zp_config and zp_stats grow at their ends only. A program tells the library how long its structs are (the macros at
+ *                  the end do that), so one that was compiled with an older or a newer header works: fields that it does not have take
+ *                  their defaults or are left out, fields that the library does not have are 0.
  */
 #ifndef ZEROPOOL_H
 #define ZEROPOOL_H
@@ -24,6 +27,7 @@
 extern "C" {
 #endif
 
+/* The version of this header; zp_version() is that of the library. */
 #define ZP_VERSION_MAJOR 0
 #define ZP_VERSION_MINOR 1
 #define ZP_VERSION_PATCH 0
@@ -48,7 +52,7 @@ typedef enum zp_preset {
 /* How a pool behaves. Fill it with zp_config_init or zp_config_preset, change what you like, pass it to
  * zp_pool_create, which copies it. */
 typedef struct zp_config {
-    size_t struct_size;        /* set by zp_config_init; lets later versions add fields */
+    size_t struct_size;        /* set by zp_config_init: the size of this struct in the program */
     unsigned n_shards;         /* shards of the shared pool; 0 = one per CPU, rounded up to a power of two; <= 64 */
     unsigned tcache_depth;     /* idle buffers a thread keeps per size class, besides the one it returned last; 0: no thread cache; <= 64 */
     size_t max_retained_bytes; /* idle bytes the pool may hold in all, with up to eight threads using it (each further
@@ -140,8 +144,19 @@ void zp_pool_stats(zp_pool *pool, zp_stats *stats);
  * at most message_size bytes). Takes the pool's locks one after the other; meant for tests. */
 int zp_validate(zp_pool *pool, char *message, size_t message_size);
 
-/* "0.1.0" */
+/* The version of the library: "0.1.0". */
 const char *zp_version(void);
+
+/* What zp_config_init, zp_config_preset and zp_pool_stats are in C and C++: struct_size is the size of the program's struct, and no byte
+ * beyond it is written. The functions of those names, which are there for other languages, know the fields of version 0.1.0 only.
+ * zp_config_preset_sized returns -EINVAL, too, for a size that cannot be. */
+void zp_config_init_sized(zp_config *config, size_t struct_size);
+int zp_config_preset_sized(zp_config *config, zp_preset preset, size_t struct_size);
+void zp_pool_stats_sized(zp_pool *pool, zp_stats *stats, size_t struct_size);
+
+#define zp_config_init(config) zp_config_init_sized((config), sizeof *(config))
+#define zp_config_preset(config, preset) zp_config_preset_sized((config), (preset), sizeof *(config))
+#define zp_pool_stats(pool, stats) zp_pool_stats_sized((pool), (stats), sizeof *(stats))
 
 #ifdef __cplusplus
 }

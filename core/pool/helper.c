@@ -110,7 +110,8 @@ static void care_for(struct pool *pool, struct round *round)
     limits_refresh(pool);
     uint32_t now = os_clock_ms();
     heap_fresh_learn_machine(&pool->heap);
-    if (round->look_at_caches) pool_drain_caches(pool, true);
+    /* A look walks all caches there are, of all pools: not where nothing is out of the heap. */
+    if (round->look_at_caches && READ_RELAXED(pool->heap.active_bytes)) pool_drain_caches(pool, true);
     unsigned wait = pool_tick(pool, now);
     if (!wait) return;
     round->at_rest = false;

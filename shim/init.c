@@ -31,10 +31,9 @@ static struct options options;
 static bool options_read;
 static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impossible */
 
-/* What a thread and one shard may keep beside the heap, by preset: balanced, ml, network, file. */
-static const struct {
-    size_t tcache_bytes, shard_bytes;
-} presets[] = {{1 * MIB, 256 * KIB}, {512 * KIB, 512 * KIB}, {4 * MIB, 16 * MIB}, {2 * MIB, 8 * MIB}};
+/* What a thread and one shard may keep beside the heap, at least. */
+#define TCACHE_BYTES (1 * MIB)
+#define SHARD_BYTES (256 * KIB)
 
 /* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a place for (space.c). */
 #define SPAN_MOST (8192 * GIB)
@@ -90,10 +89,10 @@ static bool set_up(void)
         .span_max = span_for(ram),
         .n_shards = n_shards,
         .tcache_depth = (unsigned)options.tcache_depth,
-        .tcache_limit_bytes = presets[options.preset].tcache_bytes,
-        .shard_limit_bytes = presets[options.preset].shard_bytes * n_shards,
+        .tcache_limit_bytes = TCACHE_BYTES,
+        .shard_limit_bytes = SHARD_BYTES * n_shards,
         .shard_max_block_bytes = 256 * KIB,
-        .caches_grow = options.preset == 0,
+        .caches_grow = true,
         .retain_bytes = options.retain_bytes,
         .retain_max_bytes = SIZE_MAX,
         /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other way. */

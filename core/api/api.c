@@ -67,14 +67,9 @@ static bool copy_in(zp_config *to, const zp_config *from)
 
 EXPORT int zp_config_preset_sized(zp_config *config, zp_preset preset, size_t struct_size)
 {
-    static const zp_config presets[] = {
-        [ZP_PRESET_BALANCED] = {.tcache_depth = 16, .decay_ms = 4000},
-        [ZP_PRESET_ML] = {.tcache_depth = 4, .decay_ms = 30000, .eviction = ZP_EVICT_CLOCKPRO},
-        [ZP_PRESET_NETWORK] = {.tcache_depth = 64, .decay_ms = 10000, .max_retained_bytes = 256 * MIB},
-        [ZP_PRESET_FILE] = {.tcache_depth = 32, .decay_ms = 4000, .max_retained_bytes = 512 * MIB},
-    };
-    if ((unsigned)preset >= sizeof presets / sizeof presets[0] || !is_struct_size(struct_size)) return -EINVAL;
-    copy_out(config, struct_size, &presets[preset], sizeof presets[preset]);
+    static const zp_config defaults = {.tcache_depth = 16, .decay_ms = 4000};
+    if ((unsigned)preset > ZP_PRESET_FILE || !is_struct_size(struct_size)) return -EINVAL;
+    copy_out(config, struct_size, &defaults, sizeof defaults);
     config->struct_size = struct_size;
     return 0;
 }

@@ -19,7 +19,7 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
            "larger requests go to the next allocator (never above the machine's memory)")                      \
     NUMBER(retain_bytes, "ZEROPOOL_RETAIN", SIZE, 0, 0, 64 * GIB,                                              \
            "idle bytes kept on top of the budget derived from recent use, but not by malloc_trim or near a memory limit") \
-    CHOICE(preset, "ZEROPOOL_PRESET", 0, "balanced|ml|network|file", "how much is kept, and where")            \
+    CHOICE(preset, "ZEROPOOL_PRESET", 0, "balanced|ml|network|file", "all mean the default; the names are kept")            \
     CHOICE(eviction, "ZEROPOOL_EVICTION", 0, "lifo|clockpro", "which idle block is given up first")            \
     NUMBER(decay_ms, "ZEROPOOL_DECAY_MS", COUNT, 4000, 0, 3600000,                                             \
            "idle memory goes back to the kernel over this many milliseconds, after the first second; 0: not by age") \

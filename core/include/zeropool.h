@@ -41,12 +41,13 @@ typedef enum zp_eviction {
     ZP_EVICT_CLOCKPRO = 1, /* CLOCK-Pro: sizes that are asked for again soon after eviction become hot and stay */
 } zp_eviction;
 
-/* Ready-made configurations, the counterparts of the Rust crate's presets. */
+/* Names of workloads. All mean the same configuration, the default: none of those that were tried for one of them was better at it
+ * (docs/memory-policy.md). */
 typedef enum zp_preset {
-    ZP_PRESET_BALANCED = 0, /* a bit of everything */
-    ZP_PRESET_ML = 1,       /* few, very large buffers; deep retention */
-    ZP_PRESET_NETWORK = 2,  /* many small buffers, many threads */
-    ZP_PRESET_FILE = 3,     /* medium chunks handed from thread to thread */
+    ZP_PRESET_BALANCED = 0,
+    ZP_PRESET_ML = 1,
+    ZP_PRESET_NETWORK = 2,
+    ZP_PRESET_FILE = 3,
 } zp_preset;
 
 /* How a pool behaves. Fill it with zp_config_init or zp_config_preset, change what you like, pass it to

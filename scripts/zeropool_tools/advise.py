@@ -15,7 +15,6 @@ from .table import count, seconds, size
 from .words import plural
 
 WORTH, LITTLE = 0.05, 0.01  # of the processor time
-MANY = 10000  # requests; fewer do not care who serves them
 COMMAND = Command(
     "advise", "[options] -- CMD...",
     "Runs CMD once with the pool and its statistics, and says plainly whether large allocations cost it time under glibc, and\n"
@@ -117,7 +116,7 @@ def threshold(total):
 
 
 def preset(total):
-    """From how the bytes are spread over sizes and how much goes between threads."""
+    """The presets are all one; what may help is to keep more."""
     rows = sizes_of(total)
     warm = sorted((number(row, "bytes_warm") for row in rows), reverse=True)
     peak = number(total, "bytes_live_peak")
@@ -125,13 +124,6 @@ def preset(total):
     if purged > reused / 5 and purged > 64 << 20:
         return (f"preset: balanced, but {size(purged)} went back to the kernel and {size(reused)} were reused: "
                 f"--retain {max(1, peak >> 20)}M keeps more, at the price of memory")
-    calls = sum(number(row, level) for row in rows for level in LEVELS)
-    own = sum(number(row, "tcache") for row in rows)
-    mean = sum(number(row, key) for row in rows for key in ("bytes_warm", "bytes_fresh")) / calls if calls else 0
-    if calls >= MANY and own < calls / 2 and mean < 4 << 20:
-        name = "network" if mean < 256 << 10 else "file"
-        return (f"preset: --preset {name} may be faster: the threads' own caches served {100 * own // calls} % of the requests, of "
-                f"{size(mean)} on average; it keeps more per thread")
     return "preset: balanced (the default) fits"
 
 

@@ -47,9 +47,9 @@ static void keep_live(struct heap *heap, struct extent *extent)
     extent->cls = (uint16_t)class_floor(extent->n_pages);
     size_t first = space_offset(&heap->space, extent->address) >> PAGE_SHIFT, last = first + extent->n_pages - 1;
     for (size_t page = first + 1; page < last; page++) {
-        size_t region = page >> SPACE_REGION_PAGES_LOG2;
+        size_t region = space_region(page);
         if (atomic_load_explicit(space_count(&heap->space, region), memory_order_relaxed) == 0)
-            page = ((region + 1) << SPACE_REGION_PAGES_LOG2) - 1; /* nothing is entered there */
+            page = space_first_page(region + 1) - 1; /* nothing is entered there */
         else if (atomic_load_explicit(&heap->space.page_map[page], memory_order_relaxed))
             space_set_page(&heap->space, (char *)heap->space.base + (page << PAGE_SHIFT), 0);
     }

@@ -14,15 +14,13 @@
 #define MAP_STEP_BYTES (64 * KIB)
 /* Between the page map and the first block; its last page is the first block's neighbour. */
 #define GAP_BYTES HUGE_BYTES
-/* The page map begins so far into its first page: the entries of the first blocks are then not in the cache set where the first
- * line of each page of these blocks is, which a program that steps through pages uses up by itself. */
-#define MAP_COLOUR_BYTES (40 * CACHE_LINE)
-
 struct layout {
     size_t extents_bytes, lead_bytes, map_bytes, total_bytes;
 };
 
 #define REGION_PAGES ((size_t)1 << SPACE_REGION_PAGES_LOG2)
+
+/* The first page of a region; the first region is shorter than the others. */
 
 /* One descriptor per two pages is enough for blocks of one page separated by free ones. */
 static struct layout plan(size_t span_max)
@@ -30,9 +28,9 @@ static struct layout plan(size_t span_max)
     struct layout layout;
     size_t n_pages = span_max >> PAGE_SHIFT;
     layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
-    size_t counts_bytes = (align_up(n_pages, REGION_PAGES) >> SPACE_REGION_PAGES_LOG2) * sizeof(uint16_t);
-    layout.lead_bytes = MAP_COLOUR_BYTES;
-    if (counts_bytes > MAP_COLOUR_BYTES) layout.lead_bytes += align_up(counts_bytes - MAP_COLOUR_BYTES, PAGE_BYTES);
+    size_t counts_bytes = (space_region(n_pages) + 1) * sizeof(uint16_t);
+    layout.lead_bytes = SPACE_MAP_COLOUR_BYTES;
+    if (counts_bytes > SPACE_MAP_COLOUR_BYTES) layout.lead_bytes += align_up(counts_bytes - SPACE_MAP_COLOUR_BYTES, PAGE_BYTES);
     layout.map_bytes = align_up(layout.lead_bytes + n_pages * sizeof(uint32_t), HUGE_BYTES);
     layout.total_bytes = layout.extents_bytes + layout.map_bytes + GAP_BYTES + span_max;
     return layout;
@@ -153,22 +151,21 @@ static size_t busy_region_before(const struct space *space, size_t region)
 
 struct extent *space_find(const struct space *space, const void *p)
 {
-    size_t page = space_offset(space, p) >> PAGE_SHIFT, region = page >> SPACE_REGION_PAGES_LOG2;
-    size_t found = last_entry(space, region << SPACE_REGION_PAGES_LOG2, page);
+    size_t page = space_offset(space, p) >> PAGE_SHIFT, region = space_region(page);
+    size_t found = atomic_load_explicit(space_count(space, region), memory_order_relaxed) ? last_entry(space, space_first_page(region), page) : NOTHING;
     while (found == NOTHING) {
         region = busy_region_before(space, region);
         if (region == NOTHING) return NULL;
-        size_t first = region << SPACE_REGION_PAGES_LOG2;
-        found = last_entry(space, first, first + REGION_PAGES - 1);
+        found = last_entry(space, space_first_page(region), space_first_page(region + 1) - 1);
     }
     return &space->extents[atomic_load_explicit(&space->page_map[found], memory_order_relaxed)];
 }
 
 /* The entries of a region, of the first n_pages, that are not 0. */
-static uint16_t count_region(const struct space *space, size_t first, size_t n_pages)
+static uint16_t count_region(const struct space *space, size_t region, size_t n_pages)
 {
     uint16_t n = 0;
-    for (size_t page = first; page < first + REGION_PAGES && page < n_pages; page++)
+    for (size_t page = space_first_page(region); page < space_first_page(region + 1) && page < n_pages; page++)
         n = (uint16_t)(n + (atomic_load_explicit(&space->page_map[page], memory_order_relaxed) != 0));
     return n;
 }
@@ -176,9 +173,9 @@ static uint16_t count_region(const struct space *space, size_t first, size_t n_p
 void space_recount(struct space *space, size_t n_bytes)
 {
     size_t n_pages = pages_of(n_bytes);
-    for (size_t first = 0; first < n_pages; first += REGION_PAGES) {
-        _Atomic uint16_t *count = space_count(space, first >> SPACE_REGION_PAGES_LOG2);
-        uint16_t n = count_region(space, first, n_pages);
+    for (size_t region = 0; space_first_page(region) < n_pages; region++) {
+        _Atomic uint16_t *count = space_count(space, region);
+        uint16_t n = count_region(space, region, n_pages);
         if (n != atomic_load_explicit(count, memory_order_relaxed)) atomic_store_explicit(count, n, memory_order_relaxed);
     }
 }
@@ -186,8 +183,7 @@ void space_recount(struct space *space, size_t n_bytes)
 bool space_counts_agree(const struct space *space, size_t n_bytes)
 {
     size_t n_pages = pages_of(n_bytes);
-    for (size_t first = 0; first < n_pages; first += REGION_PAGES)
-        if (count_region(space, first, n_pages) != atomic_load_explicit(space_count(space, first >> SPACE_REGION_PAGES_LOG2), memory_order_relaxed))
-            return false;
+    for (size_t region = 0; space_first_page(region) < n_pages; region++)
+        if (count_region(space, region, n_pages) != atomic_load_explicit(space_count(space, region), memory_order_relaxed)) return false;
     return true;
 }

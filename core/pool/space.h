@@ -14,9 +14,9 @@
  * attributes: three VMAs however often they grow, and nothing is charged, locked or counted against a limit that is not needed. The page
  * before base is never used: it is there so that the first block, too, has a neighbour to be compared with (recycle.h).
  *
- * The counts say for each region of 4 MiB how many entries of its part of the page map are not 0. Where the count is 0, the whole
- * region lies inside one block: whoever looks for the block that covers an address skips it. They run downwards from the page map, so
- * that those of the first regions are in a page that is in use anyway.
+ * The counts say for each page of the page map, which describes a region of 4 MiB, how many of its entries are not 0. Where the count is 0,
+ * the whole region lies inside one block: whoever looks for the block that covers an address skips it. They run downwards from the page
+ * map, so that those of the first regions are in a page that is in use anyway.
  *
  * Synchronization: base, span_max, page_map and extents are written once before the pool is published. Page map and counts are
  * written under the heap lock and read without it; those inside a live block do not change. span grows under
@@ -78,7 +78,14 @@ static inline struct extent *space_lookup(const struct space *space, const void 
     return &space->extents[atomic_load_explicit(&space->page_map[page], memory_order_relaxed)];
 }
 
-#define SPACE_REGION_PAGES_LOG2 10
+/* The page map begins so far into its first page: the entries of the first blocks are then not in the cache set where the first
+ * line of each page of these blocks is, which a program that steps through pages uses up by itself. */
+#define SPACE_MAP_COLOUR_BYTES (40 * CACHE_LINE)
+
+#define SPACE_REGION_PAGES_LOG2 (PAGE_SHIFT - 2)
+#define SPACE_REGION_OFFSET (SPACE_MAP_COLOUR_BYTES / sizeof(uint32_t))
+static inline size_t space_first_page(size_t region) { return region ? (region << SPACE_REGION_PAGES_LOG2) - SPACE_REGION_OFFSET : 0; }
+static inline size_t space_region(size_t page) { return (page + SPACE_REGION_OFFSET) >> SPACE_REGION_PAGES_LOG2; }
 
 /* How many entries of a region are not 0. */
 static inline _Atomic uint16_t *space_count(const struct space *space, size_t region)
@@ -89,11 +96,12 @@ static inline _Atomic uint16_t *space_count(const struct space *space, size_t re
 static inline void space_set_page(struct space *space, const void *p, uint32_t index)
 {
     size_t page = space_offset(space, p) >> PAGE_SHIFT;
-    uint32_t before = atomic_load_explicit(&space->page_map[page], memory_order_relaxed);
+    _Atomic uint16_t *count = space_count(space, space_region(page));
+    uint16_t n = atomic_load_explicit(count, memory_order_relaxed);
+    /* Where there is nothing yet, reading would be a page fault of its own before that of writing. */
+    uint32_t before = n ? atomic_load_explicit(&space->page_map[page], memory_order_relaxed) : 0;
     atomic_store_explicit(&space->page_map[page], index, memory_order_relaxed);
     if (!before == !index) return;
-    _Atomic uint16_t *count = space_count(space, page >> SPACE_REGION_PAGES_LOG2);
-    uint16_t n = atomic_load_explicit(count, memory_order_relaxed);
     atomic_store_explicit(count, (uint16_t)(index ? n + 1 : n - 1), memory_order_relaxed);
 }
 

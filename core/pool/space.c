@@ -18,10 +18,6 @@ struct layout {
     size_t extents_bytes, lead_bytes, map_bytes, total_bytes;
 };
 
-#define REGION_PAGES ((size_t)1 << SPACE_REGION_PAGES_LOG2)
-
-/* The first page of a region; the first region is shorter than the others. */
-
 /* One descriptor per two pages is enough for blocks of one page separated by free ones. */
 static struct layout plan(size_t span_max)
 {

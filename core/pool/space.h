@@ -84,6 +84,7 @@ static inline struct extent *space_lookup(const struct space *space, const void 
 
 #define SPACE_REGION_PAGES_LOG2 (PAGE_SHIFT - 2)
 #define SPACE_REGION_OFFSET (SPACE_MAP_COLOUR_BYTES / sizeof(uint32_t))
+/* The first page of a region; the first region is shorter than the others. */
 static inline size_t space_first_page(size_t region) { return region ? (region << SPACE_REGION_PAGES_LOG2) - SPACE_REGION_OFFSET : 0; }
 static inline size_t space_region(size_t page) { return (page + SPACE_REGION_OFFSET) >> SPACE_REGION_PAGES_LOG2; }
 

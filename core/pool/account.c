@@ -13,8 +13,7 @@
 static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
 {
     const struct extent *extent = READ_RELAXED(slot->extent);
-    if (!extent || !space_describes(&pool->heap.space, extent)) return 0;
-    return extent_bytes(extent) - ((size_t)READ_RELAXED(extent->unproven_pages) << PAGE_SHIFT); /* those do not count as live anyway */
+    return extent && space_describes(&pool->heap.space, extent) ? extent_bytes(extent) : 0;
 }
 
 size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache)

@@ -202,7 +202,6 @@ void heap_prove(struct heap *heap, struct extent *extent)
 {
     if (!READ_RELAXED(extent->unproven_pages) || !lock_acquire(&heap->lock)) return;
     set_unproven(heap, extent, 0);
-    budget_note_peak(heap);
     lock_release(&heap->lock);
 }
 

@@ -146,7 +146,7 @@ void heap_free_list(struct heap *heap, struct extent *list);
  * of what is new as a rule. */
 bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_t *warm_pages);
 
-/* A live extent has been seen filled: all of it counts as used. */
+/* A live or cached extent has been seen filled, or counts as idle from now on: nothing of it is unproven any more. */
 void heap_prove(struct heap *heap, struct extent *extent);
 
 /* Give the tail of a live extent beyond n_pages back. */

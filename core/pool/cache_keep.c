@@ -97,8 +97,8 @@ static bool slot_may_hold(const struct pool *pool, const struct extent *extent)
     if (extent_bytes(extent) > READ_RELAXED(pool->heap.unmarked_max_bytes)) return false;
     /* The next who gets it may touch little of it, and nobody would notice: where it is not known that such blocks are filled, it goes through the
      * heap (watch.h), unless it is itself hardly resident. */
-    return extent_bytes(extent) < SLOT_KNOWN_BYTES || os_restricted || zero_habit(pool, extent->n_pages) > 0 ||
-           READ_RELAXED(extent->unproven_pages) >= extent->used_pages / 4 * 3;
+    return extent_bytes(extent) < SLOT_KNOWN_BYTES || os_restricted || zero_trusts_warm(pool, extent->n_pages) ||
+           (zero_habit(pool, extent->n_pages) < 0 && READ_RELAXED(extent->unproven_pages) >= extent->used_pages / 4 * 3);
 }
 
 void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent)

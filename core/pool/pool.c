@@ -272,7 +272,7 @@ unsigned pool_tick(struct pool *pool, uint32_t now_ms)
 bool pool_tick_due(const struct pool *pool, uint32_t now_ms)
 {
     return decay_due(&pool->heap, now_ms) ||
-           (READ_RELAXED(pool->watch.n_watched) && now_ms - READ_RELAXED(pool->watch_ticked_ms) >= WATCH_AFTER_MS);
+           (READ_RELAXED(pool->watch.n_open) && now_ms - READ_RELAXED(pool->watch_ticked_ms) >= WATCH_AFTER_MS);
 }
 
 static struct extent *make_ready(struct pool *pool, size_t n_pages)

@@ -25,6 +25,7 @@ struct learned {
     _Atomic uint64_t last_fresh;  /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
     _Atomic uint16_t last_number; /* n_fresh at that time */
     _Atomic int8_t tail_sparse;   /* blocks that have grown: > 0 what they grew by last is left untouched */
+    uint8_t n_warm_filled;        /* warm blocks seen filled since one was not, at most WATCH_TRUST */
     uint8_t penalty;              /* so many filled blocks in a row, and one more, are wanted after a sparse one */
     _Atomic uint32_t ahead_pages; /* made resident beforehand since a block was last seen filled by the program */
 };
@@ -63,7 +64,6 @@ struct pool {
     struct {
         uint64_t bytes_cleared, bytes_emptied; /* warm blocks made zero by memset, and by purging; a lost update is harmless */
     } zeroed[HEAP_SIZES];
-    struct watch watch;
     uint32_t watch_ticked_ms;
     _Atomic uint32_t fault_ns, n_fault_looks; /* what a page fault costs, known once looked at ZERO_LOOKS times (zero.h); a lost update is harmless */
     struct heap heap;
@@ -71,6 +71,7 @@ struct pool {
         _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
         _Atomic uint32_t n_folds_begun, n_folds_ended; /* times a cache's counts came here; apart while they are on the way */
     } gone;                       /* counts of thread caches whose threads have exited */
+    struct watch watch;           /* last: most programs touch none of its table */
 };
 
 /* How a pool is set up. */

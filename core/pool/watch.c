@@ -52,6 +52,7 @@ static struct watched *find(struct watch *watch, const char *address)
 
 static void forget(struct watch *watch, struct watched *block)
 {
+    WRITE_RELAXED(watch->n_open, watch->n_open - !block->done);
     block->address = NULL;
     WRITE_RELAXED(watch->n_watched, watch->n_watched - 1);
 }
@@ -66,7 +67,8 @@ static struct watched *entry_for(struct watch *watch, uint32_t now)
             oldest = block;
             break;
         }
-        if (now - block->since_ms > now - oldest->since_ms) oldest = block;
+        bool rather = block->done != oldest->done ? block->done : now - block->since_ms > now - oldest->since_ms;
+        if (rather) oldest = block;
     }
     if (oldest->address) forget(watch, oldest);
     return oldest;
@@ -81,6 +83,7 @@ static void begin(struct pool *pool, struct extent *extent, bool marked)
     *block = (struct watched){
         .address = extent->address, .n_pages = extent->used_pages, .since_ms = now, .seed = random_of(watch), .marked = marked};
     WRITE_RELAXED(watch->n_watched, watch->n_watched + 1);
+    WRITE_RELAXED(watch->n_open, watch->n_open + 1);
     struct watched copy = *block;
     lock_release(&watch->lock);
     for (unsigned i = 0; i < WATCH_SAMPLES; i++)
@@ -122,8 +125,9 @@ bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes)
     if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || pool->heap.pinned) return false;
     int habit = zero_habit(pool, extent->used_pages);
     if (habit < 0 || (habit == 0 && fresh_bytes >= n_bytes / 2)) return give_whole(extent);
-    bool known = habit > 0;
-    if (known && random_of(&pool->watch) % WATCH_ONE_IN != 0) return false;
+    bool known = zero_trusts_warm(pool, extent->used_pages);
+    if (known && !watch_one_in(pool, WATCH_ONE_IN)) return false;
+    if (!known && READ_RELAXED(pool->watch.n_watched) >= WATCH_BLOCKS) return give_whole(extent); /* nobody would notice that it is sparse */
     begin(pool, extent, !known && mark(pool, extent));
     return false;
 }
@@ -141,7 +145,7 @@ bool watch_returned(struct pool *pool, const struct extent *extent)
     lock_release(&watch->lock);
     if (!copy.address || copy.n_pages > extent->n_pages) return false;
     int n = n_touched(&copy);
-    if (n >= 0) zero_learn(pool, copy.n_pages, n >= FILLED_SAMPLES);
+    if (n >= 0) zero_learn_warm(pool, copy.n_pages, n >= FILLED_SAMPLES);
     return true;
 }
 
@@ -162,7 +166,7 @@ static struct watched looked_at(struct pool *pool, struct watched block)
     if (!block.sparse) {
         int n = n_touched(&block);
         if (n >= FILLED_SAMPLES) {
-            zero_learn(pool, block.n_pages, true);
+            zero_learn_warm(pool, block.n_pages, true);
             return (struct watched){NULL};
         }
         block.sparse = block.marked && n >= 0 && n <= SPARSE_SAMPLES;
@@ -191,11 +195,11 @@ static struct watched *due(struct watch *watch, uint32_t now_ms, unsigned *wait)
     return NULL;
 }
 
-unsigned watch_tick(struct pool *pool, uint32_t now_ms)
+/* One block. */
+static unsigned tick_one(struct pool *pool, uint32_t now_ms)
 {
     struct watch *watch = &pool->watch;
     unsigned wait = 0;
-    if (os_restricted || !READ_RELAXED(watch->n_watched)) return 0;
     if (!lock_try(&watch->lock)) return WATCH_AFTER_MS;
     struct watched *block = due(watch, now_ms, &wait);
     struct watched before = block ? *block : (struct watched){NULL};
@@ -205,9 +209,19 @@ unsigned watch_tick(struct pool *pool, uint32_t now_ms)
     if (!lock_try(&watch->lock)) return 1;
     /* The entry may have been forgotten, or taken for another block, meanwhile. */
     if (block->address == before.address && block->seed == before.seed) {
-        *block = after;
+        WRITE_RELAXED(watch->n_open, watch->n_open - (before.done != after.done || !after.address));
         if (!after.address) WRITE_RELAXED(watch->n_watched, watch->n_watched - 1);
+        *block = after;
     }
     lock_release(&watch->lock);
     return 1; /* there may be more to do */
+}
+
+unsigned watch_tick(struct pool *pool, uint32_t now_ms)
+{
+    unsigned wait = 0;
+    if (os_restricted) return 0;
+    for (int i = 0; i < WATCH_LOOKS && READ_RELAXED(pool->watch.n_open); i++)
+        if ((wait = tick_one(pool, now_ms)) != 1) break;
+    return wait;
 }

@@ -2,11 +2,14 @@
 /* watch.h: are warm blocks used by those who get them?
  *
  * A warm block is resident whether its owner touches it or not, so the kernel cannot be asked how much of it is used, as it can for a
- * block handed out untouched (zero.h). So for some warm blocks, chosen at random, a few pages are given back first: those that are resident later
- * have been touched. A block of a size whose habit is not known is also marked (MADV_FREE) as a whole: if it is found sparse, what its owner has
- * not written by then goes back to the kernel while it lives (os_give_unwritten), and nothing that has been written does.
+ * block handed out untouched (zero.h). So a warm block that is watched is handed out without a few of its pages: those that are resident later have been
+ * touched. It is also marked (MADV_FREE) as a whole: if it is found sparse, what its owner has not written by then goes back to the kernel
+ * while it lives (os_give_unwritten), and nothing that has been written does.
  *
- * Watched blocks are few: a new one takes the place of the oldest. The table has a lock of its own, which nobody waits for: who does
+ * Until WATCH_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of what page faults would. After that one in
+ * WATCH_ONE_IN is, at random, and a single sparse one takes the trust away.
+ *
+ * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does
  * not get it goes on without. The descriptor of a watched block is read without its owner; what is done to a block that has gone meanwhile is
  * harmless, since marked pages hold nothing, whoever owns them.
  */
@@ -18,16 +21,18 @@
 
 struct pool;
 
-#define WATCH_BLOCKS 8
+#define WATCH_BLOCKS 256
 #define WATCH_SAMPLES 8
 /* Smaller blocks are not watched: looking costs as much as filling them. */
 #define WATCH_MIN_BYTES MIB
-/* One warm block in so many of a size that gets filled is watched, at random. */
+/* After so many warm blocks of a size that were found filled, one in WATCH_ONE_IN is watched, at random. */
+#define WATCH_TRUST 4
 #define WATCH_ONE_IN 64
-/* A block is looked at so long after it was handed out. */
+/* A block is looked at so long after it was handed out; so many at one tick. */
+#define WATCH_LOOKS 16
 #define WATCH_AFTER_MS 500u
 /* So much of a sparse block is given back at once: its owner may wait for its memory lock. */
-#define WATCH_STEP_BYTES (16 * MIB)
+#define WATCH_STEP_BYTES (4 * MIB)
 
 struct watched {
     char *address; /* NULL: free */
@@ -40,7 +45,8 @@ struct watched {
 
 struct watch {
     struct lock lock;
-    uint32_t n_watched; /* entries in use; also read without the lock */
+    uint32_t n_watched; /* entries in use, */
+    uint32_t n_open;    /* and of these, what is not done; both also read without the lock */
     uint32_t random;
     struct watched blocks[WATCH_BLOCKS];
 };

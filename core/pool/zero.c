@@ -258,3 +258,15 @@ bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages)
 {
     return atomic_load_explicit(&pool->learned[log2_floor(n_pages)].tail_sparse, memory_order_relaxed) > 0;
 }
+
+void zero_learn_warm(struct pool *pool, size_t n_pages, bool filled)
+{
+    struct learned *learned = learned_of(pool, n_pages);
+    learn(learned, filled);
+    WRITE_RELAXED(learned->n_warm_filled, filled ? (uint8_t)min_size(READ_RELAXED(learned->n_warm_filled) + 1u, WATCH_TRUST) : 0);
+}
+
+bool zero_trusts_warm(const struct pool *pool, size_t n_pages)
+{
+    return READ_RELAXED(pool->learned[log2_floor(n_pages)].n_warm_filled) >= WATCH_TRUST;
+}

@@ -54,6 +54,10 @@ int zero_habit(const struct pool *pool, size_t n_pages);
 /* One such block has been seen filled, or not. */
 void zero_learn(struct pool *pool, size_t n_pages, bool filled);
 
+/* The same for a block that was handed out warm; and have enough such blocks been filled? */
+void zero_learn_warm(struct pool *pool, size_t n_pages, bool filled);
+bool zero_trusts_warm(const struct pool *pool, size_t n_pages);
+
 /* Is the last growth of blocks of this size left untouched, as far as is known? Then warm memory is not given for it. */
 bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages);
 

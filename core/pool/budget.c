@@ -47,7 +47,8 @@ static uint64_t square_root(uint64_t value)
 static size_t slack_of(size_t n_bytes, size_t peak)
 {
     size_t cap = max_size(BUDGET_SLACK_BYTES, peak / BUDGET_SLACK_SHARE);
-    size_t least = min_size(peak / 128 * 21, cap), most = min_size(peak / 32 * 7, cap);
+    size_t slot = min_size(n_bytes, peak / 32); /* a block of that size may rest in a thread's slot */
+    size_t least = min_size(peak / 128 * 21 + slot, cap), most = min_size(peak / 32 * 7 + slot, cap);
     if (n_bytes < BUDGET_LARGE_BYTES) return least;
     if (n_bytes >= peak / 16) return most; /* the root is above that */
     return max_size(least, min_size(most, square_root((n_bytes >> PAGE_SHIFT) * (peak >> PAGE_SHIFT)) << PAGE_SHIFT));
@@ -59,8 +60,12 @@ static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes,
     roll_window(heap, os_clock_ms());
     size_t live = budget_live(heap) + (proven ? n_bytes : 0);
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), min_size(live, believable(heap)));
-    size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes;
-    size_t budget = floor + slack_of(n_bytes, peak);
+    if (live < peak / 2)
+        heap->reloads = true;
+    else if (live >= peak)
+        heap->reloads = false;
+    size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes, slack = slack_of(n_bytes, peak);
+    size_t budget = floor + (heap->reloads ? min_size(slack, peak / BUDGET_RELOAD_SHARE) : slack);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = READ_RELAXED(heap->limit_bytes);
     limit -= limit >> 3;

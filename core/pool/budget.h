@@ -29,6 +29,9 @@
 /* The slack is no more than this, or than this share of the peak: a fifth of a gigabyte is too much to hold for faults that may come. */
 #define BUDGET_SLACK_BYTES (64 * MIB)
 #define BUDGET_SLACK_SHARE 12
+/* A program that has dropped more than half of what it held, and loads again, leaves pieces between its new blocks that it will not use: until it
+ * holds as much as before, the slack is no more than this share of the peak. */
+#define BUDGET_RELOAD_SHARE 32
 
 /* Live bytes may be taken to have risen so much, or by the share, since the caches were last looked at. */
 #define BUDGET_SLOP_BYTES (256 * KIB)

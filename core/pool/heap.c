@@ -211,6 +211,7 @@ static void after_fresh(struct heap *heap, struct extent *extent, const struct h
     size_t huge_end = align_down((uintptr_t)extent->address + (request->n_pages << PAGE_SHIFT), HUGE_BYTES);
     if (request->fresh_huge && huge_start < huge_end) {
         extent->flags |= EXTENT_HUGE;
+        WRITE_RELAXED(heap->has_huge, true);
         os_advise_huge((void *)huge_start, huge_end - huge_start);
     }
     if (heap->pinned) {

@@ -87,6 +87,7 @@ struct heap {
     bool address_limited;             /* by RLIMIT_AS or RLIMIT_DATA: idle addresses count; limits.c */
     size_t peak_window[2];            /* peak of active in this and the previous window */
     uint32_t window_start_ms;
+    bool reloads;                     /* the program has dropped most of the peak, and does not hold as much again yet */
 
     /* decay (decay.c) */
     uint32_t decay_ms;
@@ -96,6 +97,7 @@ struct heap {
     size_t decay_backlog[DECAY_STEPS];
 
     bool pinned;
+    bool has_huge;                    /* memory of this heap has been filled by huge pages, or advised; any thread */
     bool cannot_mark;                 /* the kernel refuses MADV_FREE; any thread, a lost update is harmless */
     struct heap_counters counters;
     struct bins dirty, clean, holes;  /* muzzy extents are in the dirty bins */

@@ -154,15 +154,27 @@ static bool same_pinning(const struct extent *a, const struct extent *b)
     return ((a->flags ^ b->flags) & EXTENT_PINNED) == 0;
 }
 
+/* A dirty extent takes a muzzy neighbour with it that is not much larger. What is marked is marked again then, so not with every small
+ * neighbour; but kept apart for good they would leave requests to untouched memory that fit into both. */
+#define MUZZY_FACTOR 4
+
+static struct extent *neighbour_to_join(struct heap *heap, const struct extent *extent, const char *address, bool must_begin, uint8_t state)
+{
+    struct extent *neighbour = idle_neighbour(heap, address, must_begin, state);
+    if (neighbour || state != EXTENT_DIRTY) return neighbour;
+    neighbour = idle_neighbour(heap, address, must_begin, EXTENT_MUZZY);
+    return neighbour && neighbour->n_pages / MUZZY_FACTOR <= extent->n_pages ? neighbour : NULL;
+}
+
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
 {
     uint8_t state = state_in(heap, bins, extent);
-    struct extent *right = idle_neighbour(heap, extent_end(extent), true, state);
+    struct extent *right = neighbour_to_join(heap, extent, extent_end(extent), true, state);
     if (right && same_pinning(extent, right)) {
         heap_bins_unfile(heap, bins, right);
         heap_bins_join(heap, extent, right);
     }
-    struct extent *left = idle_neighbour(heap, (char *)extent->address - 1, false, state);
+    struct extent *left = neighbour_to_join(heap, extent, (char *)extent->address - 1, false, state);
     if (left && same_pinning(extent, left)) {
         heap_bins_unfile(heap, bins, left);
         if (state == EXTENT_MUZZY) left->flags |= EXTENT_MARKED;

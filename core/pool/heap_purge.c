@@ -149,6 +149,19 @@ static void purge_map_of_clean(struct heap *heap)
     if (locked) lock_release(&heap->lock);
 }
 
+/* Where huge pages are in use only whole ones are marked, since the kernel would split the others: unless a limit makes memory scarce. What is left
+ * out is less than two of them an extent. */
+static int mark_one(const struct heap *heap, const struct extent *extent)
+{
+    uintptr_t begin = (uintptr_t)extent->address, end = (uintptr_t)extent_end(extent);
+    if (READ_RELAXED(heap->has_huge) && READ_RELAXED(heap->limit_bytes) == SIZE_MAX) {
+        begin = align_up(begin, HUGE_BYTES);
+        end = align_down(end, HUGE_BYTES);
+        if (begin >= end) return 0;
+    }
+    return os_mark_reclaimable((void *)begin, end - begin);
+}
+
 size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
 {
     if (READ_RELAXED(heap->cannot_mark) || heap->pinned || READ_RELAXED(heap->dirty_bytes) == READ_RELAXED(heap->muzzy_bytes)) return 0;
@@ -157,7 +170,7 @@ size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
     collect_from(heap, &heap->by_age, n_bytes, &before_ms, &collected);
     lock_release(&heap->lock);
     for (struct extent *e = collected.list; e; e = e->next) {
-        if (!READ_RELAXED(heap->cannot_mark) && os_mark_reclaimable(e->address, extent_bytes(e)) == 0)
+        if (!READ_RELAXED(heap->cannot_mark) && mark_one(heap, e) == 0)
             e->flags |= EXTENT_MARKED;
         else
             WRITE_RELAXED(heap->cannot_mark, true); /* an old kernel, or locked memory */

@@ -13,7 +13,7 @@
 #define OBSERVE_MIN_ZEROED_BYTES (256 * KIB)
 #define PROBES 16
 /* Of sixteen probes: from here on a block counts as filled enough for memset, and as filled whole. */
-#define DENSE_PROBES 8
+#define DENSE_PROBES 14
 #define FULL_PROBES 15
 #define VOTE_MAX 3
 #define VOTE_SPARSE (-4)

@@ -186,7 +186,7 @@ EXPORT void *mremap(void *from, size_t length, size_t new_length, int flags, ...
     if (flags & MREMAP_FIXED) changes(to, new_length, EXTENT_REPLACED);
     void *p = os_calls.mremap(from, length, new_length, flags, to);
     /* With a fixed place a failed call may already have done a part of its work. */
-    bool again = unlikely(p == MAP_FAILED) && !(flags & MREMAP_FIXED) && makes_room(new_length);
+    bool again = unlikely(p == MAP_FAILED) && !(flags & MREMAP_FIXED) && makes_room(new_length > length ? new_length - length : 0);
     return again ? os_calls.mremap(from, length, new_length, flags, to) : p;
 }
 

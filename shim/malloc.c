@@ -123,7 +123,9 @@ static void *realloc_foreign(void *p, size_t size)
     void *q = next.realloc(p, size);
     if (likely(q || size == 0)) return q;
     int error = errno;
-    if (!shim_make_room(size)) return NULL;
+    /* The next allocator may need no more than what is new. */
+    size_t have = p ? next.malloc_usable_size(p) : 0;
+    if (!shim_make_room(size - min_size(size, have))) return NULL;
     q = next.realloc(p, size);
     if (!q) errno = error;
     return q;

@@ -173,6 +173,10 @@ size_t heap_release(struct heap *heap, size_t n_bytes);
 /* Move the contents of one live extent to another by page tables. Returns how many bytes have been moved, and what else os_move_pages does. */
 ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages);
 
+/* Move a live extent's mapping to other addresses of at least n_pages, more than it has, where nothing is mapped, and make it so long: needs no more room
+ * in a limit than what is new. The new extent, LIVE, or NULL: nothing has changed. The old one is gone then. Open spaces only. */
+struct extent *heap_relocate(struct heap *heap, struct extent *extent, size_t n_pages);
+
 /* An extent is no VMA of its own any more. */
 void heap_forget_move(struct heap *heap, struct extent *extent);
 

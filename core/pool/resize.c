@@ -6,6 +6,7 @@
 #include "os/os.h"
 #include "pool/cache_keep.h"
 #include "pool/fork.h"
+#include "pool/limits.h"
 #include "pool/recycle.h"
 #include "pool/zero.h"
 
@@ -108,11 +109,31 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
     return larger;
 }
 
+/* There is no room for the old and the new block together. Returns where it is now, which may be where it was. */
+static void *relocate(struct pool *pool, struct extent *extent, size_t n_bytes)
+{
+    size_t n_pages = pages_of(n_bytes), grows_by = (n_pages - min_size(n_pages, extent->n_pages)) << PAGE_SHIFT;
+    if (n_pages > pool->max_pages || !grows_by || tcache_tls.entered || !fork_pass()) return NULL;
+    tcache_tls.entered = 1;
+    struct extent from = *extent;
+    struct extent *to = heap_relocate(&pool->heap, extent, n_pages);
+    bool grown = false;
+    if (!to && limits_make_room(pool, grows_by)) {
+        grown = heap_extend(&pool->heap, extent, n_pages, NULL);
+        if (!grown) to = heap_relocate(&pool->heap, extent, n_pages);
+    }
+    if (to) recycle_follow(to, &from); /* attributes move with the pages */
+    tcache_tls.entered = 0;
+    if (grown) extent->flags |= EXTENT_GREW;
+    return to ? to->address : grown ? extent->address : NULL;
+}
+
 void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes)
 {
     bool by_tables = false;
     size_t had = extent_active_bytes(extent);
     void *larger = move(pool, tcache, extent, n_bytes, &by_tables);
+    if (unlikely(!larger) && READ_RELAXED(pool->heap.address_limited)) larger = relocate(pool, extent, n_bytes);
     if (larger) PROBE3(realloc_move, had, n_bytes, by_tables); /* one place: perf takes no name twice */
     return larger;
 }

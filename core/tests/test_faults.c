@@ -182,7 +182,7 @@ Test(faults, without_the_fork_page_and_membarrier_everything_else_works)
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     os_fault_configure(-1, ENOSYS, 1, 1);
-    cr_assert_eq(tcache_reclaim(&pool, false), 0);
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
     os_fault_configure(-1, 0, 0, 0);
     fill_and_put(fixture_get(&pool, MIB));
 }

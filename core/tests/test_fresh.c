@@ -81,18 +81,39 @@ Test(fresh, nothing_is_made_resident_before_blocks_have_been_seen_filled)
     }
 }
 
+/* Of blocks that are expected to be filled one in eight is left as it is, at random: in so many, not all are. */
+#define TRIES 100
+
+static bool expects_filled(size_t n_pages, bool zeroed)
+{
+    for (int i = 0; i < TRIES; i++)
+        if (zero_expects_filled(&pool, n_pages, zeroed)) return true;
+    return false;
+}
+
+/* A block that was made resident beforehand; NULL if none is. */
+static char *get_resident(size_t n_bytes)
+{
+    for (int i = 0; i < TRIES; i++) {
+        char *p = fixture_get(&pool, n_bytes);
+        if (resident_pages(p, n_bytes) == n_bytes >> PAGE_SHIFT) return p;
+        memset(p, 1, n_bytes);
+    }
+    return NULL;
+}
+
 Test(fresh, a_filled_block_speaks_for_the_next_but_one)
 {
-    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+    cr_assert_not(expects_filled(1024, false));
     get_filled(4 * MIB);
-    cr_assert_not(zero_expects_filled(&pool, 1024, false), "nothing has looked yet");
+    cr_assert_not(expects_filled(1024, false), "nothing has looked yet");
     get_filled(4 * MIB);
-    cr_assert(zero_expects_filled(&pool, 1024, false));
-    char *p = fixture_get(&pool, 4 * MIB);
-    cr_assert_eq(resident_pages(p, 4 * MIB), 1024);
+    cr_assert(expects_filled(1024, false));
+    char *p = get_resident(4 * MIB);
+    cr_assert(p);
     cr_assert_eq(first_nonzero(p, 4 * MIB), 4 * MIB);
-    cr_assert_not(zero_expects_filled(&pool, 1024, true), "of zeroed blocks half a block counts as filled");
-    cr_assert_not(zero_expects_filled(&pool, 64, false), "other sizes are others' habits");
+    cr_assert_not(expects_filled(1024, true), "of zeroed blocks half a block counts as filled");
+    cr_assert_not(expects_filled(64, false), "other sizes are others' habits");
 }
 
 Test(fresh, a_block_not_written_yet_is_no_evidence_against)
@@ -104,14 +125,14 @@ Test(fresh, a_block_not_written_yet_is_no_evidence_against)
         memset(blocks[i], 1, 4 * MIB);
     for (int i = 0; i < 3; i++)
         get_filled(4 * MIB);
-    cr_assert(zero_expects_filled(&pool, 1024, false));
+    cr_assert(expects_filled(1024, false));
 }
 
 Test(fresh, a_change_of_habit_is_noticed)
 {
     for (int i = 0; i < 4; i++)
         get_filled(4 * MIB);
-    cr_assert(zero_expects_filled(&pool, 1024, false));
+    cr_assert(expects_filled(1024, false));
     int n_wasted = 0;
     for (int i = 0; i < 3 * 8; i++) {
         char *p = fixture_get(&pool, 4 * MIB);
@@ -121,14 +142,14 @@ Test(fresh, a_change_of_habit_is_noticed)
         pool_trim(&pool, 0);
     }
     cr_assert_leq(n_wasted, 8, "%d blocks were filled for nothing", n_wasted);
-    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+    cr_assert_not(expects_filled(1024, false));
 }
 
 Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed)
 {
     for (int i = 0; i < 3; i++)
         get_filled(4 * MIB);
-    cr_assert(zero_expects_filled(&pool, 1024, false));
+    cr_assert(expects_filled(1024, false));
     size_t n_wasted = 0;
     for (int i = 0; i < 60; i++) {
         char *p = fixture_get(&pool, 4 * MIB);
@@ -136,7 +157,7 @@ Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed)
         n_wasted += resident_pages(p, 4 * MIB) - 1;
     }
     cr_assert_leq(n_wasted << PAGE_SHIFT, AHEAD_MIN_BYTES + 8 * MIB, "%zu pages", n_wasted);
-    cr_assert_not(zero_expects_filled(&pool, 1024, false));
+    cr_assert_not(expects_filled(1024, false));
 }
 
 Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout)
@@ -349,8 +370,8 @@ Test(fresh, is_filled_by_the_kind_that_is_wanted)
         timed |= pool.heap.fill_ns[0] != 1;
     }
     cr_assert(timed);
-    char *p = fixture_get(&pool, 5 * MIB);
-    cr_assert_eq(resident_pages(p, 5 * MIB), 1280, "filled all the same");
+    char *p = get_resident(5 * MIB);
+    cr_assert(p, "filled all the same");
     cr_assert_eq(pool.heap.dirty_bytes, 0, "but no further than asked for");
     look_at_vmas(&n_advised, &huge_bytes);
     cr_assert_eq(huge_bytes, 0);

@@ -241,19 +241,19 @@ Test(heap, extend_takes_free_neighbours_and_the_frontier)
 {
     struct extent *e = take_dirty(10), *next = take_dirty(10), *fence = take_dirty(1);
     heap_free(&heap, next);
-    cr_assert(heap_extend(&heap, e, 20));
+    cr_assert(heap_extend(&heap, e, 20, NULL));
     cr_assert_eq(e->n_pages, 20);
     cr_assert_eq(e->used_pages, 20);
-    cr_assert_not(heap_extend(&heap, e, 21), "the neighbour is live");
+    cr_assert_not(heap_extend(&heap, e, 21, NULL), "the neighbour is live");
     cr_assert_eq(e->n_pages, 20);
     cr_assert_null(heap_check(&heap));
     heap_free(&heap, fence);
     size_t to_end = (heap.frontier - (uintptr_t)e->address) >> PAGE_SHIFT;
-    cr_assert(heap_extend(&heap, e, to_end + 500), "beyond the frontier");
+    cr_assert(heap_extend(&heap, e, to_end + 500, NULL), "beyond the frontier");
     cr_assert_eq(e->used_pages, to_end + 500);
     cr_assert_eq(heap.active_bytes, (to_end + 500) * PAGE_BYTES);
     memset(e->address, 1, extent_bytes(e));
-    cr_assert_not(heap_extend(&heap, e, PAGES(SPAN) + 1), "beyond the span");
+    cr_assert_not(heap_extend(&heap, e, PAGES(SPAN) + 1, NULL), "beyond the span");
     heap_free(&heap, e);
 }
 
@@ -281,7 +281,7 @@ Test(heap, headroom_is_address_space_not_memory)
     cr_assert_geq(e->n_pages, 400);
     cr_assert_eq(heap.active_bytes, 100 * PAGE_BYTES);
     struct extent *fence = take_dirty(1);
-    cr_assert(heap_extend(&heap, e, 250), "into its own headroom, past a live neighbour");
+    cr_assert(heap_extend(&heap, e, 250, NULL), "into its own headroom, past a live neighbour");
     cr_assert_eq(heap.active_bytes, 251 * PAGE_BYTES);
     memset(e->address, 0xa5, extent_active_bytes(e));
     e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;

@@ -104,7 +104,7 @@ Test(heap_edges, a_full_descriptor_table_does_not_mark_written_pages_clean)
     uint32_t n_unused = heap.n_unused;
     heap.unused = NULL;
     heap.n_unused = 4; /* enough to pass the check at the door, as if others had used them up since */
-    bool grown = heap_extend(&heap, e, 20);
+    bool grown = heap_extend(&heap, e, 20, NULL);
     struct extent *dropped = heap.unused;
     heap.unused = unused;
     heap.n_unused = n_unused;
@@ -126,7 +126,7 @@ Test(heap_edges, a_held_lock_never_hangs_anybody)
     size_t active = heap.active_bytes;
     cr_assert(lock_try(&heap.lock)); /* the holder was lost in a fork */
     cr_assert_null(take(50), "allocation gives up");
-    cr_assert_not(heap_extend(&heap, other, 60));
+    cr_assert_not(heap_extend(&heap, other, 60, NULL));
     heap_shrink(&heap, other, 10);
     cr_assert_eq(heap_trim(&heap, 0), 0);
     cr_assert_str_eq(heap_check(&heap), "heap lock is held");

@@ -96,7 +96,7 @@ static void op_extend(unsigned slot)
 {
     struct extent *e = m.blocks[slot].extent;
     size_t used = e->used_pages, wanted = used + random_pages();
-    if (heap_extend(&m.heap, e, wanted)) {
+    if (heap_extend(&m.heap, e, wanted, NULL)) {
         cr_assert_eq(e->used_pages, wanted);
         own(slot, page_of(e->address) + used, wanted - used);
         size_t n = used << PAGE_SHIFT;

@@ -23,29 +23,49 @@ static void set_up(void)
 }
 TestSuite(helper, .init = set_up, .timeout = 60);
 
-/* Its lock is never released: who waits for it waits in vain, and what it holds is never given back. */
-Test(helper, has_no_business_with_a_retired_pool)
+/* A pool of the thread's care that nobody can take the lock of, and another one with idle memory. */
+static struct pool second;
+static void start_beside_a_locked_pool(bool ready)
 {
-    static struct pool other;
     struct pool_setup setup = fixture_setup();
-    cr_assert_eq(fixture_init(&other, &setup), 0);
+    cr_assert_eq(fixture_init(&second, &setup), 0);
     cr_assert(fixture_get(&pool, 20 * MIB));
-    other.heap.decay_ms = pool.heap.decay_ms = 200;
-    cr_assert(helper_add_pool(&pool) && helper_add_pool(&other));
-    pool.retired = true;
+    second.heap.decay_ms = pool.heap.decay_ms = 200;
+    cr_assert(helper_add_pool(&pool) && helper_add_pool(&second));
+    pool.ready = ready;
     cr_assert(lock_acquire(&pool.heap.lock));
     os_helper_prepare();
     helper_allow(true);
-    void *p[2] = {fixture_get(&other, 16 * MIB), fixture_get(&other, 16 * MIB)};
+    void *p[2] = {fixture_get(&second, 16 * MIB), fixture_get(&second, 16 * MIB)};
     cr_assert(helper_runs());
     for (int i = 0; i < 2; i++)
-        fixture_put(&other, p[i]);
+        fixture_put(&second, p[i]);
+}
+
+static void end_both(void)
+{
+    helper_remove_pool(&pool);
+    helper_remove_pool(&second);
+}
+
+Test(helper, has_no_business_with_a_pool_that_is_being_destroyed)
+{
+    start_beside_a_locked_pool(false);
     for (int i = 0; i < 150 && helper_runs(); i++)
         usleep(100000);
     cr_assert_not(helper_runs(), "still at work after 15 s");
-    cr_assert_eq(other.heap.dirty_bytes, 0);
-    helper_remove_pool(&pool);
-    helper_remove_pool(&other);
+    cr_assert_eq(second.heap.dirty_bytes, 0);
+    end_both();
+}
+
+Test(helper, a_pool_whose_lock_is_held_does_not_keep_it_from_the_others)
+{
+    start_beside_a_locked_pool(true);
+    for (int i = 0; i < 150 && READ_RELAXED(second.heap.dirty_bytes); i++)
+        usleep(100000);
+    cr_assert_eq(READ_RELAXED(second.heap.dirty_bytes), 0);
+    lock_release(&pool.heap.lock);
+    end_both();
 }
 
 /* The thread would care for the pool, were it allowed (helper_allow). */

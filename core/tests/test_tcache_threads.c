@@ -96,7 +96,7 @@ Test(tcache_threads, others_take_from_a_sleeping_thread)
     sleeper_work(&s);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB + 16 * MIB);
     cr_assert(s.tcache->big.extent);
-    unsigned n = tcache_reclaim(&pool, false);
+    unsigned n = tcache_reclaim(&pool, RECLAIM_ALL);
     if (n == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(n, 1);
     cr_assert_eq(held(s.tcache), 0);
@@ -116,7 +116,7 @@ Test(tcache_threads, a_thread_inside_its_cache_is_left_alone)
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB, .hold_busy = true};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, false), 0);
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     cr_assert_eq(atomic_load(&s.tcache->claim), 0, "the reclaimer gives up its claim");
     sleeper_end(&s, thread);
@@ -127,10 +127,10 @@ Test(tcache_threads, only_idle_spares_threads_that_have_worked_since)
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "first seen");
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "first seen");
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
-    if (tcache_reclaim(&pool, true) == 0) cr_skip_test("no membarrier here");
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "has worked since");
+    if (tcache_reclaim(&pool, RECLAIM_IDLE) == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(held(s.tcache), 0, "has slept since");
     sleeper_end(&s, thread);
 }
@@ -142,11 +142,11 @@ Test(tcache_threads, a_single_get_is_work)
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert(s.tcache->small.extent);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "first seen");
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "first seen");
     s.only_get = true;
     sleeper_work(&s);
     cr_assert_null(s.tcache->small.extent);
-    cr_assert_eq(tcache_reclaim(&pool, true), 0, "has worked since");
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "has worked since");
     cr_assert_eq(held(s.tcache), 4 * 8 * KIB);
     fixture_put(&pool, s.kept);
     sleeper_end(&s, thread);
@@ -184,7 +184,7 @@ Test(tcache_threads, owners_and_a_reclaimer_in_a_storm)
     /* As long as it takes to come in often enough, on a machine with much else to do, too. */
     uint64_t start = os_clock_ns(), at_least = 1500000000u, at_most = 30000000000u;
     for (uint64_t ns = 0; ns < at_least || (n_emptied <= 100 && n_emptied > 0 && ns < at_most); ns = os_clock_ns() - start)
-        n_emptied += tcache_reclaim(&pool, false);
+        n_emptied += tcache_reclaim(&pool, RECLAIM_ALL);
     storm_over = true;
     for (int i = 0; i < 2; i++)
         pthread_join(owners[i], NULL);
@@ -201,7 +201,7 @@ Test(tcache_threads, pools_do_not_reclaim_from_each_other)
     struct sleeper s = {.pool = &other_pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, false), 0);
+    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     sleeper_end(&s, thread);
 }
@@ -305,9 +305,9 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
     unsigned n = 0;
     for (int i = 0; i < 3; i++) {
         sleeper_work(&s);
-        n += tcache_reclaim(&pool, true);
+        n += tcache_reclaim(&pool, RECLAIM_IDLE);
     }
-    if (n == 0 && tcache_reclaim(&pool, false) == 0) cr_skip_test("no membarrier here");
+    if (n == 0 && tcache_reclaim(&pool, RECLAIM_ALL) == 0) cr_skip_test("no membarrier here");
     cr_assert_null(s.tcache->big.extent, "it works, but not with that");
     cr_assert_eq(held(s.tcache), 3 * 8 * KIB, "what it works with stays");
     sleeper_end(&s, thread);
@@ -320,7 +320,7 @@ Test(tcache_threads, a_big_block_that_is_used_stays)
     for (int i = 0; i < 4; i++) {
         sleeper_work(&s);
         sleeper_work(&s);
-        tcache_reclaim(&pool, true);
+        tcache_reclaim(&pool, RECLAIM_IDLE);
         cr_assert(s.tcache->big.extent);
     }
     sleeper_end(&s, thread);
@@ -334,7 +334,7 @@ Test(tcache_threads, a_pool_can_be_destroyed_in_a_child_of_a_fork_in_mid_call)
     pid_t child = fork();
     if (child == 0) {
         alarm(10);
-        tcache_fork_child();
+        tcache_fork_child(true);
         pool_finish(&other_pool); /* waits for a thread that does not exist here */
         _exit(0);
     }

@@ -45,7 +45,7 @@ size_t os_address_limit(void)
     return min_size(READ_RELAXED(limit_as), READ_RELAXED(limit_data));
 }
 
-/* The n-th number of a text, from 0 on; SIZE_MAX if there is none. */
+/* The n-th number of a text, from 0 on; SIZE_MAX if there is none, or one that is too large. */
 static size_t number_at(const char *text, int n)
 {
     for (; n && text; n--) {
@@ -54,8 +54,11 @@ static size_t number_at(const char *text, int n)
     }
     if (!text || *text < '0' || *text > '9') return SIZE_MAX;
     size_t value = 0;
-    for (; *text >= '0' && *text <= '9'; text++)
-        value = value * 10 + (size_t)(*text - '0');
+    for (; *text >= '0' && *text <= '9'; text++) {
+        size_t digit = (size_t)(*text - '0');
+        if (value > (SIZE_MAX - digit) / 10) return SIZE_MAX;
+        value = value * 10 + digit;
+    }
     return value;
 }
 

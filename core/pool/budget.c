@@ -31,7 +31,7 @@ void budget_note_peak(struct heap *heap)
 {
     size_t live = min_size(budget_live(heap), believable(heap));
     if (live > heap->peak_window[0]) heap->peak_window[0] = live;
-    if (live > heap->counters.live_peak) WRITE_RELAXED(heap->counters.live_peak, live);
+    if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
 /* Of at least 1. A Newton iteration from above falls until it has arrived. */

@@ -40,7 +40,7 @@
 /* What the program holds, as far as is known: handed out, but for what caches held when account_settle last looked. A plain read. */
 size_t budget_live(const struct heap *heap);
 
-/* With the lock held: note that active_bytes has risen. */
+/* With the lock held: note that active_bytes has risen, or is known better. */
 void budget_note_peak(struct heap *heap);
 
 /* With the lock held: the idle bytes that must go before n_bytes of untouched memory are taken, for which resident_bytes become

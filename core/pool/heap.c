@@ -359,6 +359,8 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
         if (rest) {
             extent->used_pages = (uint32_t)n_pages;
             rest->used_pages = (uint32_t)(was_used - n_pages);
+            size_t unproven = extent->unproven_pages; /* what it grew by last, or all of it: in the tail as a rule */
+            set_unproven(heap, extent, unproven - min_size(unproven, was_used - n_pages));
             heap_bins_insert_idle(heap, rest);
         }
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));

@@ -47,7 +47,7 @@ struct heap_counters {
     uint64_t bytes_fresh, bytes_purged;
     uint64_t n_refused, n_pin_failures;
     size_t bytes_pinned;
-    size_t live_peak;
+    size_t active_peak; /* for statistics */
 };
 
 struct heap {

@@ -106,7 +106,7 @@ static size_t missing_bytes(size_t n_bytes)
 bool limits_make_room(struct pool *pool, size_t n_bytes)
 {
     struct heap *heap = &pool->heap;
-    size_t idle = idle_addresses(heap) + account_cached_bytes(pool);
+    size_t idle = idle_addresses(heap) + account_cached_bytes(pool, NULL);
     if (idle == 0 || n_bytes > heap->space.span_max) return false;
     size_t missing = missing_bytes(n_bytes + OVERHEAD_BYTES);
     if (missing == 0 || missing > idle) return false;

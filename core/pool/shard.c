@@ -80,6 +80,9 @@ void shard_put_list(struct pool *pool, struct extent *list)
 
 void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list)
 {
+    /* It is idle now, all of it (account.h). Before the lock, which is for those who look for blocks. */
+    for (struct extent *extent = list; extent; extent = extent->next)
+        if (unlikely(READ_RELAXED(extent->unproven_pages))) heap_prove(&pool->heap, extent);
     if (!lock_acquire(&shard->lock)) {
         heap_free_list(&pool->heap, list);
         return;

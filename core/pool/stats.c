@@ -7,7 +7,6 @@
 #include "pool/stats.h"
 
 #include "pool/account.h"
-#include "pool/budget.h"
 
 #include "zeropool.h"
 
@@ -106,7 +105,7 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     stats->bytes_live = active > stats->bytes_cached ? active - stats->bytes_cached : 0;
     stats->bytes_dirty = READ(heap->dirty_bytes);
     stats->bytes_mapped = READ(heap->frontier) - heap->space.base;
-    stats->bytes_live_peak = READ(heap->counters.live_peak);
+    stats->bytes_live_peak = READ(heap->counters.active_peak);
     stats->bytes_pinned = READ(heap->counters.bytes_pinned);
     stats->n_pin_failures = READ(heap->counters.n_pin_failures);
 }
@@ -181,7 +180,7 @@ void pool_stats_fork_child(struct pool *pool)
     memset(counters, 0, sizeof *counters);
     counters->n_moved_vmas = old.n_moved_vmas;
     counters->bytes_pinned = old.bytes_pinned;
-    counters->live_peak = budget_live(&pool->heap);
+    counters->active_peak = pool->heap.active_bytes;
 }
 
 size_t shard_count_blocks(struct pool *pool)

@@ -271,6 +271,28 @@ Test(heap, shrink_gives_the_tail_back_as_dirty)
     heap_free(&heap, fence);
 }
 
+Test(heap, shrink_takes_what_is_not_known_to_be_used_along)
+{
+    struct extent *e = take(1000), *fence = take_dirty(1); /* untouched, and nobody says that it will be filled */
+    cr_assert_eq(e->unproven_pages, 1000);
+    heap_shrink(&heap, e, 300);
+    cr_assert_eq(e->unproven_pages, 300, "no more than there is");
+    cr_assert_eq(heap.unproven_bytes, 301 * PAGE_BYTES);
+    heap_free(&heap, e);
+    heap_free(&heap, fence);
+    cr_assert_eq(heap.unproven_bytes, 0);
+    heap_trim(&heap, 0);
+    e = take_dirty(1000);
+    heap_prove(&heap, e);
+    cr_assert(heap_extend(&heap, e, 1500, NULL));
+    cr_assert_eq(e->unproven_pages, 500, "what it grew by last");
+    heap_shrink(&heap, e, 1200);
+    cr_assert_eq(e->unproven_pages, 200);
+    heap_shrink(&heap, e, 800);
+    cr_assert_eq(heap.unproven_bytes, 0);
+    heap_free(&heap, e);
+}
+
 Test(heap, headroom_is_address_space_not_memory)
 {
     struct heap_request request = {.n_pages = 100, .align_pages = 1, .headroom_pages = 300};

@@ -8,6 +8,7 @@
 #include "pool/recycle.h"
 #include "pool/account.h"
 #include "pool/stats.h"
+#include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"
 
@@ -124,6 +125,7 @@ Test(tcache, one_big_block_stays_at_every_size)
 {
     /* The first put of a block goes the long way round (it is fresh); from then on the slot serves it. */
     for (size_t n = 300 * KIB; n <= 256 * MIB; n *= 3) {
+        zero_learn(&pool, pages_of(n), true); /* or the largest go through the heap, to be watched */
         fixture_get_and_put(&pool, 1, n);
         fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
@@ -132,6 +134,20 @@ Test(tcache, one_big_block_stays_at_every_size)
         cr_assert_eq(fixture_get(&pool, n), p);
         cr_assert_null(tcache_find(&pool)->big.extent);
         fixture_put(&pool, p);
+    }
+}
+
+/* Whoever gets it next may touch little of it, and nobody would notice. */
+Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot)
+{
+    size_t n = 20 * MIB;
+    for (int i = 0; i < 2; i++) {
+        void *p = fixture_get(&pool, n);
+        struct extent *extent = fixture_extent(&pool, p);
+        heap_prove(&pool.heap, extent);
+        fixture_put(&pool, p);
+        cr_assert_eq(tcache_find(&pool)->big.extent, i ? extent : NULL);
+        zero_learn(&pool, pages_of(n), true);
     }
 }
 

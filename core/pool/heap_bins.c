@@ -41,7 +41,7 @@ struct extent *heap_bins_new_extent(struct heap *heap)
     heap->n_unused--;
     extent->next = NULL;
     extent->policy = 0;
-    extent->unproven_pages = 0;
+    WRITE_RELAXED(extent->unproven_pages, 0);
     return extent;
 }
 
@@ -88,9 +88,10 @@ struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t 
 
 void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right)
 {
-    /* The two pages at the seam become interior. If a side is one page wide its entry is written again below. */
-    space_set_page(&heap->space, (char *)right->address - 1, 0);
-    space_set_page(&heap->space, right->address, 0);
+    /* The two pages at the seam become interior. The left side may be live: its first page names it at every moment, since a process forked
+     * right now finds it by that (heap_rebuild.c). */
+    if (left->n_pages > 1) space_set_page(&heap->space, (char *)right->address - 1, 0);
+    space_set_page(&heap->space, right->address, 0); /* where that is all there is, it is written again below */
     if (left->flags & right->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     left->flags |= right->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
     resize(left, (size_t)left->n_pages + right->n_pages);
@@ -341,7 +342,7 @@ void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
 static void prove(struct heap *heap, struct extent *extent)
 {
     SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
-    extent->unproven_pages = 0;
+    WRITE_RELAXED(extent->unproven_pages, 0);
 }
 
 void heap_bins_return(struct heap *heap, struct extent *extent)

@@ -76,7 +76,7 @@ void heap_lose(struct heap *heap, struct extent *extent)
     if (locked) {
         SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
-        extent->unproven_pages = 0;
+        WRITE_RELAXED(extent->unproven_pages, 0);
     }
     if (locked && unmapped)
         heap_bins_file(heap, &heap->holes, extent);

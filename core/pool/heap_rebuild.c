@@ -16,6 +16,7 @@
 /* A run of pages between live blocks, while it grows. */
 struct run {
     char *begin, *end;
+    char *known_end;       /* so far descriptors say what is there */
     struct extent *extent; /* the first descriptor found in it: becomes that of the run */
     bool resident;         /* something in it may be, */
     bool special;          /* or has advice that must go, or was just being mapped or unmapped */
@@ -38,12 +39,18 @@ static void forget_lists(struct heap *heap)
     heap->active_bytes = heap->dirty_bytes = heap->muzzy_bytes = heap->clean_bytes = heap->hole_bytes = 0;
     heap->cached_bytes = heap->unproven_bytes = 0;
     heap->n_holes = 0;
+    heap->counters.n_moved_vmas = 0;
+    heap->counters.bytes_pinned = 0;
 }
 
 /* A live block: enter it as it is. A page of the map within it may still name a neighbour that it was growing over. */
-static void keep_live(struct heap *heap, struct extent *extent)
+static void keep_live(struct heap *heap, struct extent *extent, bool torn)
 {
     if (extent->used_pages > extent->n_pages || !extent->used_pages) extent->used_pages = extent->n_pages;
+    /* Half-way through growing it may have joined dirty memory, which must not be taken for headroom, that is zero. */
+    if (torn && extent->used_pages < extent->n_pages &&
+        os_purge((char *)extent->address + extent_active_bytes(extent), extent_bytes(extent) - extent_active_bytes(extent)))
+        extent->used_pages = extent->n_pages;
     extent->cls = (uint16_t)class_floor(extent->n_pages);
     size_t first = space_offset(&heap->space, extent->address) >> PAGE_SHIFT, last = first + extent->n_pages - 1;
     for (size_t page = first + 1; page < last; page++) {
@@ -55,6 +62,8 @@ static void keep_live(struct heap *heap, struct extent *extent)
     }
     space_enter(&heap->space, extent);
     extent->unproven_pages = 0;
+    extent->flags &= (uint16_t)~EXTENT_PINNED; /* a child inherits no locks */
+    if (extent->flags & EXTENT_MOVED) heap->counters.n_moved_vmas++;
     heap->active_bytes += extent_active_bytes(extent);
 }
 
@@ -98,7 +107,8 @@ static void end_run(struct heap *heap, struct run *run)
         heap_bins_link(heap, &heap->clean, extent); /* it has no neighbours of its kind: runs end where kinds meet */
 }
 
-/* A page that begins no live block. Runs end where mapped memory, holes and lost addresses meet. */
+/* A page that begins no live block. Runs end where mapped memory, holes and lost addresses meet. What no descriptor tells of was claimed, and
+ * perhaps mapped, by who is not here. */
 static void add_page(struct heap *heap, struct run *run, char *at)
 {
     struct extent *extent = space_lookup(&heap->space, at);
@@ -114,12 +124,14 @@ static void add_page(struct heap *heap, struct run *run, char *at)
         run->special |= same && special;
         if (!same) {
             end_run(heap, run);
-            *run = (struct run){at, at, extent, resident, special, hole, lost};
+            *run = (struct run){at, at, extent_end(extent), extent, resident, special, hole, lost};
         } else {
+            run->known_end = extent_end(extent);
             heap_bins_drop_extent(heap, extent);
         }
-    } else if (!run->extent && run->begin == run->end) {
-        *run = (struct run){.begin = at, .end = at, .lost = true}; /* claimed, and perhaps mapped, by who is not here */
+    } else if (run->begin == run->end || (at >= run->known_end && !run->lost)) {
+        end_run(heap, run);
+        *run = (struct run){.begin = at, .end = at, .lost = true};
     }
     run->end = at + PAGE_BYTES;
 }
@@ -140,7 +152,7 @@ void heap_rebuild(struct heap *heap)
         struct extent *extent = space_lookup(&heap->space, at);
         if (is_live_at(heap, extent, at)) {
             end_run(heap, &run);
-            keep_live(heap, extent);
+            keep_live(heap, extent, torn);
             at = extent_end(extent);
             run = (struct run){.begin = at, .end = at};
         } else {

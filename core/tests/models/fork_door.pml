@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* fork_door.pml: the repair in a forked child (pool/fork.c): one thread repairs, nobody passes before it is done.
- * mutants: OPEN_EARLY NO_CLAIM REPAIR_WHILE_ENTERED
+ * mutants: OPEN_EARLY NO_CLAIM REPAIR_WHILE_ENTERED KEEP_HEAP
  *
  * The child begins with one thread; the word of the door reads 0. Locks may have been held at the fork by threads that exist
  * no more, and what they guarded cannot be trusted; the forking thread itself may have forked from a signal handler inside a slow
  * path, with a lock of its own. Later there are two more threads, and all use the pool at once. Checked: exactly one repair; it never
- * takes a lock of a living thread for a lost one; nobody uses what cannot be trusted. */
+ * takes a lock of a living thread for a lost one; nobody uses what cannot be trusted; in the end both locks are free and both levels are of
+ * use again (heap_rebuild.c makes the heap anew, whoever held its lock). */
 
 #define NOBODY 0
 #define LOST 9
 
 byte word;
 byte heap_lock, shard_lock; /* who holds it; 1 .. 3 are the child's threads */
-bool heap_trusted = true, shard_trusted = true, retired;
+bool heap_trusted = true, shard_trusted = true;
 byte n_repairs, n_slow, done;
 
 /* What the kernel left behind. */
@@ -31,9 +32,14 @@ inline at_the_fork(thread_inside) {
 inline repair(me) {
     n_repairs++;
     if
-    :: heap_lock != NOBODY -> assert(heap_lock == LOST); retired = true
+    :: heap_lock != NOBODY -> assert(heap_lock == LOST)
     :: else -> skip
     fi;
+#ifndef KEEP_HEAP
+    heap_lock = me;
+    heap_trusted = true;
+#endif
+    heap_lock = NOBODY; /* made anew, and released */
     if
     :: shard_lock != NOBODY -> assert(shard_lock == LOST); shard_trusted = true; shard_lock = NOBODY /* emptied and released */
     :: else -> skip
@@ -100,10 +106,8 @@ inline slow_path(me) {
     if
     :: passed ->
         n_slow++;
-        if
-        :: retired -> skip
-        :: else -> use_shard(me); use_heap(me)
-        fi
+        use_shard(me);
+        use_heap(me)
     :: !passed -> skip
     fi
 }
@@ -145,5 +149,6 @@ init {
     assert(n_repairs <= 1);
     assert(n_slow == 0 || n_repairs == 1);
     assert(word == 1);
-    assert(shard_lock == NOBODY)
+    assert(shard_lock == NOBODY && shard_trusted);
+    assert(heap_lock == NOBODY && heap_trusted)
 }

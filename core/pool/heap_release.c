@@ -61,25 +61,25 @@ static bool costs_no_vma(struct heap *heap, struct extent *extent)
 }
 
 /* With the lock held: what to unmap next, off its list; NULL if nothing is worth it. At the top, where it leaves no hole, else the
- * largest, clean memory first, since it need not be faulted in again. */
-static struct extent *choose(struct heap *heap, size_t n_bytes)
+ * largest, clean memory first, since it need not be faulted in again. n_coming: chosen before, so soon holes. */
+static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_coming)
 {
     struct extent *extent = top_extent(heap);
     if (!extent || !extent_is_idle(extent)) {
         extent = largest(&heap->clean);
         if (!extent) extent = largest(&heap->dirty);
-        if (!extent || (heap->n_holes >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent))) return NULL;
+        if (!extent || (heap->n_holes + n_coming >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent))) return NULL;
     }
     bool muzzy = extent_state(extent) == EXTENT_MUZZY;
     struct bins *bins = bins_of(heap, extent);
     heap_bins_unfile(heap, bins, extent);
+    if (bins == &heap->clean) extent->flags |= EXTENT_ZERO; /* should the kernel refuse */
     size_t n_pages = pages_of(n_bytes);
     if (extent->n_pages <= n_pages + RELEASE_MIN_PAGES) return extent;
     struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - n_pages);
     if (!upper) return extent;
     if (muzzy) extent->flags |= EXTENT_MARKED;
     heap_bins_file(heap, bins, extent);
-    if (bins == &heap->clean) upper->flags |= EXTENT_ZERO;
     return upper;
 }
 
@@ -128,8 +128,8 @@ size_t heap_release(struct heap *heap, size_t n_bytes)
         heap_bins_drain_deferred(heap);
         struct extent *list = NULL, *extent;
         size_t taken = 0;
-        for (int n = 0; n < RELEASE_BATCH && released + taken < n_bytes; n++) {
-            if (!(extent = choose(heap, n_bytes - released - taken))) break;
+        for (uint32_t n = 0; n < RELEASE_BATCH && released + taken < n_bytes; n++) {
+            if (!(extent = choose(heap, n_bytes - released - taken, n))) break;
             taken += extent_bytes(extent);
             extent->used_pages = extent->n_pages;
             extent->next = list;

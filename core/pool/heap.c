@@ -147,7 +147,6 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     struct extent *extent = heap_bins_take_extensible(heap, n_pages);
     if (!extent) return NULL;
     heap_bins_carve(heap, extent, n_pages, 1, &heap->dirty); /* one that is large enough by itself, beyond what heap_bins_take has looked at */
-    size_t had = min_size(extent->n_pages, n_pages);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
     if (!grow_right(heap, extent, n_pages, fresh, lock_lost)) {
         *fresh = (struct fresh_range){0}; /* what is noted there goes back to a bin */
@@ -161,8 +160,8 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
             return NULL;
         }
         extent = joined;
-        extent->flags &= (uint16_t)~EXTENT_ZERO;
     }
+    extent->flags &= (uint16_t)~(EXTENT_ZERO | EXTENT_MARKED);
     /* Not before: the idle neighbours might be what is given back. All its pages count with the request, being on no list. */
     if (!enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT, true)) {
         *lock_lost = true;
@@ -170,8 +169,8 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
         return NULL;
     }
     ADD_RELAXED(heap->counters.n_mixed, 1);
-    count_by_size(heap, n_pages, n_pages - had);
-    ADD_RELAXED(heap->counters.bytes_fresh, (n_pages - had) << PAGE_SHIFT);
+    count_by_size(heap, n_pages, fresh->n_bytes >> PAGE_SHIFT);
+    ADD_RELAXED(heap->counters.bytes_fresh, fresh->n_bytes);
     return extent;
 }
 
@@ -185,7 +184,7 @@ static bool has_room(const struct heap *heap, size_t n_pages)
 static void take_dirty(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages)
 {
     heap_bins_carve(heap, extent, n_pages, align_pages, &heap->dirty);
-    extent->flags &= (uint16_t)~EXTENT_ZERO;
+    extent->flags &= (uint16_t)~(EXTENT_ZERO | EXTENT_MARKED);
     ADD_RELAXED(heap->counters.n_dirty_hits, 1);
     count_by_size(heap, n_pages, 0);
 }
@@ -274,7 +273,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
                 heap_bins_file(heap, &heap->dirty, extent);
                 extent = NULL;
             }
-            if (extent) extent->flags &= (uint16_t)~EXTENT_ZERO;
+            if (extent) extent->flags &= (uint16_t)~(EXTENT_ZERO | EXTENT_MARKED);
         }
         if (!extent) goto refused;
         if (extent->flags & EXTENT_ZERO) {

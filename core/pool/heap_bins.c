@@ -76,7 +76,7 @@ struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t 
     WRITE_RELAXED(rest->address, (char *)extent->address + (n_pages << PAGE_SHIFT));
     resize(rest, extent->n_pages - n_pages);
     rest->used_pages = rest->n_pages;
-    rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
+    rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED | EXTENT_MARKED);
     rest->last_use_ms = extent->last_use_ms;
     if (rest->flags & EXTENT_MOVED) __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     extent_set_state(rest, EXTENT_BUSY);
@@ -94,6 +94,7 @@ void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right
     space_set_page(&heap->space, right->address, 0); /* where that is all there is, it is written again below */
     if (left->flags & right->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     left->flags |= right->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
+    if (!(right->flags & EXTENT_MARKED)) left->flags &= (uint16_t)~EXTENT_MARKED;
     resize(left, (size_t)left->n_pages + right->n_pages);
     space_enter(&heap->space, left);
     heap_bins_drop_extent(heap, right);
@@ -137,6 +138,7 @@ void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *exten
     if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
     if (bins == &heap->dirty) age_remove(extent);
     account(heap, extent_state(extent), extent_bytes(extent), -1);
+    if (extent_state(extent) == EXTENT_MUZZY) extent->flags |= EXTENT_MARKED; /* what of it is filed again untouched still is */
     extent_set_state(extent, EXTENT_BUSY);
 }
 
@@ -178,7 +180,6 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
     struct extent *left = neighbour_to_join(heap, extent, (char *)extent->address - 1, false, state);
     if (left && same_pinning(extent, left)) {
         heap_bins_unfile(heap, bins, left);
-        if (state == EXTENT_MUZZY) left->flags |= EXTENT_MARKED;
         heap_bins_join(heap, left, extent);
         extent = left;
     }

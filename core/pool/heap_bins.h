@@ -22,6 +22,7 @@ void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right
 /* File an extent that is on no list under dirty or clean, merging it with neighbours of the same kind. A dirty one is
  * the newest afterwards. */
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent);
+/* EXTENT_MARKED says that it was muzzy, and goes with what is split off: it must go itself where the extent is handed out. */
 void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent);
 
 /* Put an extent that is on no bin into its own, as it is; a dirty one is on the list by age already. */

@@ -26,7 +26,6 @@ static void collect_from(struct heap *heap, struct extent *by_age, size_t n_byte
     while (out->bytes < n_bytes && out->n < out->n_max && (extent = age_oldest(by_age))) {
         if (before_ms && (int32_t)(extent->last_use_ms - *before_ms) > 0) break;
         out->n++;
-        bool muzzy = extent_state(extent) == EXTENT_MUZZY;
         heap_bins_unfile(heap, &heap->dirty, extent);
         size_t want = pages_of(n_bytes - out->bytes);
         if (want < PARTIAL_MIN_PAGES) want = PARTIAL_MIN_PAGES;
@@ -35,7 +34,6 @@ static void collect_from(struct heap *heap, struct extent *by_age, size_t n_byte
             struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - want);
             if (upper) {
                 age_insert_after(by_age, extent);
-                if (muzzy) extent->flags |= EXTENT_MARKED;
                 heap_bins_link(heap, &heap->dirty, extent);
                 extent = upper;
             }

@@ -70,7 +70,6 @@ static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_comin
         if (!extent) extent = largest(&heap->dirty);
         if (!extent || (heap->n_holes + n_coming >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent))) return NULL;
     }
-    bool muzzy = extent_state(extent) == EXTENT_MUZZY;
     struct bins *bins = bins_of(heap, extent);
     heap_bins_unfile(heap, bins, extent);
     if (bins == &heap->clean) extent->flags |= EXTENT_ZERO; /* should the kernel refuse */
@@ -78,7 +77,6 @@ static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_comin
     if (extent->n_pages <= n_pages + RELEASE_MIN_PAGES) return extent;
     struct extent *upper = heap_bins_split(heap, extent, extent->n_pages - n_pages);
     if (!upper) return extent;
-    if (muzzy) extent->flags |= EXTENT_MARKED;
     heap_bins_file(heap, bins, extent);
     return upper;
 }

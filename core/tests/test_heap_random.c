@@ -129,11 +129,11 @@ static void check_everything(void)
         if (m.blocks[slot].extent) check_contents(&m.blocks[slot]);
 }
 
-static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks)
+static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks, bool open)
 {
     memset(&m, 0, sizeof m);
     m.rng = seed;
-    cr_assert_eq(heap_init(&m.heap, SPAN, true), 0);
+    cr_assert_eq(heap_init(&m.heap, SPAN, !open), 0);
     for (unsigned i = 0; i < n_operations; i++) {
         unsigned slot = (unsigned)rng_range(&m.rng, 0, n_blocks - 1);
         unsigned dice = (unsigned)rng_range(&m.rng, 0, 99);
@@ -148,6 +148,8 @@ static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks)
         else
             heap_trim(&m.heap, rng_range(&m.rng, 0, m.heap.dirty_bytes));
         if (dice == 99) heap_release_top(&m.heap);
+        if (i % 20 == 7) heap_mark(&m.heap, rng_range(&m.rng, 0, m.heap.dirty_bytes), os_clock_ms());
+        if (open && i % 50 == 33) heap_release(&m.heap, rng_range(&m.rng, 0, 4 * MIB));
         if (i % 250 == 0) check_everything();
     }
     for (unsigned slot = 0; slot < n_blocks; slot++)
@@ -157,13 +159,15 @@ static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks)
     heap_trim(&m.heap, 0);
     cr_assert_eq(m.heap.dirty_bytes, 0);
     struct extent *all = space_lookup(&m.heap.space, (void *)m.heap.space.base);
-    if (m.heap.frontier > m.heap.space.base)
+    if (m.heap.frontier > m.heap.space.base && !open)
         cr_assert_eq((uintptr_t)extent_end(all), m.heap.frontier, "all is free and clean, yet not one extent");
     space_destroy(&m.heap.space);
 }
 
 TestSuite(heap_random, .timeout = 60);
 
-Test(heap_random, few_blocks) { run(1, 8000, 12); }
-Test(heap_random, many_blocks) { run(2, 12000, BLOCKS_MAX); }
-Test(heap_random, medium) { run(3, 12000, 60); }
+Test(heap_random, few_blocks) { run(1, 8000, 12, false); }
+Test(heap_random, many_blocks) { run(2, 12000, BLOCKS_MAX, false); }
+Test(heap_random, medium) { run(3, 12000, 60, false); }
+Test(heap_random, with_holes) { run(4, 8000, 60, true); }
+Test(heap_random, with_holes_and_many_blocks) { run(5, 8000, BLOCKS_MAX, true); }

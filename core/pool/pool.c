@@ -209,8 +209,9 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     PROBE2(free_slow, extent->address, extent_active_bytes(extent));
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
-    if (extent->flags & EXTENT_OBSERVE && !watch_returned(pool, extent)) zero_observe(pool, extent);
-    else if (extent->flags & EXTENT_GREW) zero_observe_tail(pool, extent);
+    bool watched = extent->flags & EXTENT_OBSERVE && watch_returned(pool, extent);
+    if (extent->flags & EXTENT_GREW) zero_observe_tail(pool, extent);
+    else if (extent->flags & EXTENT_OBSERVE && !watched) zero_observe(pool, extent); /* of the size that was asked for */
     bool checked = recycle_wants(pool, extent);
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;

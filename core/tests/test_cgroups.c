@@ -2,51 +2,18 @@
 /* test_cgroups.c: the memory limit of a control group, from files made for it in a mount namespace of the test's own. */
 #include <criterion/criterion.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <sched.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mount.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
+#include "cgroup_world.h"
 #include "os/os.h"
 #include "pool_fixture.h"
 #include "support.h"
-
-#define MOUNT "/sys/fs/cgroup"
-#define NOT_ALLOWED 77
-
-static bool write_file(const char *path, const char *text)
-{
-    int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC, 0644);
-    if (fd < 0) return false;
-    bool good = write(fd, text, strlen(text)) == (ssize_t)strlen(text);
-    close(fd);
-    return good;
-}
-
-static bool make_world(void)
-{
-    char own[64];
-    snprintf(own, sizeof own, "/proc/%d/cgroup", (int)getpid());
-    return unshare(CLONE_NEWNS) == 0 && mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0 &&
-           mount("none", MOUNT, "tmpfs", 0, NULL) == 0 && write_file(MOUNT "/self", "") &&
-           mount(MOUNT "/self", own, NULL, MS_BIND, NULL) == 0;
-}
-
-static int wrong(const char *what, size_t got)
-{
-    fprintf(stderr, "%s: %zu\n", what, got);
-    return 1;
-}
 
 /* What a process in these groups sees. */
 static size_t limit_in(const char *groups)
 {
     size_t limit = 0;
-    return write_file(MOUNT "/self", groups) && os_read_cgroup_limit(&limit) == 0 ? limit : 0;
+    return world_write(WORLD "/self", groups) && os_read_cgroup_limit(&limit) == 0 ? limit : 0;
 }
 
 /* Who cannot open a file now must not believe that there is no limit, and asks again, but not at each call. */
@@ -55,7 +22,7 @@ static int without_descriptors(void)
     static struct pool pool;
     struct pool_setup setup = fixture_setup();
     if (fixture_init(&pool, &setup) || !helper_add_pool(&pool)) return wrong("no pool", 0);
-    write_file(MOUNT "/self", "0::/a\n");
+    world_write(WORLD "/self", "0::/a\n");
     size_t got = 0;
     if (!limit_resource(RLIMIT_NOFILE, 0)) return wrong("no limit", 0);
     int error = os_read_cgroup_limit(&got);
@@ -74,32 +41,32 @@ static int without_descriptors(void)
 
 static int in_child(void *ignored)
 {
-    if (!make_world()) return NOT_ALLOWED;
-    mkdir(MOUNT "/a", 0755);
-    mkdir(MOUNT "/a/b", 0755);
-    mkdir(MOUNT "/memory", 0755);
-    mkdir(MOUNT "/memory/m", 0755);
+    if (!world_make()) return NOT_ALLOWED;
+    mkdir(WORLD "/a", 0755);
+    mkdir(WORLD "/a/b", 0755);
+    mkdir(WORLD "/memory", 0755);
+    mkdir(WORLD "/memory/m", 0755);
     size_t got;
     if ((got = limit_in("")) != SIZE_MAX) return wrong("an empty file", got);
     if ((got = limit_in("0::/a/b\n")) != SIZE_MAX) return wrong("no limit files", got);
-    write_file(MOUNT "/a/b/memory.max", "max\n");
+    world_write(WORLD "/a/b/memory.max", "max\n");
     if ((got = limit_in("0::/a/b\n")) != SIZE_MAX) return wrong("max", got);
-    write_file(MOUNT "/a/memory.max", "400000000\n");
+    world_write(WORLD "/a/memory.max", "400000000\n");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a parent's limit binds", got);
-    write_file(MOUNT "/a/b/memory.max", "300000000\n");
+    world_write(WORLD "/a/b/memory.max", "300000000\n");
     if ((got = limit_in("0::/a/b\n")) != 300000000) return wrong("the smaller one binds", got);
     if ((got = limit_in("0::/\n")) != SIZE_MAX) return wrong("the root has none", got);
-    write_file(MOUNT "/a/b/memory.max", "99999999999999999999999\n");
+    world_write(WORLD "/a/b/memory.max", "99999999999999999999999\n");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a number too large is none", got);
-    write_file(MOUNT "/a/b/memory.max", "18446744073709551619\n");
+    world_write(WORLD "/a/b/memory.max", "18446744073709551619\n");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("a number just too large is none", got);
-    write_file(MOUNT "/a/b/memory.max", "");
+    world_write(WORLD "/a/b/memory.max", "");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("an empty limit is none", got);
-    write_file(MOUNT "/a/b/memory.max", "-1\n");
+    world_write(WORLD "/a/b/memory.max", "-1\n");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("minus one is none", got);
-    write_file(MOUNT "/memory/m/memory.limit_in_bytes", "200000000\n");
+    world_write(WORLD "/memory/m/memory.limit_in_bytes", "200000000\n");
     if ((got = limit_in("4:memory:/m\n3:cpu:/a\n0::/a/b\n")) != 200000000) return wrong("version 1 beside version 2", got);
-    write_file(MOUNT "/memory/m/memory.limit_in_bytes", "9223372036854771712\n");
+    world_write(WORLD "/memory/m/memory.limit_in_bytes", "9223372036854771712\n");
     if ((got = limit_in("4:cpu,memory:/m\n")) != SIZE_MAX) return wrong("version 1 without a limit", got);
     if ((got = limit_in("nonsense\n1:also\n0::/a\n")) != 400000000) return wrong("lines of another form", got);
     char deep[700] = "0::/";

@@ -65,7 +65,7 @@ void account_settle(struct pool *pool, size_t n_bytes, bool proven)
     if (!excess) return;
     if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes, proven);
     if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES) || !tcache_reclaim(pool, RECLAIM_SLOTS)) return;
-    WRITE_RELAXED(pool->slots_closed_ms, os_clock_ms() | 1);
+    WRITE_RELAXED(pool->slots_closed_ms, (uint32_t)max_size(os_clock_ms(), 1)); /* 0 is never; not a moment that is yet to come */
     tcache_disturb(pool);
     sum_up(pool, n_bytes, proven);
 }

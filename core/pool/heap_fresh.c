@@ -92,7 +92,7 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     if (n_pages < step) { /* what is in the way of a whole step may leave room for what is needed */
         struct extent *extent = claim(heap, step, lock_lost, &error);
         if (extent || *lock_lost) return extent;
-        heap->step_refused_ms = os_clock_ms() | 1;
+        heap->step_refused_ms = (uint32_t)max_size(os_clock_ms(), 1);
     }
     struct extent *extent = claim(heap, n_pages, lock_lost, &error);
     if (error == -EEXIST && !*lock_lost) heap->exhausted = true;

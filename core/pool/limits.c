@@ -48,7 +48,7 @@ void limits_refresh(struct pool *pool)
     uint32_t now = os_clock_ms(), last = READ_RELAXED(pool->limits_read_ms);
     uint32_t every = READ_RELAXED(pool->heap.limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
     if (last && now - last < every) return;
-    WRITE_RELAXED(pool->limits_read_ms, now | 1);
+    WRITE_RELAXED(pool->limits_read_ms, (uint32_t)max_size(now, 1));
     limits_learn();
     set_memory(pool, &known);
     limits_addresses_changed(pool);

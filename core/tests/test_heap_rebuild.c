@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* test_heap_rebuild.c: a forked child makes the heap anew, whatever its parent was doing: live blocks stay, all else is clean. */
 #include <criterion/criterion.h>
+#include <pthread.h>
+#include <semaphore.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "heap_fixture.h"
+#include "pool/account.h"
+#include "pool_fixture.h"
 #include "support.h"
 
 #define N_BLOCKS 150
@@ -230,4 +234,70 @@ Test(heap_rebuild, moved_and_locked_memory_of_the_parent_is_not_counted)
     struct child_result child = run_child(count, NULL);
     cr_assert_eq(child.exit_status, 0, "signal %d, %s", child.signal, child.text);
     space_destroy(&heap.space);
+}
+
+/* --- a whole pool --- */
+
+static struct pool pool;
+static sem_t inside, leave;
+
+/* Blocks in its cache, and it stays inside. */
+static void *busy_main(void *ignored)
+{
+    fixture_get_and_put(&pool, 20, 40 * KIB);
+    fixture_put(&pool, fixture_get(&pool, 8 * MIB));
+    struct tcache *tcache = tcache_find(&pool);
+    tcache_enter(tcache);
+    sem_post(&inside);
+    sem_wait(&leave);
+    tcache_leave(tcache);
+    return NULL;
+}
+
+static int uses_everything(void *held)
+{
+    size_t n = extent_active_bytes(fixture_extent(&pool, held));
+    for (int i = 0; i < 200; i++) {
+        size_t n_bytes = (size_t)(i % 40 + 1) * 20 * KIB;
+        char *p = fixture_get(&pool, n_bytes);
+        if (!p) return wrong("refused");
+        memset(p, 1, n_bytes);
+        fixture_put(&pool, p);
+        if (i == 0 && pool.heap.dirty_bytes + account_cached_bytes(&pool, NULL) > MIB) return wrong("something of the parent's is idle here");
+    }
+    if (pattern_check(held, n, 99) != n) return wrong("a live block was lost");
+    fixture_put(&pool, held);
+    if (pool_check(&pool)) return wrong(pool_check(&pool));
+    pool_trim(&pool, 0);
+    if (pool.heap.active_bytes) return wrong("bytes that nobody holds");
+    pool_finish(&pool); /* waits for nobody */
+    return 0;
+}
+
+Test(heap_rebuild, of_a_pool_with_locks_held_and_caches_busy)
+{
+    struct pool_setup setup = fixture_setup();
+    cr_assert_eq(fixture_init(&pool, &setup), 0);
+    cr_assert(helper_add_pool(&pool));
+    sem_init(&inside, 0, 0);
+    sem_init(&leave, 0, 0);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, busy_main, NULL), 0);
+    sem_wait(&inside);
+    fixture_get_and_put(&pool, 64, 60 * KIB); /* shards hold some as well */
+    void *held = fixture_get(&pool, 3 * MIB);
+    pattern_fill(held, 3 * MIB, 99);
+    for (int locked = 0; locked < 4; locked++) {
+        if (locked & 1) cr_assert(lock_acquire(&pool.shards[0].lock));
+        if (locked & 2) cr_assert(lock_acquire(&pool.heap.lock));
+        struct child_result child = run_child(uses_everything, held);
+        cr_assert_eq(child.exit_status, 0, "locks %d: signal %d, %s", locked, child.signal, child.text);
+        if (locked & 1) lock_release(&pool.shards[0].lock);
+        if (locked & 2) lock_release(&pool.heap.lock);
+    }
+    sem_post(&leave);
+    pthread_join(thread, NULL);
+    cr_assert_eq(pattern_check(held, 3 * MIB, 99), 3 * MIB);
+    cr_assert_null(pool_check(&pool));
+    helper_remove_pool(&pool);
 }

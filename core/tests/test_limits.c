@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT */
+/* test_limits.c: idle memory and idle addresses where control groups and limits bound them. In children, with limits of their own. */
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <sys/resource.h>
+
+#include "cgroup_world.h"
+#include "os/os.h"
+#include "pool/account.h"
+#include "pool/limits.h"
+#include "pool/stats.h"
+#include "pool/zero.h"
+#include "pool_fixture.h"
+#include "support.h"
+
+static struct pool pool;
+
+/* As the preload library has it: memory is mapped as it is needed. */
+static bool make_pool(bool open)
+{
+    struct pool_setup setup = fixture_setup();
+    setup.reserved = !open;
+    setup.span_max = 4 * GIB;
+    if (fixture_init(&pool, &setup)) return false;
+    for (size_t n = MIB; n <= 512 * MIB; n *= 2)
+        zero_learn(&pool, pages_of(n), true);
+    pool.limits_read_ms = os_clock_ms(); /* what the machine's limits are is not the subject */
+    return true;
+}
+
+static void fill_and_put(size_t n_bytes)
+{
+    char *p = fixture_get(&pool, n_bytes);
+    if (!p) return;
+    memset(p, 1, n_bytes);
+    fixture_put(&pool, p);
+}
+
+/* As if they had been read so long ago. */
+static void later(uint32_t ms)
+{
+    pool.limits_read_ms = os_clock_ms() - ms;
+    limits_refresh(&pool);
+}
+
+#define HOLDS(condition, got) \
+    do { \
+        if (!(condition)) return wrong(#condition, (size_t)(got)); \
+    } while (0)
+
+static int follows_the_group(void *ignored)
+{
+    if (!world_make()) return NOT_ALLOWED;
+    mkdir(WORLD "/a", 0755);
+    world_write(WORLD "/self", "0::/a\n");
+    world_write(WORLD "/a/memory.max", "800000000\n");
+    world_write(WORLD "/a/memory.current", "100000000\n");
+    if (!make_pool(true)) return wrong("no pool", 0);
+    struct heap *heap = &pool.heap;
+    size_t ram = pool.ram_bytes;
+    HOLDS(heap->unmarked_max_bytes == ram / 8, heap->unmarked_max_bytes);
+    pool.limits_read_ms = 0;
+    limits_refresh(&pool);
+    HOLDS(heap->limit_bytes == SIZE_MAX, heap->limit_bytes); /* a pool that holds so little reads no files */
+    void *held = fixture_get(&pool, 8 * MIB);
+    later(1000);
+    HOLDS(heap->limit_bytes == 800000000, heap->limit_bytes);
+    HOLDS(heap->unmarked_max_bytes == min_size(800000000, ram) / 8, heap->unmarked_max_bytes);
+    world_write(WORLD "/a/memory.max", "400000000\n");
+    later(10);
+    HOLDS(heap->limit_bytes == 800000000, heap->limit_bytes); /* not so often */
+    later(100);
+    HOLDS(heap->limit_bytes == 400000000, heap->limit_bytes);
+    world_write(WORLD "/a/memory.high", "200000000\n");
+    later(100);
+    HOLDS(heap->limit_bytes == 200000000, heap->limit_bytes);
+    HOLDS(heap->unmarked_max_bytes == 25000000, heap->unmarked_max_bytes);
+    world_write(WORLD "/a/memory.current", "180000000\n");
+    later(100);
+    HOLDS(heap->unmarked_max_bytes == 10000000, heap->unmarked_max_bytes); /* half of what is left */
+    world_write(WORLD "/a/memory.current", "199999999\n");
+    later(100);
+    HOLDS(heap->unmarked_max_bytes == LIMITS_LEAST_BYTES, heap->unmarked_max_bytes);
+    world_write(WORLD "/a/memory.high", "max\n");
+    world_write(WORLD "/a/memory.max", "max\n");
+    later(100);
+    HOLDS(heap->limit_bytes == SIZE_MAX, heap->limit_bytes);
+    HOLDS(heap->unmarked_max_bytes == ram / 8, heap->unmarked_max_bytes);
+    os_restricted = true;
+    world_write(WORLD "/a/memory.max", "1000000\n");
+    later(5000);
+    HOLDS(heap->limit_bytes == SIZE_MAX, heap->limit_bytes); /* no files under a filter */
+    (void)held;
+    return 0;
+}
+
+static int marks_beyond_an_eighth(void *ignored)
+{
+    if (!make_pool(true)) return wrong("no pool", 0);
+    struct heap *heap = &pool.heap;
+    heap->unmarked_max_bytes = 20 * MIB;
+    void *p[12];
+    for (int i = 0; i < 12; i++)
+        memset(p[i] = fixture_get(&pool, 8 * MIB), 1, 8 * MIB);
+    for (int i = 0; i < 12; i++) {
+        fixture_put(&pool, p[i]);
+        size_t unmarked = heap->dirty_bytes - heap->muzzy_bytes;
+        HOLDS(unmarked <= 20 * MIB, unmarked);
+    }
+    HOLDS(heap->muzzy_bytes >= 60 * MIB, heap->muzzy_bytes);
+    HOLDS(heap->dirty_bytes >= 88 * MIB, heap->dirty_bytes); /* marked, not given back */
+    if (heap_check(heap)) return wrong(heap_check(heap), 0);
+    /* Where nothing can be marked it is given back. */
+    pool_trim(&pool, 0);
+    heap->cannot_mark = true;
+    for (int i = 0; i < 12; i++)
+        memset(p[i] = fixture_get(&pool, 8 * MIB), 1, 8 * MIB);
+    for (int i = 0; i < 12; i++)
+        fixture_put(&pool, p[i]);
+    HOLDS(heap->dirty_bytes <= 20 * MIB, heap->dirty_bytes);
+    return 0;
+}
+
+static int large_blocks_do_not_stay_in_slots(void *ignored)
+{
+    if (!make_pool(true)) return wrong("no pool", 0);
+    struct tcache *tcache = NULL;
+    for (int i = 0; i < 3; i++)
+        fill_and_put(30 * MIB);
+    tcache = tcache_find(&pool);
+    HOLDS(tcache->big.extent, 0);
+    pool.heap.unmarked_max_bytes = 20 * MIB;
+    tcache_disturb(&pool); /* as when it falls */
+    for (int i = 0; i < 3; i++)
+        fill_and_put(30 * MIB);
+    HOLDS(!tcache->big.extent, 30 * MIB);
+    HOLDS(pool.heap.dirty_bytes - pool.heap.muzzy_bytes <= 20 * MIB, pool.heap.muzzy_bytes);
+    fill_and_put(15 * MIB);
+    fill_and_put(15 * MIB);
+    HOLDS(tcache->big.extent, 15 * MIB);
+    return 0;
+}
+
+static int room_is_left(void *ignored)
+{
+    if (!make_pool(true)) return wrong("no pool", 0);
+    size_t before = 0, room;
+    if (!limit_resource(RLIMIT_AS, 100 * GIB) || os_read_address_room(&before)) return wrong("no room", before);
+    size_t used = 100 * GIB - before;
+    if (!limit_resource(RLIMIT_AS, used + 600 * MIB)) return wrong("no limit", used);
+    limits_addresses_changed(&pool);
+    HOLDS(pool.heap.address_limited, 0);
+    void *p[17];
+    for (int i = 0; i < 17; i++)
+        HOLDS(p[i] = fixture_get(&pool, 32 * MIB), i);
+    if (os_read_address_room(&room)) return wrong("no room", 0);
+    HOLDS(room < 60 * MIB, room);
+    for (int i = 0; i < 16; i++)
+        fixture_put(&pool, p[i]);
+    if (os_read_address_room(&room)) return wrong("no room", 0);
+    size_t wanted = max_size(LIMITS_ROOM_BYTES, (used + 600 * MIB) / 8);
+    HOLDS(room + 2 * MIB >= min_size(wanted, (used + 600 * MIB) / 4), room);
+    HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes >= 100 * MIB, pool.heap.dirty_bytes + pool.heap.clean_bytes); /* no more than that */
+    for (int i = 0; i < 15; i++)
+        HOLDS(p[i] = fixture_get(&pool, 32 * MIB), i); /* and all can be had again */
+    if (heap_check(&pool.heap)) return wrong(heap_check(&pool.heap), 0);
+    return 0;
+}
+
+static int makes_room_for_what_is_missing(void *ignored)
+{
+    if (!make_pool(true)) return wrong("no pool", 0);
+    HOLDS(!limits_make_room(&pool, MIB), 0); /* nothing is idle */
+    void *p[10];
+    for (int i = 0; i < 10; i++)
+        p[i] = fixture_get(&pool, 32 * MIB);
+    for (int i = 0; i < 10; i++)
+        fixture_put(&pool, p[i]);
+    size_t idle = pool.heap.dirty_bytes + pool.heap.clean_bytes;
+    HOLDS(idle >= 280 * MIB, idle);
+    HOLDS(!limits_make_room(&pool, MIB), 1); /* no limit is in the way */
+    HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle);
+    size_t room = 0;
+    if (!limit_resource(RLIMIT_AS, 100 * GIB) || os_read_address_room(&room)) return wrong("no room", 0);
+    size_t used = 100 * GIB - room;
+    if (!limit_resource(RLIMIT_AS, used + 10 * MIB)) return wrong("no limit", used);
+    HOLDS(!limits_make_room(&pool, GIB), 2); /* it would not suffice */
+    HOLDS(!limits_make_room(&pool, 8 * GIB), 3);
+    HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle); /* so nothing goes */
+    HOLDS(!limits_make_room(&pool, 5 * MIB), 4); /* it fits: another reason */
+    HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle);
+    HOLDS(limits_make_room(&pool, 50 * MIB), 5);
+    size_t gone = idle - pool.heap.dirty_bytes - pool.heap.clean_bytes;
+    HOLDS(gone >= 40 * MIB && gone <= 44 * MIB, gone);
+    void *theirs = NULL;
+    HOLDS(os_map(50 * MIB, &theirs) == 0, 6); /* now it does */
+    /* What lies in caches helps as well. */
+    while (zero_habit(&pool, pages_of(32 * MIB)) <= 0)
+        zero_learn(&pool, pages_of(32 * MIB), true);
+    fixture_put(&pool, fixture_get(&pool, 32 * MIB));
+    size_t cached = account_cached_bytes(&pool, NULL);
+    HOLDS(cached >= 32 * MIB, cached);
+    idle = pool.heap.dirty_bytes + pool.heap.clean_bytes;
+    HOLDS(limits_make_room(&pool, idle + 10 * MIB), 7);
+    HOLDS(account_cached_bytes(&pool, NULL) == 0, account_cached_bytes(&pool, NULL));
+    if (heap_check(&pool.heap)) return wrong(heap_check(&pool.heap), 0);
+    return 0;
+}
+
+static void in_child(int (*body)(void *))
+{
+    struct child_result result = run_child(body, NULL);
+    if (result.exit_status == NOT_ALLOWED) cr_skip_test("mounting is not allowed here");
+    cr_assert_eq(result.exit_status, 0, "signal %d, %s", result.signal, result.text);
+}
+
+TestSuite(limits, .timeout = 30);
+
+Test(limits, of_the_group_are_followed) { in_child(follows_the_group); }
+Test(limits, idle_memory_beyond_a_share_is_marked_at_once) { in_child(marks_beyond_an_eighth); }
+Test(limits, blocks_beyond_it_do_not_stay_in_slots) { in_child(large_blocks_do_not_stay_in_slots); }
+/* AddressSanitizer needs addresses of its own. */
+Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) { in_child(room_is_left); }
+Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) { in_child(makes_room_for_what_is_missing); }

@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: MIT */
+/* test_watch.c: warm blocks are watched: those that are left untouched give back what they do not use. Time is passed in. */
+#include <criterion/criterion.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "os/os.h"
+#include "pool/watch.h"
+#include "pool/zero.h"
+#include "pool_fixture.h"
+#include "support.h"
+
+static struct pool pool;
+
+static void set_up(void)
+{
+    cr_assert_eq(fixture_init_learning(&pool), 0);
+    pool.heap.cannot_mark = false;
+}
+static void tear_down(void)
+{
+    cr_expect_null(pool_check(&pool));
+    pool_finish(&pool);
+}
+TestSuite(watch, .init = set_up, .fini = tear_down, .timeout = 60);
+
+#define SIZE (16 * MIB)
+
+/* Idle memory that has been filled, straight in the heap. */
+static void make_warm(size_t n_bytes)
+{
+    struct heap_request request = {.n_pages = pages_of(n_bytes), .align_pages = 1, .proven = true};
+    struct extent *extent = heap_alloc(&pool.heap, &request);
+    cr_assert(extent);
+    memset(extent->address, 0xaa, n_bytes);
+    extent->flags &= (uint16_t)~(EXTENT_ZERO | EXTENT_POPULATED);
+    extent_set_state(extent, EXTENT_CACHED);
+    heap_free(&pool.heap, extent);
+}
+
+static size_t resident(const void *p) { return fixture_resident_pages(p, SIZE); }
+
+/* As many looks as are due, so long after the block was handed out. */
+static void look_after(uint32_t ms)
+{
+    uint32_t now = os_clock_ms() + ms;
+    for (int i = 0; i < 100 && watch_tick(&pool, now) == 1; i++)
+        ;
+}
+
+static const struct watched *entry_of(const void *p)
+{
+    for (int i = 0; i < WATCH_BLOCKS; i++)
+        if (pool.watch.blocks[i].address == p) return &pool.watch.blocks[i];
+    return NULL;
+}
+
+static bool gives_back(void)
+{
+    char *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    *page = 1;
+    bool works = os_mark_reclaimable(page, PAGE_BYTES) == 0 && os_give_unwritten(page, PAGE_BYTES) == 0 && fixture_resident_pages(page, PAGE_BYTES) == 0;
+    munmap(page, PAGE_BYTES);
+    return works;
+}
+
+Test(watch, a_warm_block_that_is_filled_is_seen_to_be)
+{
+    make_warm(SIZE);
+    char *p = fixture_get(&pool, SIZE);
+    cr_assert_geq(resident(p), pages_of(SIZE) - WATCH_SAMPLES - SIZE / HUGE_BYTES);
+    cr_assert_eq(pool.watch.n_watched, 1);
+    cr_assert(entry_of(p));
+    memset(p, 1, SIZE);
+    look_after(WATCH_AFTER_MS - 100);
+    cr_assert_eq(zero_habit(&pool, pages_of(SIZE)), 0, "not yet");
+    look_after(WATCH_AFTER_MS);
+    cr_assert_gt(zero_habit(&pool, pages_of(SIZE)), 0);
+    cr_assert_eq(pool.watch.n_watched, 0, "and that is all");
+    cr_assert_eq(resident(p), pages_of(SIZE));
+    fixture_put(&pool, p);
+}
+
+Test(watch, a_sparse_one_gives_back_what_is_not_written_and_nothing_else)
+{
+    if (!gives_back()) cr_skip_test("this kernel does not give back marked pages");
+    make_warm(SIZE);
+    char *p = fixture_get(&pool, SIZE);
+    for (size_t at = 0; at < SIZE; at += 100 * PAGE_BYTES)
+        memset(p + at, 0x33, PAGE_BYTES);
+    look_after(WATCH_AFTER_MS);
+    cr_assert_leq(resident(p), 2 * (SIZE / (100 * PAGE_BYTES) + 1), "%zu pages", resident(p));
+    for (size_t at = 0; at < SIZE; at += 100 * PAGE_BYTES)
+        for (size_t i = 0; i < PAGE_BYTES; i += 512)
+            cr_assert_eq(p[at + i], 0x33, "what was written is there");
+    cr_assert_eq(pool.watch.n_watched, 1, "what it teaches is learned when it comes back");
+    cr_assert_eq(zero_habit(&pool, pages_of(SIZE)), 0);
+    fixture_put(&pool, p);
+    cr_assert_lt(zero_habit(&pool, pages_of(SIZE)), 0);
+    cr_assert_eq(pool.watch.n_watched, 0);
+}
+
+Test(watch, one_of_huge_pages_as_well)
+{
+    if (!gives_back() || os_huge_pages() == HUGE_NEVER) cr_skip_test("no huge pages, or nothing is given back");
+    struct heap_request request = {.n_pages = pages_of(SIZE), .align_pages = 1, .fresh_huge = true, .proven = true};
+    struct extent *extent = heap_alloc(&pool.heap, &request);
+    memset(extent->address, 0xaa, SIZE);
+    extent->flags &= (uint16_t)~EXTENT_ZERO;
+    extent_set_state(extent, EXTENT_CACHED);
+    heap_free(&pool.heap, extent);
+    char *p = fixture_get(&pool, SIZE);
+    cr_assert_eq(extent->address, p);
+    p[0] = p[SIZE / 2] = 7;
+    look_after(WATCH_AFTER_MS);
+    cr_assert_leq(resident(p), 32, "%zu pages", resident(p));
+    cr_assert(p[0] == 7 && p[SIZE / 2] == 7);
+    fixture_put(&pool, p);
+}
+
+Test(watch, a_large_one_gives_back_step_by_step)
+{
+    if (!gives_back()) cr_skip_test("this kernel does not give back marked pages");
+    size_t n = 3 * WATCH_STEP_BYTES - MIB;
+    make_warm(n);
+    char *p = fixture_get(&pool, n);
+    uint32_t now = os_clock_ms() + WATCH_AFTER_MS;
+    unsigned n_steps = 0;
+    size_t before = fixture_resident_pages(p, n);
+    while (watch_tick(&pool, now) == 1 && n_steps < 10) {
+        n_steps++;
+        size_t after = fixture_resident_pages(p, n);
+        cr_assert_leq(before - after, WATCH_STEP_BYTES >> PAGE_SHIFT);
+        before = after;
+    }
+    cr_assert_eq(n_steps, 3);
+    cr_assert_leq(before, 4);
+    fixture_put(&pool, p);
+}
+
+Test(watch, what_is_known_to_be_left_untouched_is_handed_out_empty)
+{
+    zero_learn(&pool, pages_of(SIZE), false);
+    make_warm(SIZE);
+    char *p = fixture_get(&pool, SIZE);
+    cr_assert_eq(resident(p), 0);
+    cr_assert_eq(first_nonzero(p, SIZE), SIZE);
+    cr_assert_eq(pool.watch.n_watched, 0);
+    fixture_put(&pool, p);
+}
+
+Test(watch, of_those_known_to_be_filled_some_are_watched_at_random)
+{
+    enum { N = 64 * 60 };
+    size_t n_bytes = 2 * MIB;
+    for (int i = 0; i < 3; i++)
+        zero_learn(&pool, pages_of(n_bytes), true);
+    make_warm(n_bytes);
+    unsigned n_watched = 0, last = 0, gaps[N], n_equal = 0;
+    for (unsigned i = 0; i < N; i++) {
+        struct heap_request request = {.n_pages = pages_of(n_bytes), .align_pages = 1, .proven = true};
+        struct extent *extent = heap_alloc(&pool.heap, &request);
+        uint32_t before = pool.watch.n_watched;
+        cr_assert_not(watch_offer(&pool, extent, 0));
+        if (pool.watch.n_watched > before) {
+            cr_assert(extent->flags & EXTENT_OBSERVE);
+            cr_assert_not(pool.watch.blocks[0].marked, "it is not going to give anything back");
+            gaps[n_watched++] = i - last;
+            last = i;
+            watch_returned(&pool, extent);
+            cr_assert_eq(pool.watch.n_watched, before);
+        }
+        extent_set_state(extent, EXTENT_CACHED);
+        heap_free(&pool.heap, extent);
+        /* What it taught does not matter here. */
+        while (zero_habit(&pool, pages_of(n_bytes)) <= 0)
+            zero_learn(&pool, pages_of(n_bytes), true);
+    }
+    cr_assert(n_watched >= 30 && n_watched <= 100, "%u of %u", n_watched, N);
+    for (unsigned i = 1; i < n_watched; i++)
+        n_equal += gaps[i] == gaps[i - 1];
+    cr_assert_leq(n_equal, n_watched / 4, "%u of %u follow at the same distance", n_equal, n_watched);
+}
+
+Test(watch, of_few_blocks_only_and_the_oldest_makes_room)
+{
+    enum { N = WATCH_BLOCKS + 3 };
+    char *p[N];
+    make_warm(N * 2 * MIB);
+    for (int i = 0; i < N; i++) {
+        p[i] = fixture_get(&pool, 2 * MIB);
+        for (int k = 0; k < WATCH_BLOCKS; k++)
+            if (pool.watch.blocks[k].address && pool.watch.blocks[k].address != p[i]) pool.watch.blocks[k].since_ms -= 10;
+        cr_assert_leq(pool.watch.n_watched, WATCH_BLOCKS);
+        cr_assert(entry_of(p[i]));
+    }
+    cr_assert_eq(pool.watch.n_watched, WATCH_BLOCKS);
+    for (int i = 0; i < N; i++)
+        cr_assert_eq(entry_of(p[i]) != NULL, i >= N - WATCH_BLOCKS, "block %d", i);
+    for (int i = 0; i < N; i++)
+        fixture_put(&pool, p[i]);
+    cr_assert_eq(pool.watch.n_watched, 0);
+}
+
+Test(watch, blocks_that_have_gone_meanwhile_are_forgotten)
+{
+    make_warm(3 * SIZE);
+    char *p[3];
+    for (int i = 0; i < 3; i++)
+        p[i] = fixture_get(&pool, SIZE);
+    cr_assert_eq(pool.watch.n_watched, 3);
+    /* One comes back, one is lost to the heap by another way, of one a piece is left. */
+    fixture_put(&pool, p[0]);
+    cr_assert_eq(pool.watch.n_watched, 2);
+    struct extent *extent = fixture_extent(&pool, p[1]);
+    extent_set_state(extent, EXTENT_CACHED);
+    heap_free(&pool.heap, extent);
+    heap_shrink(&pool.heap, fixture_extent(&pool, p[2]), 100);
+    look_after(WATCH_AFTER_MS);
+    cr_assert_eq(pool.watch.n_watched, 0);
+    fixture_put(&pool, p[2]);
+}
+
+Test(watch, nobody_waits_for_its_lock)
+{
+    make_warm(2 * SIZE);
+    char *p = fixture_get(&pool, SIZE);
+    cr_assert(lock_try(&pool.watch.lock));
+    char *q = fixture_get(&pool, SIZE);
+    cr_assert(q);
+    cr_assert_eq(watch_tick(&pool, os_clock_ms() + WATCH_AFTER_MS), WATCH_AFTER_MS);
+    fixture_put(&pool, p);
+    lock_release(&pool.watch.lock);
+    cr_assert_eq(pool.watch.n_watched, 1);
+    look_after(WATCH_AFTER_MS);
+    cr_assert_eq(pool.watch.n_watched, 0);
+    fixture_put(&pool, q);
+}
+
+Test(watch, small_zeroed_and_locked_blocks_are_not_watched)
+{
+    make_warm(4 * MIB);
+    void *p = fixture_get(&pool, WATCH_MIN_BYTES - PAGE_BYTES);
+    void *q = zero_get(&pool, tcache_find(&pool), pages_of(2 * MIB));
+    cr_assert_eq(pool.watch.n_watched, 0);
+    fixture_put(&pool, p);
+    fixture_put(&pool, q);
+    os_restricted = true;
+    p = fixture_get(&pool, 3 * MIB);
+    cr_assert_eq(pool.watch.n_watched, 0, "under a filter nobody can look");
+    fixture_put(&pool, p);
+    os_restricted = false;
+}

@@ -60,7 +60,7 @@ static size_t cached_bytes(const struct pool *pool) {
     uint32_t now = os_clock_ms();
     if (now - READ_RELAXED(summed_ms) >= SUM_EVERY_MS) {
         WRITE_RELAXED(summed_ms, now);
-        WRITE_RELAXED(sum, account_cached_bytes(pool));
+        WRITE_RELAXED(sum, account_cached_bytes(pool, NULL));
     }
     return READ_RELAXED(sum);
 }
@@ -144,7 +144,7 @@ static unsigned round_at(struct pool *pool, uint32_t now) {
     limits_refresh(pool);
     unsigned wait = pool_tick(pool, now);
     n_idle_looks = wait ? 0 : n_idle_looks + looks;
-    if (!wait && (n_idle_looks >= IDLE_LOOKS_MAX || !account_cached_bytes(pool))) {
+    if (!wait && (n_idle_looks >= IDLE_LOOKS_MAX || !account_cached_bytes(pool, NULL))) {
         n_idle_looks = 0;
         return 0;
     }

@@ -6,6 +6,7 @@
 
 #include "cgroup_world.h"
 #include "os/os.h"
+#include "pool/limits.h"
 #include "pool_fixture.h"
 #include "support.h"
 
@@ -16,7 +17,7 @@ static size_t limit_in(const char *groups)
     return world_write(WORLD "/self", groups) && os_read_cgroup_limit(&limit) == 0 ? limit : 0;
 }
 
-/* Who cannot open a file now must not believe that there is no limit, and asks again, but not at each call. */
+/* Who cannot open a file now must not believe that there is no limit, and asks again. */
 static int without_descriptors(void)
 {
     static struct pool pool;
@@ -27,14 +28,12 @@ static int without_descriptors(void)
     if (!limit_resource(RLIMIT_NOFILE, 0)) return wrong("no limit", 0);
     int error = os_read_cgroup_limit(&got);
     if (error != -EBUSY) return wrong("not -EBUSY", (size_t)-error);
-    helper_learn_limit();
+    limits_learn();
+    limits_prepare(&pool);
+    if (pool.heap.limit_bytes != SIZE_MAX) return wrong("learned without descriptors", pool.heap.limit_bytes);
     if (!limit_resource(RLIMIT_NOFILE, 100)) return wrong("no limit", 100);
-    helper_learn_limit();
-    helper_add_pool(&pool);
-    if (pool.heap.limit_bytes != SIZE_MAX) return wrong("asked again at once", pool.heap.limit_bytes);
-    helper_retry_ms = 0;
-    helper_learn_limit();
-    helper_add_pool(&pool);
+    limits_learn();
+    limits_prepare(&pool);
     if (pool.heap.limit_bytes != 400000000) return wrong("never asked again", pool.heap.limit_bytes);
     return 0;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "os/os.h"
+#include "pool/limits.h"
 #include "pool_fixture.h"
 #include "support.h"
 
@@ -187,8 +188,7 @@ Test(helper, to_learn_the_limit_no_pool_is_touched)
 {
     cr_assert(helper_add_pool(&pool));
     pool.heap.limit_bytes = 4711;
-    helper_fork_child(); /* forgets it */
-    helper_learn_limit();
+    limits_learn();
     cr_assert_eq(pool.heap.limit_bytes, 4711);
     helper_remove_pool(&pool);
 }

@@ -47,8 +47,7 @@ static uint64_t square_root(uint64_t value)
 static size_t slack_of(size_t n_bytes, size_t peak)
 {
     size_t cap = max_size(BUDGET_SLACK_BYTES, peak / BUDGET_SLACK_SHARE);
-    size_t slot = min_size(n_bytes, peak / 32); /* a block of that size may rest in a thread's slot */
-    size_t least = min_size(peak / 128 * 21 + slot, cap), most = min_size(peak / 32 * 7 + slot, cap);
+    size_t least = min_size(peak / 128 * 21, cap), most = min_size(peak / 32 * 7, cap);
     if (n_bytes < BUDGET_LARGE_BYTES) return least;
     if (n_bytes >= peak / 16) return most; /* the root is above that */
     return max_size(least, min_size(most, square_root((n_bytes >> PAGE_SHIFT) * (peak >> PAGE_SHIFT)) << PAGE_SHIFT));

@@ -62,7 +62,7 @@ struct extent {
             struct extent *older, *newer;  /* resident extents in the heap, and shard contents, by age */
         };
         uint32_t unproven_pages;   /* of a block out of the heap and on no shard: untouched when it was handed out, and not known to be used
-                                    * since; only in open spaces, whose shards take no block so large; heap lock */
+                                    * since; 0 before it goes to a shard; heap lock */
     };
     uint32_t n_pages;
     uint32_t used_pages;   /* of a live block: what the program may use; the rest is address headroom */

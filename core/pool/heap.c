@@ -192,7 +192,7 @@ static void take_dirty(struct heap *heap, struct extent *extent, size_t n_pages,
 /* So many pages of a block that is being handed out are not known to be used. */
 static void set_unproven(struct heap *heap, struct extent *extent, size_t n_pages)
 {
-    n_pages = heap->space.reserved ? 0 : min_size(n_pages, extent->used_pages);
+    n_pages = min_size(n_pages, extent->used_pages);
     ADD_RELAXED(heap->unproven_bytes, (n_pages - extent->unproven_pages) << PAGE_SHIFT);
     WRITE_RELAXED(extent->unproven_pages, (uint32_t)n_pages);
 }

@@ -6,6 +6,7 @@
 #include "base/options.h"
 #include "pool/helper.h"
 #include "pool/pool.h"
+#include "pool/zero.h"
 
 #include <criterion/criterion.h>
 #include <sched.h>
@@ -62,6 +63,13 @@ static inline int fixture_init_learning(struct pool *pool)
     setup.huge = SWITCH_AUTO;
     memset(pool, 0, sizeof *pool);
     return fixture_init(pool, &setup);
+}
+
+/* Blocks of this size are known to be filled, also warm ones: they may stay in slots, and count as used at once. */
+static inline void fixture_trust(struct pool *pool, size_t n_bytes)
+{
+    while (!zero_trusts_warm(pool, pages_of(n_bytes)) || zero_habit(pool, pages_of(n_bytes)) <= 0)
+        zero_learn_warm(pool, pages_of(n_bytes), true);
 }
 
 /* How many pages of a block of at most 256 MiB are in RAM; SIZE_MAX if that cannot be told. */

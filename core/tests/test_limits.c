@@ -23,7 +23,7 @@ static bool make_pool(bool open)
     setup.span_max = 4 * GIB;
     if (fixture_init(&pool, &setup)) return false;
     for (size_t n = MIB; n <= 512 * MIB; n *= 2)
-        zero_learn(&pool, pages_of(n), true);
+        fixture_trust(&pool, n);
     pool.limits_read_ms = os_clock_ms(); /* what the machine's limits are is not the subject */
     return true;
 }
@@ -195,8 +195,7 @@ static int makes_room_for_what_is_missing(void *ignored)
     void *theirs = NULL;
     HOLDS(os_map(50 * MIB, &theirs) == 0, 6); /* now it does */
     /* What lies in caches helps as well. */
-    while (zero_habit(&pool, pages_of(32 * MIB)) <= 0)
-        zero_learn(&pool, pages_of(32 * MIB), true);
+    fixture_trust(&pool, 32 * MIB);
     fixture_put(&pool, fixture_get(&pool, 32 * MIB));
     size_t cached = account_cached_bytes(&pool, NULL);
     HOLDS(cached >= 32 * MIB, cached);

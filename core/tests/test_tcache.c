@@ -125,7 +125,7 @@ Test(tcache, one_big_block_stays_at_every_size)
 {
     /* The first put of a block goes the long way round (it is fresh); from then on the slot serves it. */
     for (size_t n = 300 * KIB; n <= 256 * MIB; n *= 3) {
-        zero_learn(&pool, pages_of(n), true); /* or the largest go through the heap, to be watched */
+        fixture_trust(&pool, n); /* or the largest go through the heap, to be watched */
         fixture_get_and_put(&pool, 1, n);
         fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
@@ -147,8 +147,7 @@ Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot)
         heap_prove(&pool.heap, extent);
         fixture_put(&pool, p);
         cr_assert_eq(tcache_find(&pool)->big.extent, i ? extent : NULL);
-        while (zero_habit(&pool, pages_of(n)) <= 0)
-            zero_learn(&pool, pages_of(n), true);
+        fixture_trust(&pool, n);
     }
 }
 

@@ -23,6 +23,7 @@ static void set_up(void)
     memset(&other_pool, 0, sizeof other_pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     cr_assert_eq(fixture_init(&other_pool, &setup), 0);
+    fixture_trust(&pool, 16 * MIB);
     fixture_pin(0);
 }
 static void tear_down(void)

@@ -36,7 +36,7 @@ static size_t none_usable_size(void *p) {
     return 0;
 }
 
-static struct next_allocator real = {
+OS_SEALED static struct next_allocator real = {
     .malloc = none_malloc,
     .free = none_free,
     .calloc = none_calloc,
@@ -177,6 +177,8 @@ void hardened_prepare(void) {
     static _Atomic int state; /* 0 not yet, 1 somebody is at it, 2 done */
     int none = 0;
     if (atomic_compare_exchange_strong(&state, &none, 1)) {
+        /* A filter from outside may kill at the question how much memory there is. */
+        if (os_read_filter_state() != FILTER_NONE) os_restricted = true;
         guarded_init(&guarded, os_ram_bytes());
         atomic_store_explicit(&state, 2, memory_order_release);
     }
@@ -188,8 +190,10 @@ EXPORT bool zeropool_hardened_attach(struct next_allocator *table, size_t table_
                                      size_t max_bytes, struct hardened_range *range) {
     if (table_bytes != sizeof *table) return false;
     hardened_prepare();
+    if (!os_unseal()) return false;
     guarded.max_bytes = max_bytes;
     real = *table;
+    os_seal();
     threshold = threshold_bytes;
     void **to = (void **)table, *const *from = (void *const *)&hardened_functions;
     for (size_t i = 0; i < sizeof *table / sizeof(void *); i++)

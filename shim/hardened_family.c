@@ -21,7 +21,7 @@
 #include <sys/auxv.h>
 #include <unistd.h>
 
-static struct next_allocator next; /* with the mode's functions in front */
+OS_SEALED static struct next_allocator next; /* with the mode's functions in front */
 static _Atomic bool known;
 static __thread bool resolving __attribute__((tls_model("initial-exec")));
 
@@ -61,9 +61,13 @@ static noinline_cold void resolve(void) {
     FIND(mallopt);
     size_t threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     struct hardened_range range;
-    zeropool_hardened_attach(&found, sizeof found, threshold,
-                             min_size(options.max_block_bytes, os_ram_bytes()), &range);
+    size_t most = min_size(options.max_block_bytes, os_ram_bytes());
+    if (!zeropool_hardened_attach(&found, sizeof found, threshold, most, &range) || !os_unseal()) {
+        warn_parts("fatal: the kernel does not let the library write its own tables", NULL, NULL, NULL);
+        _exit(127);
+    }
     next = found; /* another thread may be at the same, with the same values */
+    os_seal();
     atomic_store_explicit(&known, true, memory_order_release);
     resolving = false;
     errno = saved;

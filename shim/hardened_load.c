@@ -4,6 +4,7 @@
 #include "hardened.h"
 
 #include "base/fatal.h"
+#include "os/os.h"
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -13,7 +14,7 @@
 
 #define HARDENED_NAME "libzeropool-hardened.so"
 
-static __typeof__(&zeropool_hardened_attach) attach;
+OS_SEALED static __typeof__(&zeropool_hardened_attach) attach;
 static struct hardened_range range; /* empty until the mode runs */
 static size_t threshold, most;
 
@@ -31,6 +32,13 @@ static void *find(void) {
     return library ? dlsym(library, HARDENED_ATTACH) : NULL;
 }
 
+static bool remember(__typeof__(attach) function) {
+    if (!os_unseal()) return false;
+    attach = function;
+    os_seal();
+    return true;
+}
+
 bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
     static bool failed;
     threshold = threshold_bytes;
@@ -40,13 +48,13 @@ bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
         int saved = errno;
         void *found = find();
         struct next_allocator trial = next;
-        *(void **)&attach = found;
-        failed = !found || !attach(&trial, sizeof trial, threshold, most, &range);
+        __typeof__(attach) function = NULL;
+        *(void **)&function = found;
+        failed = !found || !function(&trial, sizeof trial, threshold, most, &range) || !remember(function);
         if (failed) {
             dlerror(); /* the program must not find our error */
             warn_parts("ZEROPOOL_HARDENED: ", HARDENED_NAME,
                        " beside the preload library cannot be used; the mode is off", NULL);
-            attach = NULL;
         }
         errno = saved;
         if (failed) return false;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* sealed.c: function pointers in the preload library's writable memory. usage: sealed pointers | sealed write
- * OFFSET
+/* sealed.c: function pointers in writable memory of a library of ours, which LOOK_INTO names.
+ * usage: sealed pointers | sealed write OFFSET
  *
  * "pointers" uses the pool and prints the offset in the library of each writable word that points to code.
  * "write" stores to a word of the library; the process must die of it. */
@@ -19,9 +19,10 @@ static struct range ranges[2000];
 static size_t n_ranges;
 
 static void read_maps(void) {
+    const char *library = getenv("LOOK_INTO");
     FILE *file = fopen("/proc/self/maps", "r");
     char line[4400];
-    CHECK(file);
+    CHECK(file && library);
     while (fgets(line, sizeof line, file) && n_ranges < sizeof ranges / sizeof ranges[0]) {
         struct range *range = &ranges[n_ranges];
         int at = 0;
@@ -30,7 +31,7 @@ static void read_maps(void) {
         bool anonymous = line[at] == '\0' || line[at] == '\n';
         bool follows =
             n_ranges > 0 && ranges[n_ranges - 1].is_library && ranges[n_ranges - 1].end == range->start;
-        range->is_library = strstr(line, "zeropool-preload") || (anonymous && follows);
+        range->is_library = strstr(line, library) || (anonymous && follows);
         n_ranges++;
     }
     fclose(file);

@@ -32,33 +32,37 @@ static void *find(void) {
     return library ? dlsym(library, HARDENED_ATTACH) : NULL;
 }
 
-static bool remember(__typeof__(attach) function) {
-    if (!os_unseal()) return false;
-    attach = function;
+static bool enter(void *function) {
+    struct next_allocator trial = next;
+    __typeof__(attach) found = NULL;
+    *(void **)&found = function;
+    if (!found || !found(&trial, sizeof trial, threshold, most, &range) || !os_unseal()) return false;
+    attach = found;
     os_seal();
     return true;
 }
 
-bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
+static bool load(void) {
     static bool failed;
-    threshold = threshold_bytes;
-    most = max_bytes;
-    if (failed) return false;
-    if (!attach) {
-        int saved = errno;
-        void *found = find();
-        struct next_allocator trial = next;
-        __typeof__(attach) function = NULL;
-        *(void **)&function = found;
-        failed = !found || !function(&trial, sizeof trial, threshold, most, &range) || !remember(function);
+    int saved = errno;
+    /* This allocates, and a large request that comes of it has been here, and done all, when we go on. */
+    void *function = failed ? NULL : find();
+    if (!attach && !failed) {
+        failed = !enter(function);
         if (failed) {
             dlerror(); /* the program must not find our error */
             warn_parts("ZEROPOOL_HARDENED: ", HARDENED_NAME,
                        " beside the preload library cannot be used; the mode is off", NULL);
         }
-        errno = saved;
-        if (failed) return false;
     }
+    errno = saved;
+    return !failed;
+}
+
+bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
+    threshold = threshold_bytes;
+    most = max_bytes;
+    if (!attach && !load()) return false;
     shim_threshold = SIZE_MAX;
     next_resolve(); /* enters the mode's functions */
     return true;

@@ -31,11 +31,16 @@ static void sees_the_pool(struct hooks_seen *seen)
     unsigned before = seen->madvise[1];
     malloc_trim(0);
     CHECK(seen->madvise[1] > before);
+    p = get(SIZE);
+    memset(p, 1, SIZE);
+    free(p);
     before = seen->munmap[1];
     struct rlimit limit = {address_space() + MIB, RLIM_INFINITY};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     CHECK(!get(GIB));
-    CHECK(seen->munmap[1] > before);
+    CHECK(seen->munmap[1] == before); /* all of it would not be enough */
+    void *own = mmap(NULL, SIZE / 2, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    CHECK(own != MAP_FAILED && seen->munmap[1] > before);
 }
 
 static void sees_the_program(struct hooks_seen *seen)

@@ -81,20 +81,50 @@ def check_cycles(root):
         yield from visit(name, [])
 
 
+def rows(text):
+    """What core/README.md's tables list: {folder: [the modules of each row]}."""
+    found, folder = {}, None
+    for line in text.splitlines():
+        heading = re.match(r"Inside `(\w+)/`", line)
+        folder = heading.group(1) if heading else folder
+        if folder and line.startswith("| `"):
+            found.setdefault(folder, []).append([name.removesuffix(".h") for name in re.findall(r"`([\w.]+)`", line.split("|")[1])])
+    return found
+
+
 def check_readme(root):
+    """Each file has its place there, and what is named there exists."""
     text = read(root, "core/README.md")
+    listed = {folder: [name for row in table for name in row] for folder, table in rows(text).items()}
+    there = {}
     for top, path in sources(root):
-        module = os.path.splitext(os.path.basename(path))[0]
-        if top == "core/pool" and not re.search(rf"`{module}(\.h)?`", text):
-            yield f"core/README.md does not list pool/{module}"
-    for top in MAY:
-        if top != "shim" and f"`{top.split('/')[1]}/`" not in text:
-            yield f"core/README.md does not list {top}"
+        if top.startswith("core/"):
+            there.setdefault(top.split("/")[1], set()).add(os.path.splitext(os.path.basename(path))[0])
+    for folder, table in listed.items():
+        yield from (f"core/README.md lists {folder}/{name}, which does not exist" for name in table if name not in there.get(folder, ()))
+        yield from (f"core/README.md does not list {folder}/{name}" for name in sorted(there.get(folder, ()))
+                    if name not in table and name != folder)
+    for folder in there:
+        if f"`{folder}/`" not in text:
+            yield f"core/README.md does not list core/{folder}"
+
+
+def check_order(root):
+    """The headers of core/pool include those of their row in core/README.md and of the rows above."""
+    place = {name: i for i, row in enumerate(rows(read(root, "core/README.md")).get("pool", [])) for name in row}
+    for top, path in sources(root):
+        if top != "core/pool" or not path.endswith(".h"):
+            continue
+        module = os.path.basename(path)[:-2]
+        for name in INCLUDE.findall(read(root, path)):
+            other = os.path.basename(name)[:-2]
+            if name.startswith("pool/") and place.get(other, 0) > place.get(module, 0):
+                yield f"{path} includes {name}, which core/README.md puts above it"
 
 
 def main(root):
     bad = [problem for top, path in sources(root) for problem in check_file(root, top, path)]
-    bad += sorted(set(check_cycles(root))) + sorted(set(check_readme(root)))
+    bad += sorted(set(check_cycles(root))) + sorted(set(check_readme(root))) + sorted(check_order(root))
     print("\n".join(bad) if bad else "includes go down only")
     return 1 if bad else 0
 

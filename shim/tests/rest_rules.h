@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -77,13 +79,39 @@ static inline int compare_times(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-/* Nothing came too early, nothing far too late, and half of all in time. */
+/* How late half of all children's ends are heard of in raw system calls: so busy is the machine. */
+#define CONTROLS 30
+static inline int64_t machine_delay_us(void) {
+    int64_t delays[CONTROLS];
+    volatile int64_t *ended_us = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(ended_us != MAP_FAILED);
+    for (int i = 0; i < CONTROLS; i++) {
+        long us = random_us();
+        pid_t child = fork();
+        if (child == 0) {
+            syscall(SYS_nanosleep, &(struct timespec){.tv_nsec = us * 1000}, NULL);
+            *ended_us = now_us();
+            _exit(0);
+        }
+        make_idle(); /* who works gets his processor later */
+        /* ECHILD: a handler, or the kernel, has taken it. */
+        while (syscall(SYS_wait4, child, NULL, 0, NULL) != child && errno == EINTR)
+            ;
+        delays[i] = now_us() - *ended_us;
+    }
+    qsort(delays, CONTROLS, sizeof *delays, compare_times);
+    return delays[CONTROLS / 2];
+}
+
+/* Nothing came too early, nothing far too late, and half of all in time, as far as the machine allows. */
 static inline void check_late(const char *name, int64_t *late_us, size_t n) {
     qsort(late_us, n, sizeof *late_us, compare_times);
-    bool good = late_us[0] >= 0 && late_us[n / 2] <= USUALLY_LATE_US && late_us[n - 1] <= LATE_US;
+    int64_t half = late_us[n / 2], allowed = USUALLY_LATE_US;
+    if (half > allowed) allowed += 2 * machine_delay_us();
+    bool good = late_us[0] >= 0 && half <= allowed && late_us[n - 1] <= LATE_US;
     if (!good || getenv("ZP_VERBOSE"))
-        fprintf(stderr, "%s: late by %lld, half %lld, at most %lld us\n", name, (long long)late_us[0],
-                (long long)late_us[n / 2], (long long)late_us[n - 1]);
+        fprintf(stderr, "%s: late by %lld, half %lld of %lld, at most %lld us\n", name, (long long)late_us[0],
+                (long long)half, (long long)allowed, (long long)late_us[n - 1]);
     CHECK(good);
 }
 

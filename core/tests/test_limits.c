@@ -141,26 +141,38 @@ static int large_blocks_do_not_stay_in_slots(void *ignored)
     return 0;
 }
 
+/* What is in use of the addresses that the limit counts. */
+static size_t addresses_used(void)
+{
+    size_t room = 0;
+    return limit_resource(RLIMIT_AS, 100 * GIB) && os_read_address_room(&room) == 0 ? 100 * GIB - room : 0;
+}
+
 static int room_is_left(void *ignored)
 {
     if (!make_pool(true)) return wrong("no pool", 0);
-    size_t before = 0, room;
-    if (!limit_resource(RLIMIT_AS, 100 * GIB) || os_read_address_room(&before)) return wrong("no room", before);
-    size_t used = 100 * GIB - before;
-    if (!limit_resource(RLIMIT_AS, used + 600 * MIB)) return wrong("no limit", used);
-    limits_addresses_changed(&pool);
-    HOLDS(pool.heap.address_limited, 0);
     void *p[17];
     for (int i = 0; i < 17; i++)
         HOLDS(p[i] = fixture_get(&pool, 32 * MIB), i);
+    for (int i = 0; i < 10; i++)
+        fixture_put(&pool, p[i]);
+    size_t idle = pool.heap.dirty_bytes + pool.heap.clean_bytes, room = 0, limit = addresses_used() + 20 * MIB;
+    HOLDS(idle >= 9 * 32 * MIB, idle);
+    HOLDS(limit_resource(RLIMIT_AS, limit), limit);
+    limits_addresses_changed(&pool);
+    HOLDS(pool.heap.address_limited, 0);
+    fixture_put(&pool, p[10]);
+    idle += 32 * MIB;
+    size_t wanted = min_size(max_size(LIMITS_ROOM_BYTES, limit / 8), limit / 4);
     if (os_read_address_room(&room)) return wrong("no room", 0);
-    HOLDS(room < 60 * MIB, room);
-    for (int i = 0; i < 16; i++)
+    HOLDS(room >= wanted, room);
+    HOLDS(room <= wanted + MIB, room); /* no more than that */
+    size_t left = pool.heap.dirty_bytes + pool.heap.clean_bytes;
+    HOLDS(left + wanted + 4 * MIB >= idle, left);
+    for (int i = 11; i < 16; i++)
         fixture_put(&pool, p[i]);
     if (os_read_address_room(&room)) return wrong("no room", 0);
-    size_t wanted = max_size(LIMITS_ROOM_BYTES, (used + 600 * MIB) / 8);
-    HOLDS(room + 2 * MIB >= min_size(wanted, (used + 600 * MIB) / 4), room);
-    HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes >= 100 * MIB, pool.heap.dirty_bytes + pool.heap.clean_bytes); /* no more than that */
+    HOLDS(room + 2 * MIB >= wanted, room);
     for (int i = 0; i < 15; i++)
         HOLDS(p[i] = fixture_get(&pool, 32 * MIB), i); /* and all can be had again */
     if (heap_check(&pool.heap)) return wrong(heap_check(&pool.heap), 0);
@@ -180,9 +192,7 @@ static int makes_room_for_what_is_missing(void *ignored)
     HOLDS(idle >= 280 * MIB, idle);
     HOLDS(!limits_make_room(&pool, MIB), 1); /* no limit is in the way */
     HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle);
-    size_t room = 0;
-    if (!limit_resource(RLIMIT_AS, 100 * GIB) || os_read_address_room(&room)) return wrong("no room", 0);
-    size_t used = 100 * GIB - room;
+    size_t used = addresses_used();
     if (!limit_resource(RLIMIT_AS, used + 10 * MIB)) return wrong("no limit", used);
     HOLDS(!limits_make_room(&pool, GIB), 2); /* it would not suffice */
     HOLDS(!limits_make_room(&pool, 8 * GIB), 3);

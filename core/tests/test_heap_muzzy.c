@@ -100,7 +100,7 @@ Test(heap_muzzy, serves_the_next_request_and_never_passes_for_zero)
 
 Test(heap_muzzy, merges_with_its_like_only)
 {
-    struct extent *a = take_dirty(100), *b = take_dirty(50), *c = take_dirty(100);
+    struct extent *a = take_dirty(100), *b = take_dirty(20), *c = take_dirty(100);
     take_dirty(1);
     char *start = a->address, *middle = b->address, *end = c->address;
     free_at(a, NOW - 100);
@@ -113,8 +113,21 @@ Test(heap_muzzy, merges_with_its_like_only)
     cr_assert_eq(heap.muzzy_bytes, 200 * PAGE_BYTES, "not marked anew with each small neighbour");
     heap_mark(&heap, SIZE_MAX, NOW);
     struct extent *all = space_lookup(&heap.space, start);
-    cr_assert_eq(all->n_pages, 250);
+    cr_assert_eq(all->n_pages, 220);
     cr_assert_eq(state_at(start), EXTENT_MUZZY);
+}
+
+Test(heap_muzzy, a_dirty_neighbour_not_much_smaller_takes_it_along)
+{
+    struct extent *a = take_dirty(100), *b = take_dirty(30);
+    take_dirty(1);
+    char *start = a->address;
+    free_at(a, NOW - 100);
+    heap_mark(&heap, SIZE_MAX, NOW);
+    free_at(b, NOW);
+    cr_assert_eq(state_at(start), EXTENT_DIRTY);
+    cr_assert_eq(space_lookup(&heap.space, start)->n_pages, 130);
+    cr_assert_eq(heap.muzzy_bytes, 0);
 }
 
 Test(heap_muzzy, a_request_is_served_from_neighbours_of_both_kinds)

@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -14,7 +15,8 @@
 #include "support.h"
 
 #define N_BLOCKS 150
-#define N_ROUNDS 60
+/* Each takes a second where page faults are slow. */
+#define N_ROUNDS (getenv("ZP_LONG") ? 60 : 10)
 
 static struct {
     struct extent *extent; /* NULL: free; not LIVE: on no list of the heap's */
@@ -32,7 +34,7 @@ static int wrong(const char *what)
 
 static void make(unsigned i)
 {
-    struct heap_request request = {.n_pages = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 0, 10)), .align_pages = 1};
+    struct heap_request request = {.n_pages = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 0, 8)), .align_pages = 1};
     if (rng_next(&rng) % 8 == 0) request.headroom_pages = request.n_pages;
     if (rng_next(&rng) % 8 == 0) request.fresh_huge = true;
     struct extent *e = heap_alloc(&heap, &request);

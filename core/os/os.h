@@ -225,6 +225,8 @@ bool os_helper_dismiss(unsigned timeout_ms);
 
 /* Have it look for signals now. */
 void os_helper_wake(void);
+/* End its sleep, this one or the next. */
+void os_helper_look(void);
 /* Is that its number? */
 bool os_helper_is(int thread);
 

@@ -157,12 +157,16 @@ static void nap(unsigned ms) {
     if (!SANITIZED) os_helper_answer_signals();
 }
 
+/* Somebody wants it to look about at once. */
+static bool look;
+
 void os_helper_sleep(unsigned timeout_ms) {
     uint32_t begin_ms = os_clock_ms(), passed_ms = 0;
     nap(timeout_ms < NAP_MS ? timeout_ms : NAP_MS);
-    while ((passed_ms = os_clock_ms() - begin_ms) < timeout_ms && !READ_RELAXED(leave) &&
+    while ((passed_ms = os_clock_ms() - begin_ms) < timeout_ms && !READ_RELAXED(leave) && !READ_RELAXED(look) &&
            __atomic_load_n(main_tid_word, __ATOMIC_ACQUIRE) == own_pid)
         nap(timeout_ms - passed_ms);
+    WRITE_RELAXED(look, false);
 }
 
 /* --- in the program's threads --- */
@@ -229,6 +233,11 @@ bool os_helper_is(int thread) {
 
 void os_helper_wake(void) {
     if (main_tid_word && __atomic_load_n(&thread_id, __ATOMIC_RELAXED)) wake();
+}
+
+void os_helper_look(void) {
+    WRITE_RELAXED(look, true);
+    os_helper_wake();
 }
 
 /* The kernel counts a task for a moment longer than it uses its memory. */

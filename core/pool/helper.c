@@ -40,6 +40,10 @@ unsigned helper_retry_ms = 60000;
 #define ALONE_MS 1000u
 #define ALONE_MAX_MS 8000u
 static unsigned n_alone;
+/* When a thread of the program last ended, 0 if none has: the kernel counts it a little longer, so for a while ours looks often whether it is alone. */
+#define END_MS 50u
+#define END_NAP_MS 3u
+static uint32_t ended_ms;
 /* Room for tasks is looked at as often. */
 #define ROOM_MS 1000
 
@@ -144,6 +148,8 @@ static bool look_after_all(struct round *round)
         visit();
         if (visitor_every_ms < round->wait_ms) round->wait_ms = visitor_every_ms;
     }
+    uint32_t ended = READ_RELAXED(ended_ms);
+    if (ended && os_clock_ms() - ended < END_MS) round->wait_ms = END_NAP_MS;
     os_helper_sleep(round->wait_ms);
     return is_needed(round);
 }
@@ -299,6 +305,13 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms)
     for_good = false;
     if (visit) atomic_store_explicit(&visitor, NULL, memory_order_release);
     return false;
+}
+
+void helper_note_end(void)
+{
+    if (atomic_load_explicit(&state, memory_order_relaxed) == NONE) return;
+    WRITE_RELAXED(ended_ms, os_clock_ms() | 1);
+    os_helper_look();
 }
 
 bool helper_is_only_company(void)

@@ -53,6 +53,9 @@ bool helper_dismiss(unsigned timeout_ms);
 /* Is it there, as the only task beside the caller? Not where it calls somebody's visit. */
 bool helper_is_only_company(void);
 
+/* A thread of the program ends: the process may soon have only one, and then ours is in the way. */
+void helper_note_end(void);
+
 bool helper_runs(void);
 /* Is the caller the background thread? */
 bool helper_is_self(void);

@@ -5,6 +5,7 @@
 #include "os/os.h"
 #include "pool/fork.h"
 #include "pool/helper.h"
+#include "pool/helper.h"
 #include "pool/pool.h"
 #include "pool/recycle.h"
 
@@ -93,6 +94,7 @@ static void thread_exits(void *ignored)
         tcache = next;
     }
     tcache_tls.ending = true;
+    helper_note_end();
     tcache_tls.entered &= ~1u;
     errno = saved;
 }

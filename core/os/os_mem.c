@@ -279,15 +279,17 @@ int os_resident_probes(void *address, size_t length, int n_probes)
 
 int os_resident_pages(void *address, size_t n_pages)
 {
-    if (os_restricted) return -EPERM;
-    unsigned char resident[OS_RESIDENT_MAX];
-    n_pages = min_size(n_pages, OS_RESIDENT_MAX);
-    int error = -os_fault(OS_MINCORE);
-    if (!error) error = PRESERVING_ERRNO(-1, mincore(address, n_pages << PAGE_SHIFT, resident));
-    if (error) return error;
+    unsigned char resident[64]; /* stacks may be small */
     int n_resident = 0;
-    for (size_t i = 0; i < n_pages; i++)
-        n_resident += resident[i] & 1;
+    n_pages = min_size(n_pages, OS_RESIDENT_MAX);
+    for (size_t done = 0, n; done < n_pages; done += n) {
+        n = min_size(n_pages - done, sizeof resident);
+        int error = os_restricted ? -EPERM : -os_fault(OS_MINCORE);
+        if (!error) error = PRESERVING_ERRNO(-1, mincore((char *)address + (done << PAGE_SHIFT), n << PAGE_SHIFT, resident));
+        if (error) return error;
+        for (size_t i = 0; i < n; i++)
+            n_resident += resident[i] & 1;
+    }
     return n_resident;
 }
 

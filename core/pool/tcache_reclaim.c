@@ -10,7 +10,7 @@ static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
 static bool in_child;             /* this process was forked from one that had a pool */
 
 /* Caches reclaimed behind one membarrier. */
-#define RECLAIM_BATCH 16
+#define RECLAIM_BATCH 8
 
 /* Yields to wait for an owner that is inside its cache, which it is for nanoseconds unless it is preempted or dead. */
 #define CLAIM_TRIES 100

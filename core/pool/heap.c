@@ -204,6 +204,15 @@ void heap_prove(struct heap *heap, struct extent *extent)
     lock_release(&heap->lock);
 }
 
+void heap_prove_seen(struct heap *heap, struct extent *extent, const void *address, size_t n_pages)
+{
+    if (heap->space.reserved || n_pages < BUDGET_UNPROVEN_PAGES || !READ_RELAXED(extent->unproven_pages)) return;
+    if (!lock_acquire(&heap->lock)) return;
+    bool is_out = extent_state(extent) == EXTENT_LIVE || extent_state(extent) == EXTENT_CACHED;
+    if (is_out && extent->address == address && extent->n_pages == n_pages) set_unproven(heap, extent, 0);
+    lock_release(&heap->lock);
+}
+
 static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
 {
     size_t huge_start = align_up((uintptr_t)extent->address, HUGE_BYTES);

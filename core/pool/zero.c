@@ -187,7 +187,7 @@ static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fre
     bool settled = age > LOOK_BACK_BLOCKS;
     if (filled > 0) {
         learn(learned, true);
-        heap_prove(&pool->heap, extent);
+        heap_prove_seen(&pool->heap, extent, address, n_pages);
     } else if (filled == 0 && settled) {
         learn(learned, false);
     }

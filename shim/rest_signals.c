@@ -9,6 +9,7 @@
  */
 #include "rest_calls.h"
 
+#include "base/time.h"
 #include "os/os.h"
 
 #include <errno.h>
@@ -51,7 +52,7 @@ static struct rest_handlers ask(void) {
 
 struct rest_handlers rest_handlers(void) {
     uint32_t now = os_clock_ms(), n = atomic_load_explicit(&n_changes, memory_order_acquire);
-    if (!is_known || n != n_changes_known || now - known_ms > TRUSTED_MS) {
+    if (!is_known || n != n_changes_known || time_passed_ms(now, known_ms) > TRUSTED_MS) {
         known = ask();
         n_changes_known = n;
         known_ms = now;

@@ -259,6 +259,8 @@ long os_fault_count(void);
 /* One attempt in so many to take a lock fails, as if its holder had not let go in time; 0: none. */
 void os_fault_locks(unsigned random_one_in, uint64_t seed);
 bool os_fault_lock(void);
+/* What os_clock_ms says; 0: the real time. Set it where there is one thread. */
+extern uint32_t os_fault_clock_ms;
 #else
 static inline int os_fault(enum os_call call)
 {

@@ -74,8 +74,15 @@ static struct timespec now_of(clockid_t clock)
     return now;
 }
 
+#ifdef ZP_FAULT
+uint32_t os_fault_clock_ms;
+#else
+#define os_fault_clock_ms 0
+#endif
+
 uint32_t os_clock_ms(void)
 {
+    if (os_fault_clock_ms) return os_fault_clock_ms;
     struct timespec now = now_of(CLOCK_MONOTONIC_COARSE);
     return (uint32_t)((uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000);
 }

@@ -2,6 +2,7 @@
 /* account.c: see account.h. */
 #include "pool/account.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/budget.h"
 
@@ -73,5 +74,5 @@ void account_settle(struct pool *pool, size_t n_bytes, bool proven)
 bool account_slots_closed(const struct pool *pool)
 {
     uint32_t since = READ_RELAXED(pool->slots_closed_ms);
-    return since && os_clock_ms() - since < CLOSED_MS;
+    return since && time_passed_ms(os_clock_ms(), since) < CLOSED_MS;
 }

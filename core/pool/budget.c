@@ -2,6 +2,7 @@
 /* budget.c: the bound on idle memory. See budget.h for the policy. */
 #include "pool/budget.h"
 
+#include "base/time.h"
 #include "os/os.h"
 
 size_t budget_live(const struct heap *heap)
@@ -12,7 +13,7 @@ size_t budget_live(const struct heap *heap)
 
 static void roll_window(struct heap *heap, uint32_t now)
 {
-    uint32_t elapsed = now - heap->window_start_ms;
+    uint32_t elapsed = time_passed_ms(now, heap->window_start_ms);
     if (elapsed < BUDGET_WINDOW_MS) return;
     size_t live = budget_live(heap);
     heap->peak_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->peak_window[0] : live;

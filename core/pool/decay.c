@@ -2,6 +2,7 @@
 /* decay.c: the decay curve. See decay.h. */
 #include "pool/decay.h"
 
+#include "base/time.h"
 #include "pool/heap_bins.h"
 
 static uint32_t step_ms(const struct heap *heap)
@@ -49,15 +50,15 @@ static bool has_unmarked(const struct heap *heap)
 
 bool decay_due(const struct heap *heap, uint32_t now_ms)
 {
-    if (has_unmarked(heap) && now_ms - READ_RELAXED(heap->marked_ms) >= DECAY_MARK_MS) return true;
-    return heap->decay_ms && now_ms - READ_RELAXED(heap->decay_epoch_ms) >= step_ms(heap);
+    if (has_unmarked(heap) && time_passed_ms(now_ms, READ_RELAXED(heap->marked_ms)) >= DECAY_MARK_MS) return true;
+    return heap->decay_ms && time_passed_ms(now_ms, READ_RELAXED(heap->decay_epoch_ms)) >= step_ms(heap);
 }
 
 /* Mark what has rested so long. Returns when that is wanted again, 0 if nothing is left to mark. */
 static unsigned mark(struct heap *heap, uint32_t now_ms)
 {
     if (!has_unmarked(heap)) return 0;
-    uint32_t elapsed = now_ms - READ_RELAXED(heap->marked_ms);
+    uint32_t elapsed = time_passed_ms(now_ms, READ_RELAXED(heap->marked_ms));
     if (elapsed < DECAY_MARK_MS) return DECAY_MARK_MS - elapsed;
     WRITE_RELAXED(heap->marked_ms, now_ms);
     heap_mark(heap, SIZE_MAX, now_ms - DECAY_MARK_MS);
@@ -72,7 +73,7 @@ static unsigned purge(struct heap *heap, uint32_t now_ms)
     uint32_t step = step_ms(heap);
     if (!lock_acquire(&heap->lock)) return step;
     heap_bins_drain_deferred(heap); /* what a handler or a thread without the lock left: nobody else may come for it */
-    uint32_t elapsed = now_ms - heap->decay_epoch_ms;
+    uint32_t elapsed = time_passed_ms(now_ms, heap->decay_epoch_ms);
     if (elapsed < step) {
         bool at_rest = heap->dirty_bytes <= heap->retain_bytes;
         lock_release(&heap->lock);

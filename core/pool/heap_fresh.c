@@ -2,6 +2,7 @@
 /* heap_fresh.c: mapping untouched memory and filling it. See heap_fresh.h for the policy. */
 #include "pool/heap_fresh.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/heap_bins.h"
 
@@ -19,7 +20,7 @@
 static size_t step_pages(const struct heap *heap)
 {
     if (READ_RELAXED(heap->address_limited)) return 1;
-    if (heap->step_refused_ms && os_clock_ms() - heap->step_refused_ms < STEP_REFUSED_MS) return 1;
+    if (heap->step_refused_ms && time_passed_ms(os_clock_ms(), heap->step_refused_ms) < STEP_REFUSED_MS) return 1;
     size_t used = (heap->frontier - heap->space.base) >> PAGE_SHIFT;
     return max_size(STEP_MIN_PAGES, min_size(align_down(used >> STEP_SHIFT, HUGE_BYTES >> PAGE_SHIFT), STEP_MAX_PAGES));
 }

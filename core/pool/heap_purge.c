@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* heap_purge.c: giving memory back to the kernel, and checking the heap. */
 #include "base/probe.h"
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/heap_bins.h"
 
@@ -24,7 +25,7 @@ static void collect_from(struct heap *heap, struct extent *by_age, size_t n_byte
 {
     struct extent *extent;
     while (out->bytes < n_bytes && out->n < out->n_max && (extent = age_oldest(by_age))) {
-        if (before_ms && (int32_t)(extent->last_use_ms - *before_ms) > 0) break;
+        if (before_ms && time_is_later(extent->last_use_ms, *before_ms)) break;
         out->n++;
         heap_bins_unfile(heap, &heap->dirty, extent);
         size_t want = pages_of(n_bytes - out->bytes);

@@ -2,6 +2,7 @@
 /* helper.c: what the background thread does. See helper.h. */
 #include "pool/helper.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/decay.h"
 #include "pool/heap_fresh.h"
@@ -164,7 +165,8 @@ static void put_off(struct put_off *what, unsigned for_ms)
 static bool is_put_off(const struct put_off *what)
 {
     return READ_RELAXED(what->is) &&
-           os_clock_ms() - READ_RELAXED(what->since_ms) < min_size(READ_RELAXED(what->for_ms), READ_RELAXED(helper_retry_ms));
+           time_passed_ms(os_clock_ms(), READ_RELAXED(what->since_ms)) <
+               min_size(READ_RELAXED(what->for_ms), READ_RELAXED(helper_retry_ms));
 }
 
 static bool is_wanted_alone(void)
@@ -190,7 +192,7 @@ static bool is_in_the_way(void)
         put_off_alone();
         return true;
     }
-    if (os_clock_ms() - looked_ms < ROOM_MS) return false;
+    if (time_passed_ms(os_clock_ms(), looked_ms) < ROOM_MS) return false;
     looked_ms = os_clock_ms();
     if (os_room_for_task()) return false;
     put_off(&start_put_off, UINT32_MAX);
@@ -206,7 +208,7 @@ static bool rounds(struct round *round)
     unsigned n_idle_looks = 0;
     while (n_idle_looks < IDLE_LOOKS_MAX) {
         if (must_leave()) return true;
-        round->look_at_caches = os_clock_ms() - last_look_ms >= DECAY_GRACE_MS;
+        round->look_at_caches = time_passed_ms(os_clock_ms(), last_look_ms) >= DECAY_GRACE_MS;
         if (round->look_at_caches) last_look_ms = os_clock_ms();
         n_idle_looks = look_after_all(round) ? 0 : n_idle_looks + round->look_at_caches;
         __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
@@ -241,7 +243,7 @@ bool helper_runs(void)
 {
     /* A thread ended from outside cannot say so; its last round tells. */
     return atomic_load_explicit(&state, memory_order_relaxed) == RUNNING &&
-           os_clock_ms() - __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED) < 4 * HELPER_POLL_MS;
+           time_passed_ms(os_clock_ms(), __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED)) < 4 * HELPER_POLL_MS;
 }
 
 void helper_fork_child(void)
@@ -326,7 +328,7 @@ bool helper_dismiss(unsigned timeout_ms)
     if (tcache_tls.is_helper) return true; /* a handler on the thread itself */
     uint32_t begin_ms = os_clock_ms();
     while (atomic_load(&state) == STARTING) {
-        if (os_clock_ms() - begin_ms > timeout_ms) return false;
+        if (time_passed_ms(os_clock_ms(), begin_ms) > timeout_ms) return false;
         os_yield();
     }
     if (atomic_load(&state) == RUNNING) put_off(&start_put_off, HELPER_AWAY_MS);

@@ -2,6 +2,7 @@
 /* limits.c: see limits.h. */
 #include "pool/limits.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/account.h"
 
@@ -47,7 +48,7 @@ void limits_refresh(struct pool *pool)
     if (os_restricted || READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < REFRESH_MIN_BYTES) return;
     uint32_t now = os_clock_ms(), last = READ_RELAXED(pool->limits_read_ms);
     uint32_t every = READ_RELAXED(pool->heap.limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
-    if (last && now - last < every) return;
+    if (last && time_passed_ms(now, last) < every) return;
     WRITE_RELAXED(pool->limits_read_ms, (uint32_t)max_size(now, 1));
     limits_learn();
     set_memory(pool, &known);

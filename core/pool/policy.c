@@ -2,6 +2,8 @@
 /* policy.c: LIFO and CLOCK-Pro eviction. See policy.h. */
 #include "pool/policy.h"
 
+#include "base/time.h"
+
 #include <string.h>
 
 void policy_init(struct policy *policy, enum eviction kind, struct policy_marks *marks)
@@ -130,9 +132,9 @@ void policy_evict(struct policy *policy, struct extent *extent, size_t limit_byt
     extent->flags &= (uint16_t)~EXTENT_HOT;
 }
 
-struct extent *policy_oldest(struct policy *policy)
+struct extent *policy_oldest(struct policy *policy, uint32_t now_ms)
 {
     struct extent *cold = age_oldest(&policy->cold), *hot = age_oldest(&policy->hot);
     if (!cold || !hot) return cold ? cold : hot;
-    return (int32_t)(cold->last_use_ms - hot->last_use_ms) <= 0 ? cold : hot;
+    return time_passed_ms(now_ms, cold->last_use_ms) >= time_passed_ms(now_ms, hot->last_use_ms) ? cold : hot;
 }

@@ -62,7 +62,7 @@ struct extent *policy_victim(struct policy *policy, size_t limit_bytes);
 /* The victim is evicted: leaves its mark. Removes it from the lists. */
 void policy_evict(struct policy *policy, struct extent *extent, size_t limit_bytes);
 
-/* The block idle longest of all, for decay. */
-struct extent *policy_oldest(struct policy *policy);
+/* The block idle longest of all, for decay, as seen from now_ms: those that are younger count as equally old. */
+struct extent *policy_oldest(struct policy *policy, uint32_t now_ms);
 
 #endif

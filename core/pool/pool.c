@@ -3,6 +3,7 @@
 #include "pool/pool.h"
 
 #include "base/probe.h"
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/cache_keep.h"
 #include "pool/decay.h"
@@ -114,7 +115,7 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages)
     if (!caches || !caches->next_registered) return;
     uint32_t now = os_clock_ms();
     uint32_t last = __atomic_load_n(&pool->last_reclaim_ms, __ATOMIC_RELAXED);
-    if (now - last < RECLAIM_INTERVAL_MS) return;
+    if (time_passed_ms(now, last) < RECLAIM_INTERVAL_MS) return;
     __atomic_store_n(&pool->last_reclaim_ms, now, __ATOMIC_RELAXED);
     tcache_reclaim(pool, RECLAIM_IDLE);
 }
@@ -273,7 +274,7 @@ unsigned pool_tick(struct pool *pool, uint32_t now_ms)
 bool pool_tick_due(const struct pool *pool, uint32_t now_ms)
 {
     return decay_due(&pool->heap, now_ms) ||
-           (READ_RELAXED(pool->watch.n_open) && now_ms - READ_RELAXED(pool->watch_ticked_ms) >= WATCH_AFTER_MS);
+           (READ_RELAXED(pool->watch.n_open) && time_passed_ms(now_ms, READ_RELAXED(pool->watch_ticked_ms)) >= WATCH_AFTER_MS);
 }
 
 static struct extent *make_ready(struct pool *pool, size_t n_pages)

@@ -2,6 +2,7 @@
 /* rest.c: rounds of giving back on a waiting thread. See rest.h. */
 #include "pool/rest.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/account.h"
 #include "pool/decay.h"
@@ -58,7 +59,7 @@ static size_t cached_bytes(const struct pool *pool) {
     static uint32_t summed_ms;
     static size_t sum;
     uint32_t now = os_clock_ms();
-    if (now - READ_RELAXED(summed_ms) >= SUM_EVERY_MS) {
+    if (time_passed_ms(now, READ_RELAXED(summed_ms)) >= SUM_EVERY_MS) {
         WRITE_RELAXED(summed_ms, now);
         WRITE_RELAXED(sum, account_cached_bytes(pool, NULL));
     }
@@ -79,7 +80,7 @@ bool rest_claim(unsigned step_ms) {
     const void *self = &tcache_tls, *before = atomic_load_explicit(&owner, memory_order_relaxed);
     uint32_t now = os_clock_ms();
     bool vacant = !before || before == self ||
-                  (int32_t)(now - atomic_load_explicit(&owned_until_ms, memory_order_relaxed)) > 0;
+                  !time_is_later(atomic_load_explicit(&owned_until_ms, memory_order_relaxed), now);
     if (!vacant || !atomic_compare_exchange_strong(&owner, &before, self)) return false;
     atomic_store_explicit(&owned_until_ms, now + step_ms + LATER_MS, memory_order_relaxed);
     return true;
@@ -136,7 +137,7 @@ static void look_at_caches(struct pool *pool, uint32_t now) {
 /* What one round does; returns as rest_round. */
 static unsigned round_at(struct pool *pool, uint32_t now) {
     if (!os_restricted) heap_fresh_learn_machine(&pool->heap);
-    bool looks = now - looked_ms >= DECAY_GRACE_MS;
+    bool looks = time_passed_ms(now, looked_ms) >= DECAY_GRACE_MS;
     if (looks) {
         looked_ms = now;
         look_at_caches(pool, now);
@@ -148,7 +149,7 @@ static unsigned round_at(struct pool *pool, uint32_t now) {
         n_idle_looks = 0;
         return 0;
     }
-    unsigned until_look = DECAY_GRACE_MS - (unsigned)min_size(now - looked_ms, DECAY_GRACE_MS);
+    unsigned until_look = DECAY_GRACE_MS - (unsigned)min_size(time_passed_ms(now, looked_ms), DECAY_GRACE_MS);
     if (!wait || until_look < wait) wait = until_look;
     return wait > SOONEST_MS ? wait : SOONEST_MS;
 }
@@ -157,7 +158,7 @@ unsigned rest_round(struct pool *pool) {
     if (!pool->ready || tcache_tls.entered) return LATER_MS;
     int saved = errno;
     uint32_t now = os_clock_ms(), since = atomic_load_explicit(&running, memory_order_relaxed);
-    bool possible = (!since || now - since > ROUND_MOST_MS) && fork_pass() &&
+    bool possible = (!since || time_passed_ms(now, since) > ROUND_MOST_MS) && fork_pass() &&
                     atomic_compare_exchange_strong_explicit(&running, &since, now | 1, memory_order_acquire,
                                                             memory_order_relaxed);
     unsigned wait = LATER_MS;

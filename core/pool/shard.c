@@ -2,6 +2,7 @@
 /* shard.c: the shared middle level. See shard.h. */
 #include "pool/shard.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/pool.h"
 
@@ -161,8 +162,8 @@ void shard_flush(struct pool *pool, struct shard *shard, uint32_t before_ms, boo
     if (!lock_acquire(&shard->lock)) return;
     struct extent *list = NULL;
     struct extent *extent;
-    while ((extent = policy_oldest(&shard->policy))) {
-        if (!everything && (int32_t)(extent->last_use_ms - before_ms) > 0) break;
+    while ((extent = policy_oldest(&shard->policy, before_ms))) {
+        if (!everything && time_is_later(extent->last_use_ms, before_ms)) break;
         policy_remove(&shard->policy, extent, false);
         unlink_block(pool, shard, extent);
         extent->next = list;

@@ -2,6 +2,7 @@
 /* watch.c: see watch.h. */
 #include "pool/watch.h"
 
+#include "base/time.h"
 #include "os/os.h"
 #include "pool/pool.h"
 #include "pool/zero.h"
@@ -67,7 +68,8 @@ static struct watched *entry_for(struct watch *watch, uint32_t now)
             oldest = block;
             break;
         }
-        bool rather = block->done != oldest->done ? block->done : now - block->since_ms > now - oldest->since_ms;
+        bool rather = block->done != oldest->done ? block->done
+                                                  : time_passed_ms(now, block->since_ms) > time_passed_ms(now, oldest->since_ms);
         if (rather) oldest = block;
     }
     if (oldest->address) forget(watch, oldest);
@@ -187,7 +189,7 @@ static struct watched *due(struct watch *watch, uint32_t now_ms, unsigned *wait)
     for (int i = 0; i < WATCH_BLOCKS; i++) {
         struct watched *block = &watch->blocks[i];
         if (!block->address || block->done) continue;
-        uint32_t age = now_ms - block->since_ms;
+        uint32_t age = time_passed_ms(now_ms, block->since_ms);
         if (age >= WATCH_AFTER_MS) return block;
         unsigned left = WATCH_AFTER_MS - age;
         if (!*wait || left < *wait) *wait = left;

@@ -29,7 +29,7 @@ Test(policy, empty)
     for (int kind = EVICT_LIFO; kind <= EVICT_CLOCKPRO; kind++) {
         policy_init(&policy, (enum eviction)kind, &marks);
         cr_assert_null(policy_victim(&policy, LIMIT));
-        cr_assert_null(policy_oldest(&policy));
+        cr_assert_null(policy_oldest(&policy, 10));
         policy_miss(&policy, 5, LIMIT);
     }
 }
@@ -194,7 +194,7 @@ Test(policy, oldest_looks_at_hot_and_cold_and_survives_the_wrap_of_the_clock)
     policy_insert(&policy, hot, LIMIT);
     policy_insert(&policy, cold, LIMIT);
     cr_assert(is_hot(hot));
-    cr_assert_eq(policy_oldest(&policy), hot, "before the wrap is older than after it");
+    cr_assert_eq(policy_oldest(&policy, 10), hot, "before the wrap is older than after it");
     policy_remove(&policy, hot, false);
-    cr_assert_eq(policy_oldest(&policy), cold);
+    cr_assert_eq(policy_oldest(&policy, 10), cold);
 }

@@ -132,16 +132,21 @@ bool shim_ready(void)
     return done;
 }
 
-bool shim_make_room(size_t size)
+/* size: SIZE_MAX for a copy of the process. */
+static bool make_room(size_t size)
 {
     if (!shim_pool.ready || tcache_tls.entered || !fork_pass()) return false;
     int saved = errno;
     tcache_tls.entered = 1;
-    bool made = limits_make_room(&shim_pool, size);
+    bool made = size == SIZE_MAX ? limits_make_room_for_copy(&shim_pool) : limits_make_room(&shim_pool, size);
     tcache_tls.entered = 0;
     errno = saved;
     return made;
 }
+
+bool shim_make_room(size_t size) { return size != SIZE_MAX && make_room(size); }
+
+bool shim_make_room_for_copy(void) { return make_room(SIZE_MAX); }
 
 static void start_up(char **environment)
 {

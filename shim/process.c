@@ -115,6 +115,7 @@ static pid_t fork_by(pid_t (*function)(void)) {
     before_fork();
     pid_t pid = function();
     if (pid < 0 && gave_up_its_place(errno)) pid = function();
+    if (pid < 0 && errno == ENOMEM && shim_make_room_for_copy()) pid = function();
     if (pid == 0)
         after_fork_in_child();
     else

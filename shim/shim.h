@@ -57,6 +57,8 @@ bool shim_ready(void) HIDDEN;
 
 /* The next allocator, or the kernel, has refused size bytes: see limits_make_room. True if a retry makes sense. */
 bool shim_make_room(size_t size) HIDDEN;
+/* The kernel has refused to copy the process: see limits_make_room_for_copy. */
+bool shim_make_room_for_copy(void) HIDDEN;
 
 /* The program has told the next allocator itself when to give memory back (mallopt). */
 extern bool shim_next_is_tuned HIDDEN;

@@ -155,8 +155,10 @@ int os_read_cgroup_limit(size_t *limit);
 size_t os_address_limit(void);
 /* How much more may be mapped below these limits; SIZE_MAX if there are none. Negative errno if it cannot be told. */
 int os_read_address_room(size_t *room);
-/* The same where memory is strictly accounted (vm.overcommit_memory=2), SIZE_MAX where it is not. */
+/* The same where memory is strictly accounted (vm.overcommit_memory=2), SIZE_MAX where it is not: so much is granted for certain. */
 int os_read_commit_room(size_t *room);
+/* The same below RLIMIT_MEMLOCK, for what is locked as it is mapped; it does not bind who may lock without a limit. */
+int os_read_lock_room(size_t *room);
 void os_limits_fork_child(void);
 /* How transparent huge pages are to be had on this machine; HUGE_UNKNOWN where os_read_file says -EBUSY. Reads a file. */
 enum huge_pages { HUGE_NEVER, HUGE_BY_ADVICE, HUGE_UNASKED, HUGE_UNKNOWN };

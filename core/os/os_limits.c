@@ -88,10 +88,29 @@ static size_t field_kib(const char *text, const char *name)
     const char *at = strstr(text, name);
     if (!at) return SIZE_MAX;
     at += strlen(name);
-    while (*at == ' ')
+    while (*at == ' ' || *at == '\t')
         at++;
     size_t kib = number_at(at, 0);
     return kib == SIZE_MAX ? SIZE_MAX : kib << 10;
+}
+
+/* Of a file that holds one number of KiB, the bytes; what the kernel has by default where it cannot be read. */
+static size_t reserve_bytes(const char *path, size_t otherwise)
+{
+    char text[32];
+    size_t kib = os_read_file(path, text, sizeof text) > 0 ? number_at(text, 0) : SIZE_MAX;
+    return kib > SIZE_MAX >> 10 ? otherwise : kib << 10;
+}
+
+/* What the kernel keeps from a process beside what others have: for who administers the machine, for the user to end a process that has grown
+ * (a share of its size), and its own count may lag behind the exact one by a share of the memory for all processors together. */
+static size_t kept_from_us(size_t ram_bytes)
+{
+    char text[160];
+    size_t pages = os_read_file("/proc/self/statm", text, sizeof text) > 0 ? number_at(text, 0) : 0;
+    size_t user = reserve_bytes("/proc/sys/vm/user_reserve_kbytes", 128 * MIB);
+    size_t admin = reserve_bytes("/proc/sys/vm/admin_reserve_kbytes", 8 * MIB);
+    return admin + min_size(user, pages << (PAGE_SHIFT - 5)) + ram_bytes / 1024;
 }
 
 int os_read_commit_room(size_t *room)
@@ -107,12 +126,28 @@ int os_read_commit_room(size_t *room)
     n = os_read_file("/proc/meminfo", scratch.text, sizeof scratch.text);
     size_t limit = n > 0 ? field_kib(scratch.text, "CommitLimit:") : SIZE_MAX;
     size_t used = n > 0 ? field_kib(scratch.text, "Committed_AS:") : SIZE_MAX;
+    size_t ram = n > 0 ? field_kib(scratch.text, "MemTotal:") : SIZE_MAX;
+    if (used != SIZE_MAX) used += kept_from_us(ram == SIZE_MAX ? 0 : ram);
     if (limit == SIZE_MAX || used == SIZE_MAX)
         error = -EIO;
     else
         *room = limit > used ? limit - used : 0;
     drop_scratch();
     return error;
+}
+
+int os_read_lock_room(size_t *room)
+{
+    *room = SIZE_MAX;
+    if (os_restricted) return -EPERM;
+    size_t limit = resource_limit(RLIMIT_MEMLOCK);
+    if (limit == SIZE_MAX) return 0;
+    if (!take_scratch()) return -EBUSY;
+    size_t locked = os_read_file("/proc/self/status", scratch.text, sizeof scratch.text) > 0 ? field_kib(scratch.text, "\nVmLck:") : SIZE_MAX;
+    drop_scratch();
+    if (locked == SIZE_MAX) return -EIO;
+    *room = limit > locked ? limit - locked : 0;
+    return 0;
 }
 
 /* --- the memory control group --- */

@@ -93,15 +93,18 @@ void limits_keep(struct pool *pool)
 #define OVERHEAD_BYTES (256 * KIB)
 
 /* How much has to be unmapped for n_bytes more to be mapped; 0 if no limit is in the way that the pool counts against. */
-static size_t missing_bytes(size_t n_bytes)
+static size_t missing_bytes(size_t n_bytes, size_t idle)
 {
     size_t room;
     int error = os_read_address_room(&room);
     if (error && os_address_limit() != SIZE_MAX) return n_bytes;
     if (!error && n_bytes > room) return n_bytes - room;
     error = os_read_commit_room(&room);
-    if (!error && n_bytes > room) return n_bytes - room;
-    return READ_RELAXED(os_keeps_locked) ? n_bytes : 0; /* RLIMIT_MEMLOCK: all that is mapped is locked */
+    /* By how much the machine is beyond its limit is not known: then all that is idle goes. */
+    if (!error && n_bytes > room) return room ? n_bytes - room : max_size(n_bytes, idle);
+    if (!READ_RELAXED(os_keeps_locked)) return 0;
+    error = os_read_lock_room(&room);
+    return error ? n_bytes : n_bytes > room ? n_bytes - room : 0;
 }
 
 bool limits_make_room(struct pool *pool, size_t n_bytes)
@@ -109,7 +112,7 @@ bool limits_make_room(struct pool *pool, size_t n_bytes)
     struct heap *heap = &pool->heap;
     size_t idle = idle_addresses(heap) + account_cached_bytes(pool, NULL);
     if (idle == 0 || n_bytes > heap->space.span_max) return false;
-    size_t missing = missing_bytes(n_bytes + OVERHEAD_BYTES);
+    size_t missing = missing_bytes(n_bytes + OVERHEAD_BYTES, idle);
     if (missing == 0 || missing > idle) return false;
     size_t released = heap_release(heap, missing);
     if (released < missing) {
@@ -117,4 +120,12 @@ bool limits_make_room(struct pool *pool, size_t n_bytes)
         released += heap_release(heap, missing - released);
     }
     return released > 0;
+}
+
+bool limits_make_room_for_copy(struct pool *pool)
+{
+    size_t room;
+    if (os_read_commit_room(&room) || room == SIZE_MAX) return false;
+    pool_flush_caches(pool);
+    return heap_release(&pool->heap, SIZE_MAX) > 0;
 }

@@ -38,6 +38,10 @@ void limits_keep(struct pool *pool);
  * second try makes sense. Inside a slow path, no lock held. */
 bool limits_make_room(struct pool *pool, size_t n_bytes);
 
+/* A fork has been refused for want of memory. Where memory is strictly accounted the child is charged for all that is mapped: unmap all that is
+ * idle. True if a second try makes sense. Inside a slow path, no lock held. */
+bool limits_make_room_for_copy(struct pool *pool);
+
 /* RLIMIT_AS, RLIMIT_DATA may have changed. */
 void limits_addresses_changed(struct pool *pool);
 

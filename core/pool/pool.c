@@ -338,6 +338,7 @@ size_t pool_trim(struct pool *pool, size_t keep_bytes)
     tcache_tls.entered = 1;
     pool_flush_caches(pool);
     size_t bytes = heap_trim(&pool->heap, keep_bytes);
+    heap_release_top(&pool->heap); /* addresses are charged, too, where memory is strictly accounted */
     tcache_tls.entered = 0;
     return bytes;
 }

@@ -2,6 +2,7 @@
 /* test_os_limits.c: what is read of control groups, of limits of addresses and of strict accounting, from files made up for it. */
 #include <criterion/criterion.h>
 #include <errno.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 
 #include "cgroup_world.h"
@@ -115,7 +116,10 @@ static int strict_accounting(void *ignored)
 {
     size_t room;
     if (!world_make() || !world_replace("/proc/sys/vm/overcommit_memory", "mode", "0\n") ||
-        !world_replace("/proc/meminfo", "meminfo", "MemTotal: 1 kB\nCommitLimit:    3000 kB\nCommitted_AS:   1000 kB\n"))
+        !world_replace("/proc/meminfo", "meminfo", "MemTotal: 0 kB\nCommitLimit:    3000 kB\nCommitted_AS:   1000 kB\n"))
+        return NOT_ALLOWED;
+    if (!world_replace("/proc/sys/vm/user_reserve_kbytes", "user", "0\n") ||
+        !world_replace("/proc/sys/vm/admin_reserve_kbytes", "admin", "0\n"))
         return NOT_ALLOWED;
     if (os_read_commit_room(&room) || room != SIZE_MAX) return wrong("mode 0", room);
     WRITE("/mode", "2\n");
@@ -126,6 +130,26 @@ static int strict_accounting(void *ignored)
     if (os_read_commit_room(&room) == 0) return wrong("half the numbers", room);
     WRITE("/meminfo", "CommitLimit:    3000 kB\nCommitted_AS: 1000 kB\n");
     if (os_read_commit_room(&room) || room != 2000 * KIB) return wrong("after a failure", room);
+    /* What the kernel keeps back. */
+    WRITE("/admin", "300\n");
+    if (os_read_commit_room(&room) || room != 1700 * KIB) return wrong("for who administers", room);
+    WRITE("/user", "50\n"); /* this process is larger than 32 times that */
+    if (os_read_commit_room(&room) || room != 1650 * KIB) return wrong("for the user", room);
+    WRITE("/meminfo", "MemTotal: 102400 kB\nCommitLimit:    3000 kB\nCommitted_AS: 1000 kB\n");
+    if (os_read_commit_room(&room) || room != 1550 * KIB) return wrong("for what the kernel counts late", room);
+    return 0;
+}
+
+static int locked(void *ignored)
+{
+    size_t room;
+    if (!limit_resource(RLIMIT_MEMLOCK, MIB)) return NOT_ALLOWED;
+    if (os_read_lock_room(&room) || room != MIB) return wrong("nothing is locked", room);
+    static char block[3 * PAGE_BYTES];
+    if (mlock((char *)align_up((size_t)block, PAGE_BYTES), 2 * PAGE_BYTES)) return NOT_ALLOWED;
+    if (os_read_lock_room(&room) || room != MIB - 2 * PAGE_BYTES) return wrong("two pages are", room);
+    os_restricted = true;
+    if (os_read_lock_room(&room) != -EPERM) return wrong("read under a filter", room);
     return 0;
 }
 
@@ -140,4 +164,5 @@ TestSuite(os_limits, .timeout = 30);
 
 Test(os_limits, of_control_groups) { in_a_world(group_memory); }
 Test(os_limits, of_addresses) { in_a_world(addresses); }
+Test(os_limits, of_locked_memory) { in_a_world(locked); }
 Test(os_limits, of_strict_accounting) { in_a_world(strict_accounting); }

@@ -4,8 +4,8 @@
 How the child is started matters for what is measured. The kernel carries a process's peak RSS through exec, and
 a child spawned by Python would begin with Python's 9 MB. So setsid(1), which is small, forks the child and
 goes away; the child comes back to us because we are its subreaper, and wait4 gives its own figures, with those of
-the children it waited for. The new session also lets us end everything it started. The clock starts when setsid is
-gone, 0.1-0.2 ms after the child began.
+the children it waited for. Children that it did not wait for come to us, too, and are added. The new session also lets us end
+everything it started. The clock starts when setsid is gone, 0.1-0.2 ms after the child began.
 
 stdout and stderr go to unlinked files, so nothing stays behind even if we are killed.
 """
@@ -25,6 +25,23 @@ SETSID = "/usr/bin/setsid"
 DEFAULT_SIGNALS = (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP)
 TERM_GRACE_S = 1.0
 TAIL_BYTES = 4096
+
+
+@dataclass
+class Usage:
+    """Sum over processes that were waited for; the peak is that of the largest."""
+    ru_utime: float = 0.0
+    ru_stime: float = 0.0
+    ru_minflt: int = 0
+    ru_majflt: int = 0
+    ru_maxrss: int = 0
+
+    def add(self, other):
+        self.ru_utime += other.ru_utime
+        self.ru_stime += other.ru_stime
+        self.ru_minflt += other.ru_minflt
+        self.ru_majflt += other.ru_majflt
+        self.ru_maxrss = max(self.ru_maxrss, other.ru_maxrss)
 
 
 @dataclass
@@ -70,6 +87,8 @@ class Runner:
         self.adopts = os.path.exists("/proc/self/stat") and os.access(SETSID, os.X_OK) and \
             libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0
         self.foreign = set(self.children())  # children we had before, e.g. from a shell's exec: not ours to end
+        self.reaped = Usage()  # of what end_all() found
+        self.current = 0  # process id of the command while it runs
 
     def run(self, argv, env, stdin=None, timeout_s=None, tick=None, tick_s=0.2):
         """Runs argv to its end. tick(pid) is called every tick_s seconds while it runs."""
@@ -77,17 +96,25 @@ class Runner:
             actions = [(os.POSIX_SPAWN_OPEN, 0, stdin or os.devnull, os.O_RDONLY, 0),
                        (os.POSIX_SPAWN_DUP2, out.fileno(), 1), (os.POSIX_SPAWN_DUP2, err.fileno(), 2)]
             started, pid = self.start(argv, env, actions)
+            self.current, total = pid, Usage()
             try:
                 timed_out = self.watch(pid, started, timeout_s, tick, tick_s)
                 _, raw, usage = os.wait4(pid, 0)
                 wall = time.perf_counter() - started
+                total.add(usage)
             finally:
+                self.current = 0
                 left = self.end_all(pid)
+                total.add(self.reaped)
             code = os.waitstatus_to_exitcode(raw)
             digest, size = hash_file(out)
-            return Result(wall, usage.ru_utime, usage.ru_stime, usage.ru_minflt, usage.ru_majflt,
-                          usage.ru_maxrss * 1024, 128 - code if code < 0 else code, digest, size,
+            self.look_at_output(out, err)
+            return Result(wall, total.ru_utime, total.ru_stime, total.ru_minflt, total.ru_majflt,
+                          total.ru_maxrss * 1024, 128 - code if code < 0 else code, digest, size,
                           tail(err), left, timed_out, last_bytes(out))
+
+    def look_at_output(self, out, err):
+        """For those who want more of it than its digest."""
 
     def start(self, argv, env, actions):
         """(start time, pid)."""
@@ -128,7 +155,8 @@ class Runner:
             os.close(descriptor)
 
     def end_all(self, group=None):
-        """Ends and reaps whatever is left of the command; the number of processes that were still there."""
+        """Ends and reaps whatever is left of the command, adding up `reaped`; the number of processes that were still there."""
+        self.reaped = Usage()
         if group:
             kill_group(group, signal.SIGKILL)
         ended = 0
@@ -143,7 +171,7 @@ class Runner:
                     # A killed process hands us its own children, so look again afterwards.
                     ended += 1
                     os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+                self.reaped.add(os.wait4(pid, 0)[2])
         return ended
 
     @staticmethod

@@ -131,8 +131,10 @@ class ServerRunner(Runner):
                 if usage is None:
                     self.kill(pid)
                 left = self.end_all(pid)
-            return replace(result, user_s=usage.ru_utime, sys_s=usage.ru_stime, minor_faults=usage.ru_minflt,
-                           major_faults=usage.ru_majflt, peak_rss_bytes=max(peak, usage.ru_maxrss * 1024),
+            total = self.reaped
+            total.add(usage)
+            return replace(result, user_s=total.ru_utime, sys_s=total.ru_stime, minor_faults=total.ru_minflt,
+                           major_faults=total.ru_majflt, peak_rss_bytes=max(peak, total.ru_maxrss * 1024),
                            left_behind=result.left_behind + left, requests_per_s=requests_per_s(result.stdout))
 
     def wait_ready(self, pid, port, log):

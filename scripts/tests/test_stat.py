@@ -38,7 +38,7 @@ class Files(support.Case):
         result = run("stat", "--fault-ns", "1000", self.file(report()))
         self.assertEqual((result.returncode, result.stderr), (0, ""))
         for text in ("process 7 (x)", "32.0 MiB to 64.0 MiB", "33.3 %", "page faults avoided: 10.2k to 20.5k",
-                     "9.9 ms to 20.5 ms", "40.0 MiB cleared by memset"):
+                     "between 9.9 ms and 20.5 ms", "40.0 MiB cleared by memset"):
             self.assertIn(text, result.stdout)
 
     def test_sum_over_a_process_tree(self):

@@ -13,6 +13,7 @@ from .errors import OK, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
 from .runner import status_in_words
+from .words import plural
 
 TUNED, OWN = "glibc-retain", "zend-off"
 
@@ -167,7 +168,7 @@ def answer(result, rivals, subject, next_command, served):
         word = advise_estimate.HARM
         lines = [f"{word}: {why}", f"next: {next_command}"]
     if result.stopped_by:
-        lines.insert(1, f"interrupted; the figures are those of {result.rounds} complete runs each")
+        lines.insert(1, f"interrupted; the figures are those of {plural(result.rounds, 'complete run')} each")
     stored = {"schema": "zeropool-advise-1", "command": subject, "verdict": word, "share": round(found.share, 5),
               "low": round(found.bounds[0], 5), "high": round(found.bounds[1], 5), "saved_s": round(found.saved_s, 6),
               "fault_ns": round(fault_ns, 1), "causes": dict(parts), "rounds": result.rounds, "seconds": round(result.seconds, 3),

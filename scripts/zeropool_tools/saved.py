@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: MIT
-"""How much processor time the pool saved against glibc: from what it counted, and from what a first touch costs here.
+"""Between which bounds the processor time lies that the pool saved against glibc, from the pool's own counters alone.
 
 Every page handed out warm is a page fault that an allocator which maps each block would have taken, if the program touches
 it: the upper end. glibc keeps blocks below 32 MiB on its heap once it has learned, but maps larger ones for ever, and
 those of calloc cost it nothing until they are touched: warm pages of at least 32 MiB that had not to be zero are the lower
-end. In between, glibc gives the end of its heap back and takes it anew; with blocks of some MiB, of several sizes, that
-happens at about every other one. Smaller ones count nothing.
+end. What lies between depends on when glibc gives the end of its heap back, which counters of the pool cannot tell: `zeropool
+advise` measures it.
 
 What a page costs is not the same everywhere: memory with huge pages faults once in 2 MiB. How the pages of this program
 come is seen from its own faults: if there were far fewer than pages that the pool took fresh, they came as huge pages, or,
@@ -14,9 +14,8 @@ where the program never became as large as its blocks, were not touched at all.
 from dataclasses import dataclass
 
 from . import calibrate
-from .stats_report import GLIBC_MAPS_FROM, PAGE, faults_avoided, number, warm_bytes
+from .stats_report import PAGE, faults_avoided, number
 
-GLIBC_TRIMS_FROM = 4 << 20
 FEW_FAULTS = 0.5  # faults per fresh page; above, pages are small ones
 FEW_PAGES = 2048  # too few fresh pages to tell from what a program touches anyway
 SMALL_IN_HUGE = 512
@@ -26,15 +25,8 @@ FILLED = 0.97  # size classes lie a sixteenth apart, so a block is 3 % larger th
 @dataclass
 class Saving:
     low_s: float = 0.0
-    likely_s: float = 0.0
     high_s: float = 0.0
     huge: float = 0.0  # share of the avoided pages that had come as huge ones
-
-
-def likely_pages(report):
-    low = warm_bytes(report, GLIBC_MAPS_FROM, zeroed=False)
-    middle = warm_bytes(report, GLIBC_TRIMS_FROM, zeroed=False) - low
-    return FILLED * (low + middle / 2) / PAGE
 
 
 def paging(report):
@@ -56,7 +48,7 @@ def one(report, fault_ns, huge_ns=None):
         huge_ns = calibrate.huge_fault_ns() or 0.0
     page_ns = small * fault_ns + huge * (huge_ns or 0.0) / SMALL_IN_HUGE
     low, high = faults_avoided(report)
-    return Saving(FILLED * low * page_ns / 1e9, likely_pages(report) * page_ns / 1e9, high * page_ns / 1e9, huge)
+    return Saving(FILLED * low * page_ns / 1e9, high * page_ns / 1e9, huge)
 
 
 def of(reports, fault_ns, huge_ns=None):
@@ -65,7 +57,6 @@ def of(reports, fault_ns, huge_ns=None):
     for report in reports:
         saving = one(report, fault_ns, huge_ns)
         total.low_s += saving.low_s
-        total.likely_s += saving.likely_s
         total.high_s += saving.high_s
         total.huge += saving.huge * faults_avoided(report)[1]
         weight += faults_avoided(report)[1]

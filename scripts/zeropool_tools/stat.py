@@ -14,7 +14,7 @@ ROWS_SHOWN = 20
 COMMAND = Command(
     "stat", "[options] [PID | FILE]...",
     "Shows where requests were served (thread cache, shard, warm or fresh memory), by size, what is held, and how many page\n"
-    "faults that avoided, in time as measured on this machine. A PID is a running program started with ZEROPOOL_LIVE=on;\n"
+    "faults that avoided, between two bounds ('zeropool advise' measures it). A PID is a running program started with ZEROPOOL_LIVE=on;\n"
     "a FILE is what 'zeropool run --stats=FILE' wrote, one line per process, which are summed. Without either: all\n"
     "running processes that can be read.",
     (Option("--each", "every process at length, not only the sum"),
@@ -39,7 +39,7 @@ def main(words):
         saving = saved.of(reports, fault_ns)
         total |= {"schema": stats_report.SUM_SCHEMA, "faults_avoided": [low, high], "fault_ns": round(fault_ns, 1),
                   "seconds_saved": [round(saving.low_s, 6), round(saving.high_s, 6)],
-                  "seconds_saved_likely": round(saving.likely_s, 6), "reports": reports}
+                  "reports": reports}
         print(json.dumps(total, indent=1))
         return OK
     show(reports, total, fault_ns, values["each"])

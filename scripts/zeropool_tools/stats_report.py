@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 """Statistics of one process, or the sum over a process tree, as text: where requests were served, and what that saved.
 
-What was saved is an estimate with two ends and a likely value between (see saved.py).
+What was saved lies between two bounds (see saved.py).
 """
 import json
 
@@ -128,7 +128,7 @@ def saved_text(report, fault_ns, saving):
     if not high:
         return "page faults avoided: none"
     lines = [f"page faults avoided: {count(low)} to {count(high)} at {fault_ns:.0f} ns each (measured here; 4 KiB pages)",
-             f"time saved against glibc: about {seconds(saving.likely_s)} ({seconds(saving.low_s)} to {seconds(saving.high_s)})"
+             f"time saved against glibc: between {seconds(saving.low_s)} and {seconds(saving.high_s)}; 'zeropool advise' measures it"
              + (f"; {saving.huge * 100:.0f} % of the memory has huge pages, which fault less" if saving.huge >= 0.01 else "")]
     lines.append("  at least: blocks of 32 MiB and more, which glibc maps anew each time, without those of calloc; at most:")
     lines.append("  against an allocator that maps every block; less where a program does not touch it, or has huge pages")

@@ -5,13 +5,13 @@ import signal
 import sys
 import time
 
-from . import calibrate, live
+from . import live
 from .errors import OK, UsageError
 from .options import Command, Option, closest, decimal_number, whole_number
-from .stats_report import PAGE, hit_rate, number, warm_bytes
-from .table import align, count, seconds, size
+from .stats_report import faults_avoided, hit_rate, number
+from .table import align, count, size
 
-HEADINGS = ("pid", "command", "live", "idle", "peak", "requests/s", "warm", "faults avoided", "saved/s")
+HEADINGS = ("pid", "command", "live", "idle", "peak", "requests/s", "warm", "faults avoided, at most")
 ORDERS = {"bytes": "live and idle bytes", "rate": "hit rate", "faults": "faults avoided"}
 KEYS = {"b": "bytes", "h": "rate", "f": "faults"}
 
@@ -32,8 +32,7 @@ COMMAND = Command(
             whole_number(1, 10 ** 9)),
      Option("--batch", "plain lines, also on a terminal", "-b"),
      Option("--help", "this text", "-h")),
-    """'saved/s' is the time that the page faults avoided since the last look would have cost, per second, if the program
-touches what it asks for; zeroed blocks are not counted ('zeropool stat' has the bounds).
+    """'faults avoided' is the upper bound that 'zeropool stat' shows, too; how many glibc would have taken only 'zeropool advise' tells.
 Exit status: 0; 2 wrong usage; 125 zeropool itself failed.
 
 Example: ZEROPOOL_LIVE=on zeropool run -- python3 job.py & zeropool top""", mixed=True)
@@ -42,8 +41,8 @@ Example: ZEROPOOL_LIVE=on zeropool run -- python3 job.py & zeropool top""", mixe
 class View:
     """Processes and what has changed since the last look."""
 
-    def __init__(self, sort, fault_ns):
-        self.sort, self.fault_ns = sort, fault_ns
+    def __init__(self, sort):
+        self.sort = sort
         self.before = {}
         self.looked = None
 
@@ -55,18 +54,17 @@ class View:
         pages, rows, after = live.pages(), [], {}
         for page in pages.values():
             report = page.report
-            saved = warm_bytes(report, zeroed=False) // PAGE
-            after[page.path] = (number(report, "gets"), saved)
-            gets_before, saved_before = self.before.get(page.path, after[page.path])
+            avoided = faults_avoided(report)[1]
+            after[page.path] = number(report, "gets")
+            gets_before = self.before.get(page.path, after[page.path])
             rate = hit_rate(report)
             idle = number(report, "bytes_cached") + number(report, "bytes_dirty")
             per_second = f"{count((number(report, 'gets') - gets_before) / elapsed)}" if elapsed else "-"
-            saved_rate = seconds((saved - saved_before) * self.fault_ns / 1e9 / elapsed) if elapsed else "-"
-            key = {"bytes": number(report, "bytes_live") + idle, "rate": -1 if rate is None else rate, "faults": saved}
+            key = {"bytes": number(report, "bytes_live") + idle, "rate": -1 if rate is None else rate, "faults": avoided}
             name = "".join(c if c.isprintable() else "?" for c in str(report.get("command", "?")))[:20]
             rows.append((key[self.sort], [str(page.pid), name + (" (old)" if page.age_s > 5 else ""),
                                           size(number(report, "bytes_live")), size(idle), size(number(report, "bytes_live_peak")),
-                                          per_second, "-" if rate is None else f"{rate * 100:.1f} %", count(saved), saved_rate]))
+                                          per_second, "-" if rate is None else f"{rate * 100:.1f} %", count(avoided)]))
         self.before = after
         rows.sort(key=lambda row: (-row[0], row[1]))
         return [row for _, row in rows]
@@ -86,7 +84,7 @@ def main(words):
         return OK
     if rest:
         raise UsageError(f"top: unexpected '{rest[0]}' (see 'zeropool top --help')")
-    view = View(values["sort"], calibrate.page_fault_ns())
+    view = View(values["sort"])
     if values["batch"] or not full_screen_possible():
         return plain(view, values["delay"], values["number"] or 1)
     import curses  # late: not needed for plain lines, and absent from some minimal installations

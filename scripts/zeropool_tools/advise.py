@@ -125,8 +125,11 @@ def again(values, argv, served):
 
 
 def estimate_of(result, name):
-    requests = advise_estimate.requests_of(stats_report.add(result.reports)) if result.reports else None
-    return advise_estimate.estimate(result.of(GLIBC), result.of(name), page_fault_ns(), requests)
+    total = stats_report.add(result.reports)
+    requests = advise_estimate.requests_of(total) if result.reports else None
+    mapped = advise_estimate.requests_of(total, stats_report.GLIBC_MAPS_FROM)
+    return advise_estimate.estimate(result.of(GLIBC), result.of(name), page_fault_ns(), requests,
+                                    mapped * calibrate.mapping_ns() / 1e9 if mapped else 0.0)
 
 
 def is_clear(result):

@@ -2,7 +2,8 @@
 """From runs in turns to one figure with an interval: the processor time that the pool saves, its causes, its verdict.
 
 Two views of the saving. Direct: median processor time under glibc minus that under the pool; unbiased, but as noisy as the machine.
-By faults: the difference of page faults, which hardly varies, times what a fault costs here; precise, but blind to other causes.
+By faults: the difference of page faults, which hardly varies, times what a fault costs here, and two calls for each block that
+glibc always maps; precise, but blind to other causes.
 They are joined by their precision where they agree, and the direct one stands alone where they do not.
 """
 import os
@@ -70,12 +71,15 @@ def huge_pages(base):
     return peak > MUCH_MEMORY and middle(base, "faults") * PAGE < peak / 2
 
 
-def estimate(base, other, fault_ns, requests=None):
-    """What `other` saves against `base`, two lists of runs. requests: for large blocks, where statistics tell."""
+def estimate(base, other, fault_ns, requests=None, mapping_s=0.0):
+    """What `other` saves against `base`, two lists of runs.
+
+    requests: how many were for large blocks, where statistics tell; mapping_s: what it takes to map those that glibc always maps.
+    """
     base_s, other_s = middle(base, "cpu_s"), middle(other, "cpu_s")
     direct, error = base_s - other_s, (uncertainty(base) ** 2 + uncertainty(other) ** 2) ** 0.5
     faults = middle(base, "faults") - middle(other, "faults")
-    by_faults = faults * fault_ns / 1e9
+    by_faults = faults * fault_ns / 1e9 + mapping_s
     doubt = OF_FAULTS * abs(by_faults) + START_S / 2
     doubt += UNKNOWN_CAUSES * base_s if requests is None else OTHER_CAUSES * base_s + CALLS_S * requests
     found = Estimate(direct, 0.0, 0.0, base_s, faults)
@@ -158,5 +162,5 @@ def by_rates(base, other, fault_ns):
     return (min(bounds) if other else 0.0), max(bounds)
 
 
-def requests_of(report):
-    return sum(number(row, level) for row in sizes_of(report) for level in LEVELS)
+def requests_of(report, start=0):
+    return sum(number(row, level) for row in sizes_of(report) for level in LEVELS if row["from"] >= start)

@@ -45,6 +45,18 @@ def page_clear_ns(rounds=ROUNDS, size=BYTES):
     return best / (size // PAGE)
 
 
+@functools.cache
+def mapping_ns(rounds=200, size=40 << 20):
+    """Nanoseconds of processor time to map a large block and unmap it, untouched, best of several batches."""
+    costs = []
+    for _ in range(ROUNDS):
+        started = time.thread_time_ns()
+        for _ in range(rounds):
+            mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+        costs.append((time.thread_time_ns() - started) / rounds)
+    return min(costs)
+
+
 def measure(advice, rounds, size):
     """(nanoseconds for the whole area, page faults of the round with the fewest)."""
     source = bytes(CHUNK)

@@ -21,7 +21,7 @@ class Words(unittest.TestCase):
 
     def test_numbers_have_their_nouns(self):
         # A plural right behind a number in braces is wrong where that is 1; these never are.
-        rarely = ("{stats.MIN_ROUNDS_FOR_VERDICT}", "QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples")
+        rarely = ("{stats.MIN_ROUNDS_FOR_VERDICT}", "QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples", "{caller[0]} calls")
         folder = os.path.join(support.SCRIPTS, "zeropool_tools")
         for name in sorted(n for n in os.listdir(folder) if n.endswith(".py")):
             with open(os.path.join(folder, name), encoding="utf-8") as file:

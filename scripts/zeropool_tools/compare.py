@@ -3,7 +3,7 @@
 import os
 import shlex
 
-from . import elf, html, results, server, session, stats, table, variants
+from . import compare_commands, elf, html, results, server, session, stats, table, variants
 from .errors import MISMATCH, OK, OWN_FAILURE, UsageError, say
 from .options import Command, Option, decimal_number, non_empty, whole_number
 from .progress import Progress
@@ -18,21 +18,24 @@ def allocator_list(text):
 
 
 COMMAND = Command(
-    "compare", "[options] -- CMD...\n       zeropool compare [options] --server CMD --client CMD --ready TCP:PORT",
+    "compare", "[options] -- CMD...\n       zeropool compare [options] -- CMD A... --- CMD B...\n       zeropool compare [options] --server CMD --client CMD --ready TCP:PORT",
     "Runs CMD under several allocators in interleaved, shuffled rounds and shows time beside memory: medians, ratios to\n"
     "glibc with their 95 % interval, and in words whether there is a difference. Output and exit status of CMD must be\n"
-    "the same under all of them. Its standard input is empty unless --input is given; its output is not shown.",
+    "the same under all of them. Its standard input is empty unless --input is given; its output is not shown. Several commands,\n"
+    "parted by ---, are compared with each other, as they are (-a: each under each allocator); the first is the baseline.",
     (Option("--rounds", "rounds that count (default: 15 to 40, until the intervals are within 1 %)", "-n", "N",
             whole_number(1, 10000)),
      Option("--warmups", "rounds before that which do not count (default 1)", "-w", "W", whole_number(0, 1000), 1),
      Option("--allocators", "some of glibc, glibc-retain, jemalloc, mimalloc, tcmalloc, zeropool, zeropool+NAME,\n"
             "/path/to/lib.so, LABEL=any of these (default: the first six, as far as installed);\n"
             "ratios are to glibc, or to the first where glibc is not in the list", "-a", "LIST", allocator_list),
+     Option("--scan", "compare CMD with each value in place of {NAME}, or where it has none, with the environment variable NAME set\n"
+            "to it (ZEROPOOL_...: under the pool); A..B are whole numbers", None, "NAME=V,..", compare_commands.scan),
      Option("--json", "store everything, every run included, as JSON", None, "FILE", non_empty),
      Option("--csv", "store every run as a line of comma-separated values", None, "FILE", non_empty),
      Option("--markdown", "store the table as Markdown", None, "FILE", non_empty),
      Option("--html", "store one self-contained page with plots", None, "FILE", non_empty),
-     Option("--rss-every", "after the rounds, run once more each to sample memory of the process tree", None, "MS",
+     Option("--rss-every", "after the rounds, run once more each to sample memory of the process tree, with PSS (default: RSS every\n20 ms of the last round)", None, "MS",
             whole_number(1, 60000)),
      Option("--input", "standard input of CMD", None, "FILE", non_empty),
      Option("--server", "start this under the allocators instead, once per run, and stop it after its client; words are\n"
@@ -69,9 +72,13 @@ def main(words):
         print(COMMAND.help(), end="")
         return OK
     argv = client_or_command(values, argv)
+    try:
+        commands = compare_commands.split(argv)
+    except ValueError as error:
+        COMMAND.fail(str(error))
     if values["fail_above"] is not None and 0 < (values["rounds"] or 0) < stats.MIN_ROUNDS_FOR_VERDICT:
         COMMAND.fail(f"--fail-above needs at least {stats.MIN_ROUNDS_FOR_VERDICT} rounds (-n)")
-    plan, notes = make_plan(values, argv)
+    plan, notes = make_plan(values, commands)
     outcome = session.execute(plan, Progress(quiet=values["quiet"]))
     outcome.notes[:0] = notes
     return report(outcome, values)
@@ -93,8 +100,15 @@ def client_or_command(values, argv):
     return values["client"]
 
 
-def make_plan(values, argv):
-    argv = session.check_command(argv)
+def make_plan(values, commands):
+    scanned = values["scan"]
+    several = len(commands) > 1 or scanned
+    given = compare_commands.expand(commands, scanned) if several else None
+    if values["server"] and several and (len(commands) > 1 or not given[0].settings):
+        COMMAND.fail("with --server, --scan sets a variable of the environment, and there is one client")
+    if given:
+        given = [compare_commands.Given(each.name, session.check_command(each.argv), each.settings) for each in given]
+    argv = given[0].argv if given else session.check_command(commands[0])
     served = session.check_command(values["server"]) if values["server"] else None
     for key in ("json", "csv", "markdown", "html"):
         if values[key]:
@@ -102,17 +116,22 @@ def make_plan(values, argv):
     if values["input"]:
         session.check_input(values["input"])
     explicit = values["allocators"] is not None
-    chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, explicit)
+    default = compare_commands.default_allocators(scanned) if several else variants.NAMES
+    chosen, notes = variants.resolve_all(values["allocators"] or default, explicit, least=1 if several else 2)
     for variant in chosen:
         variants.probe(variant, os.environ)
+    if given:
+        chosen = compare_commands.combine(given, chosen)
     names = [v.name for v in chosen]
     plan = session.Plan(argv, chosen, names.index("glibc") if "glibc" in names else 0, values["rounds"] or 0,
                         values["warmups"], values["max_time"], values["timeout"], values["input"],
                         (values["rss_every"] or 0) / 1000, values["ignore_output"], values["seed"], server=served,
+                        commands=commands if given else None, given=given, scan=scanned.text if scanned else None,
                         port=values["ready"] or 0, ready_timeout_s=values["ready_timeout"],
                         **{key: session.check_command(values[key]) if values[key] else None for key in ("prepare", "cleanup")})
     notes += variants.remarks(os.environ)
-    for obstacle in elf.obstacles((served or argv)[0]):
+    programs = [served] if served else [each.argv for each in given] if given else [argv]
+    for obstacle in dict.fromkeys(o for program in programs for o in elf.obstacles(program[0]) if any(v.preload for v in chosen)):
         say(f"warning: {obstacle}")
         notes.append(obstacle)
     return plan, notes
@@ -132,6 +151,8 @@ def report(outcome, values):
         return 128 + outcome.stopped_by
     result = results.build(outcome)
     print(headline(result))
+    for line in compare_commands.legend(result):
+        print(line)
     print(table.text(result))
     memory = table.memory_text(result)
     if memory:
@@ -179,6 +200,8 @@ def headline(result):
 def advice(result):
     """The next useful command, from what was found."""
     command = shlex.join(result["command"])
+    if result.get("given") and result["rounds"] >= stats.MIN_ROUNDS_FOR_VERDICT:
+        return "zeropool compare --html FILE ...   (the runs one by one, as plots)"
     if result["rounds"] < stats.MIN_ROUNDS_FOR_VERDICT:
         return f"{results.again(result)}   (default rounds, enough for a verdict)"
     if result.get("server"):

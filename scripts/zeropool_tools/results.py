@@ -9,7 +9,7 @@ import shlex
 import tempfile
 import time
 
-from . import VERSION, stats
+from . import VERSION, compare_commands, stats
 from .errors import ToolError
 from .words import plural
 
@@ -19,6 +19,7 @@ METRICS = {"wall_s": ("wall_s", "wall"), "user_s": ("user_s", "user"), "sys_s": 
            "cpu_s": ("cpu_s", "user + sys"), "faults": ("faults", "faults"),
            "peak_rss_bytes": ("peak_rss_bytes", "peak RSS")}
 RATE = {"requests_per_s": ("requests_per_s", "requests per second, as the client counts")}  # of servers, where it does
+LATENCY = {f"latency_p{n}_s": (f"latency_p{n}_s", f"latency of {n} % of the requests, as the client counts") for n in (50, 95, 99)}
 NOISY_SPREAD = 0.05
 
 
@@ -35,6 +36,9 @@ def build(session):
         "output": describe_output(session), "variants": [],
         "server": {"command": list(plan.server), "port": plan.port or "auto"} if plan.server else None,
     }
+    if plan.given:
+        result |= {"given": plan.commands, "scan": plan.scan,
+                   "commands": [{"name": each.name, "command": each.argv, "settings": each.settings} for each in plan.given]}
     measured = metrics(session)
     base = columns(session, base_name, measured)
     for variant in plan.variants:
@@ -52,9 +56,9 @@ def build(session):
 
 
 def metrics(session):
-    """METRICS, with the rate where every run has one."""
+    """METRICS, with what the clients of servers print where every run has it."""
     runs = [run for variant in session.plan.variants for run in session.complete_rounds(variant.name)]
-    return METRICS | RATE if runs and all(run.requests_per_s for run in runs) else METRICS
+    return METRICS | {key: value for key, value in (RATE | LATENCY).items() if runs and all(getattr(run, value[0]) for run in runs)}
 
 
 def columns(session, name, measured):
@@ -73,7 +77,7 @@ def ratios(mine, base):
 
 def title(result):
     """The command, or client and server, as one would type them."""
-    text = typed(result["command"])
+    text = "; ".join(shlex.join(argv) for argv in result["given"]) if result.get("given") else typed(result["command"])
     return f"{text}, against {typed(result['server']['command'])}" if result.get("server") else text
 
 
@@ -84,6 +88,8 @@ def typed(words):
 
 def again(result):
     """The command that measures the same once more."""
+    if result.get("given"):
+        return f"zeropool compare {compare_commands.again(result)}"
     if not result.get("server"):
         return f"zeropool compare -- {shlex.join(result['command'])}"
     server = result["server"]
@@ -183,7 +189,7 @@ def store(path, text):
 
 def to_csv(result):
     """One line per run, of all allocators."""
-    measured = [m for m in (*METRICS, *RATE) if all(m in run for v in result["variants"] for run in v["runs"])]
+    measured = [m for m in (*METRICS, *RATE, *LATENCY) if all(m in run for v in result["variants"] for run in v["runs"])]
     text = io.StringIO()
     lines = csv.writer(text, lineterminator="\n")
     lines.writerow(["allocator", "round", *measured])

@@ -16,7 +16,7 @@ import select
 import signal
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .errors import ToolError
 
@@ -60,6 +60,19 @@ class Result:
     timed_out: bool = False
     stdout: bytes = b""  # its end, where a caller reads figures from it
     requests_per_s: float = None  # of a server, where its client says so
+    latencies: dict = field(default_factory=dict)  # percentile -> seconds, the same
+
+    @property
+    def latency_p50_s(self):
+        return self.latencies.get(50.0)
+
+    @property
+    def latency_p95_s(self):
+        return self.latencies.get(95.0)
+
+    @property
+    def latency_p99_s(self):
+        return self.latencies.get(99.0)
 
     @property
     def faults(self):

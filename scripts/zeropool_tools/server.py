@@ -15,14 +15,17 @@ from dataclasses import replace
 
 from .errors import ToolError
 from .runner import Runner, kill_group, status_in_words, tail
+from .sampler import tree_rss
 
 LOCALHOST = "127.0.0.1"
 PROBE_EVERY_S = 0.005
 SAMPLE_S = 0.1
 STOP_GRACE_S = 10.0
 LAST_LINES = 3
-PAGE = os.sysconf("SC_PAGE_SIZE")
 # What redis-benchmark, ab and wrk print.
+# "  99%    1.20ms" of wrk --latency, "  99%   12" of ab, "p50=0.247 msec" of redis-benchmark -q; and redis-benchmark's own summary.
+PERCENTILE = re.compile(rb"^[ \t]+(?P<p>\d+(?:\.\d+)?)%[ \t]+(?P<n>[\d.]+)(?P<u>us|ms|s)?(?=[ \t]*(?:\(|$))|\bp(?P<q>\d+)=(?P<m>[\d.]+) msec", re.M)
+SUMMARY = re.compile(rb"avg +min +p50 +p95 +p99 +max\s+[\d.]+ +[\d.]+ +([\d.]+) +([\d.]+) +([\d.]+)")
 RATE = re.compile(rb"([\d.]+) requests per second|Requests per second:\s+([\d.]+)|Requests/sec:\s+([\d.]+)")
 
 
@@ -76,20 +79,22 @@ def requests_per_s(output):
     return len(rates) / sum(1 / rate for rate in rates) if rates else None
 
 
-def tree_rss(pid):
-    """RSS of a process and its descendants by the kernel's counters, which costs microseconds."""
-    total, todo = 0, [pid]
-    while todo:
-        member = todo.pop()
-        try:
-            with open(f"/proc/{member}/statm", encoding="ascii") as file:
-                total += int(file.read().split()[1]) * PAGE
-            for thread in os.listdir(f"/proc/{member}/task"):
-                with open(f"/proc/{member}/task/{thread}/children", encoding="ascii") as file:
-                    todo += [int(word) for word in file.read().split()]
-        except (OSError, ValueError, IndexError):
-            pass  # ended while we looked
-    return total
+def milliseconds(number, unit):
+    return float(number) * {b"us": 1e-3, b"ms": 1.0, b"s": 1e3, b"": 1.0}[unit]
+
+
+def latencies(output):
+    """{percentile: seconds} of what the client says of its requests; of several tests the slowest. Empty where it says nothing."""
+    found = {}
+    for match in PERCENTILE.finditer(output):
+        text, number, unit = (match["p"], match["n"], match["u"]) if match["p"] else (match["q"], match["m"], b"ms")
+        key = float(text)
+        found[key] = max(found.get(key, 0.0), round(milliseconds(number, unit or b"") / 1e3, 9))
+    summary = SUMMARY.findall(output)
+    for p50, p95, p99 in summary:
+        for key, number in ((50.0, p50), (95.0, p95), (99.0, p99)):
+            found[key] = max(found.get(key, 0.0), round(float(number) / 1e3, 9))
+    return found
 
 
 class ServerRunner(Runner):
@@ -135,7 +140,8 @@ class ServerRunner(Runner):
             total.add(usage)
             return replace(result, user_s=total.ru_utime, sys_s=total.ru_stime, minor_faults=total.ru_minflt,
                            major_faults=total.ru_majflt, peak_rss_bytes=max(peak, total.ru_maxrss * 1024),
-                           left_behind=result.left_behind + left, requests_per_s=requests_per_s(result.stdout))
+                           left_behind=result.left_behind + left, requests_per_s=requests_per_s(result.stdout),
+                           latencies=latencies(result.stdout))
 
     def wait_ready(self, pid, port, log):
         deadline = time.monotonic() + self.ready_timeout_s

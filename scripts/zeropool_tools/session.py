@@ -15,11 +15,12 @@ from . import stats
 from .errors import ToolError
 from .progress import Progress
 from .runner import Result, Runner, status_in_words
-from .sampler import Sampler
+from .sampler import LightSampler, Sampler
 from .server import ServerError, ServerRunner
 from .words import plural
 
 AUTO_MIN, AUTO_MAX, AUTO_STEP = 15, 40, 5
+TICK_S = 0.02  # between looks at the memory of what runs
 FEW_ROUNDS = 3  # even if the time is over, so that a median exists
 
 
@@ -42,6 +43,9 @@ class Plan:
     ready_timeout_s: float = 30.0
     prepare: list = None  # argv of what runs before each run, without the allocator and without being measured
     cleanup: list = None  # the same after each run, however that ended
+    commands: list = None  # of a comparison of commands: what was given, [argv]
+    given: list = None  # and what that means, [compare_commands.Given]
+    scan: str = None
 
 
 @dataclass
@@ -49,13 +53,18 @@ class Session:
     plan: Plan
     runs: dict = field(default_factory=dict)  # variant name -> [Result], index is the round
     memory: dict = field(default_factory=dict)  # variant name -> Sampler.summary()
-    reference: Result = None
+    references: dict = field(default_factory=dict)  # argv of a variant -> the first Result of that command
     mismatches: list = field(default_factory=list)
     failure: str = ""  # the baseline itself fails
     failure_status: int = 0
     notes: list = field(default_factory=list)
     stopped_by: int = 0  # signal that ended the session early
     seconds: float = 0.0
+
+    @property
+    def reference(self):
+        """The first Result of all; None before."""
+        return next(iter(self.references.values()), None)
 
     @property
     def n_rounds(self):
@@ -172,21 +181,24 @@ class Rounds:
                 self.session.runs[variant.name].append(result)
         return True
 
-    def one(self, variant, tick=None, tick_s=0.2):
+    def one(self, variant, tick=None, tick_s=TICK_S):
+        light = None if tick else LightSampler()
+
         def show(pid):
             self.show(variant)
-            if tick:
-                tick(pid)
+            (tick or light.sample)(pid)
 
         self.show(variant)
         self.helper("--prepare", self.plan.prepare)
         try:
-            result = self.runner.run(self.plan.argv, variant.environment(self.environment), self.plan.stdin,
-                                     self.plan.timeout_s, show if tick or self.bar.terminal else None, tick_s)
+            result = self.runner.run(list(variant.argv) or self.plan.argv, variant.environment(self.environment), self.plan.stdin,
+                                     self.plan.timeout_s, show, tick_s)
         except ServerError as error:
             raise ServerError(f"under {variant.name}: {error}") from error
         finally:
             self.helper("--cleanup", self.plan.cleanup)
+        if light and light.points:
+            self.session.memory[variant.name] = light.summary()
         self.done += 1
         self.stray += result.left_behind
         return result
@@ -219,8 +231,8 @@ class Rounds:
             session.failure = f"under {variant.name} the {self.what} took longer than {self.plan.timeout_s:g} s (--timeout)"
             session.failure_status = 125
             return False
-        if session.reference is None:
-            session.reference = result
+        if variant.argv not in session.references:
+            session.references[variant.argv] = result
             if result.status and not self.plan.ignore_output:
                 session.failure = (f"the {self.what} {status_in_words(result.status)} under {variant.name}"
                                    " (--ignore-output measures it all the same)" + last_words(result))
@@ -229,7 +241,10 @@ class Rounds:
             return True
         if self.plan.ignore_output:
             return True
-        first, base = session.reference, self.plan.variants[self.plan.baseline]
+        first = session.references[variant.argv]
+        base = self.plan.variants[self.plan.baseline]
+        if base.argv != variant.argv:
+            base = next(each for each in self.plan.variants if each.argv == variant.argv)
         if result.status != first.status:
             session.mismatches.append(f"exit status differs: under {variant.name} the {self.what} "
                                       f"{status_in_words(result.status)}, under {base.name} it "

@@ -7,6 +7,8 @@ from .words import plural
 HEADINGS = ("allocator", "wall", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "RSS ratio")
 FULL_HEADINGS = ("allocator", "wall", "sigma", "min to max", "user", "sys", "faults", "peak RSS", "wall ratio [95 %]", "CPU ratio", "RSS ratio")
 RATE_HEADING = "requests/s"
+LEAST_SAMPLES = 5  # of memory over time, to be worth a table
+LATENCIES = ("latency_p50_s", "latency_p95_s", "latency_p99_s")
 
 
 def seconds(value):
@@ -75,13 +77,16 @@ def align(rows, headings=HEADINGS, left=1):
 
 
 def rows(result):
-    """(headings, rows) of the table; a server's has a column more."""
-    found = [full_cells(v) for v in result["variants"]]
-    if not all("requests_per_s" in v["median"] for v in result["variants"]):
-        return FULL_HEADINGS, found
+    """(headings, rows) of the table; a server's has columns more."""
+    found, headings = [full_cells(v) for v in result["variants"]], list(FULL_HEADINGS)
+    if result.get("given"):
+        headings[0] = "command"
+    client = [("requests_per_s", RATE_HEADING, count)] + [(key, f"p{key[9:11]}", seconds) for key in LATENCIES]
+    client = [each for each in client if all(each[0] in v["median"] for v in result["variants"])]
+    headings[2:2] = [heading for _, heading, _ in client]
     for row, variant in zip(found, result["variants"]):
-        row.insert(2, count(variant["median"]["requests_per_s"]))
-    return (*FULL_HEADINGS[:2], RATE_HEADING, *FULL_HEADINGS[2:]), found
+        row[2:2] = [show(variant["median"][key]) for key, _, show in client]
+    return tuple(headings), found
 
 
 def text(result):
@@ -126,8 +131,11 @@ def sentences(result):
 
 
 def memory_text(result):
-    """The table of the separate memory runs; '' where there were none."""
+    """The table of memory over time; '' where there is none."""
     rows = [[v["name"], size(v["memory"]["peak_tree_rss_bytes"]), size(v["memory"]["mean_tree_rss_bytes"]),
-             size(v["memory"]["peak_tree_pss_bytes"]), str(len(v["memory"]["points"]))]
+             "-" if v["memory"]["peak_tree_pss_bytes"] is None else size(v["memory"]["peak_tree_pss_bytes"]), str(len(v["memory"]["points"]))]
             for v in result["variants"] if v["memory"]]
-    return align(rows, ("allocator", "peak tree RSS", "mean tree RSS", "peak tree PSS", "samples")) if rows else ""
+    few = all(v["memory"]["peak_tree_pss_bytes"] is None and len(v["memory"]["points"]) < LEAST_SAMPLES for v in result["variants"] if v["memory"])
+    if few:
+        return ""
+    return align(rows, ("command" if result.get("given") else "allocator", "peak tree RSS", "mean tree RSS", "peak tree PSS", "samples"))

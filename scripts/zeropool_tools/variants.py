@@ -36,6 +36,7 @@ class Variant:
     preload: tuple = ()
     tunables: str = ""
     settings: dict = field(default_factory=dict, hash=False)
+    argv: tuple = ()  # of a comparison of several commands: the one that is meant
 
     def environment(self, base):
         """The environment of a run: base, with this allocator in front of what was preloaded anyway."""
@@ -121,7 +122,7 @@ def resolve(entry, command="compare"):
                      f"(known: {', '.join(NAMES)}, zeropool+NAME, /path/to/lib.so)")
 
 
-def resolve_all(entries, explicit, command="compare"):
+def resolve_all(entries, explicit, command="compare", least=2):
     """(variants, notes). What was asked for by name must be there; what was only meant by default may be missing."""
     variants, notes, seen = [], [], {}
     for entry in entries:
@@ -136,7 +137,7 @@ def resolve_all(entries, explicit, command="compare"):
         if seen[variant.name] > 1:
             variant = Variant(f"{variant.name}-{seen[variant.name]}", variant.preload, variant.tunables)
         variants.append(variant)
-    if len(variants) < 2:
+    if len(variants) < least:
         raise ToolError("fewer than two allocators to compare" + (f" ({'; '.join(notes)})" if notes else ""),
                         2 if explicit else 125)
     return variants, notes

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: MIT
 """Holds what advise says of some thirty programs against compare -n 8, and prints a table: judge [--max-time S] [NAME]...
 
-True is what compare finds in processor time: yes where the pool saves 3 % and more, and the rounds, pair by pair, agree.
-Close to 3 % neither answer is wrong: within 1.5 points of it both count.
+True is the ratio of processor time that compare finds: yes where the pool saves 3 % and more, do not use it where it costs 3 % and more.
+Within 1.5 points of 3 %, and where compare's own interval holds values that would make advise right ("?"), an answer is not wrong.
 """
 import json
 import os
@@ -124,12 +124,17 @@ def ask(folder, argv, stdin, max_time):
     for words in (("advise", "-q", "--max-time", max_time), ("compare", "-q", "-n", "8", "-a", "glibc,zeropool")):
         stored = os.path.join(folder, f"{len(os.listdir(folder))}.json")
         done = subprocess.run([ZEROPOOL, *words, "--json", stored, *(("--input", stdin) if stdin else ()), "--", *argv], env=env,
-                              stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+                              stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, errors="replace",
+                              check=False)
         if done.returncode:
             raise RuntimeError(done.stderr)
         with open(stored, encoding="utf-8") as file:
             answers.append(json.load(file))
     return answers
+
+
+def verdict(saved):
+    return "yes" if saved >= WORTH else "do not use it" if saved <= -WORTH else "no"
 
 
 def main(words):
@@ -148,12 +153,14 @@ def main(words):
                 continue
             ratio = compared["variants"][1]["ratio"]
             true = 1 - ratio["cpu_s"]["value"]
-            word = "yes" if true >= WORTH and ratio["cpu_s"]["p"] < 0.05 else "do not use it" if -true >= WORTH and ratio["cpu_s"]["p"] < 0.05 else "no"
-            ok = said["verdict"] == word or abs(abs(true) - WORTH) <= NEAR or abs(abs(said["share"]) - WORTH) <= NEAR and abs(true - said["share"]) < WORTH
+            low, high = 1 - ratio["cpu_s"]["high"], 1 - ratio["cpu_s"]["low"]
+            word = verdict(true)
+            open_question = word != said["verdict"] and said["verdict"] in {verdict(low), verdict(high), verdict(min(max(0.0, low), high))}
+            ok = said["verdict"] == word or abs(abs(true) - WORTH) <= NEAR or open_question
             near = abs(said["share"] - true) <= 0.10
             right, close, n = right + ok, close + near, n + 1
             print(f"| {name} | {said['verdict']} | {100 * said['share']:.0f} ({100 * said['low']:.0f} to {100 * said['high']:.0f}) | {said['rounds']} | "
-                  f"{word} | {100 * true:.0f} ({100 * (1 - ratio['cpu_s']['high']):.0f} to {100 * (1 - ratio['cpu_s']['low']):.0f}) | "
+                  f"{word} | {100 * true:.0f} ({100 * low:.0f} to {100 * high:.0f}) | {'?' if open_question else ''}"
                   f"{'' if ok else 'wrong '}{'' if near else 'far'} |", flush=True)
     print(f"{right} of {n} answers right, {close} of {n} savings within 10 % of the run time")
     return 0 if n and right >= 0.95 * n and close >= 0.9 * n else 1

@@ -74,20 +74,23 @@ class InBrowser(support.Case):
     def shown(self, name):
         return self.browser.run("return document.getElementById(arguments[0]).style.display !== 'none'", name)
 
+    def idle(self):
+        return self.browser.run("return document.getElementById('reset').classList.contains('idle')")
+
     def test_zoom_and_reset(self):
         self.show()
-        self.assertFalse(self.shown("reset"))
+        self.assertTrue(self.idle())
         self.browser.click(self.frame("free"))
         self.assertEqual(self.state("free"), [True, 1180, False])
         self.assertEqual(self.state("main"), [True, 1180, True])
         self.assertFalse(self.state("work")[0])
-        self.assertTrue(self.shown("reset"))
+        self.assertFalse(self.idle())
         self.browser.click(self.browser.run("return document.getElementById('reset').firstChild"))
         self.assertAlmostEqual(self.state("work")[1], 1180 * 0.8, delta=0.2)
-        self.assertFalse(self.shown("reset"))
+        self.assertTrue(self.idle())
         self.browser.click(self.frame("work"))
         self.browser.keys((ESCAPE,))
-        self.assertFalse(self.shown("reset"))
+        self.assertTrue(self.idle())
 
     def test_search(self):
         self.show()
@@ -106,6 +109,26 @@ class InBrowser(support.Case):
         self.browser.keys((ESCAPE,))
         self.assertEqual((self.text("matched"), self.shown("box")), (" ", False))
         self.assertEqual(self.browser.run("return document.querySelectorAll('.hit').length"), 0)
+
+    def test_tall_programs(self):
+        """Two hundred frames deep: the root is in view at first, and what is around the frames wherever one scrolls."""
+        path = os.path.join(self.folder(), "tall.svg")
+        self.write(path, flame.svg({("python3", *(f"frame{i}" for i in range(200))): 1000}, "tall", "us"))
+        self.browser.open(path)
+        in_view = ("var r = arguments[0].getBoundingClientRect(); return r.top >= 0 && r.bottom <= window.innerHeight && r.height > 0")
+        part = "return document.getElementById(arguments[0])"
+        self.assertGreater(self.browser.run("return document.documentElement.scrollHeight - window.innerHeight"), 1000)
+        self.assertTrue(self.browser.run(in_view, self.frame("all")), "opens at the root")
+        for place in (1e9, 0, 700):
+            self.browser.run("window.scrollTo(0, arguments[0])", place)
+            self.browser.run("window.dispatchEvent(new Event('scroll'))")
+            for name in ("reset", "find", "foot"):
+                self.assertTrue(self.browser.run(in_view, self.browser.run(part, name)), (place, name))
+        self.browser.keys((CTRL, "f"))
+        self.browser.keys(*((c,) for c in "frame7$"))
+        self.assertTrue(self.browser.run(in_view, self.browser.run(part, "pattern")))
+        self.assertTrue(self.browser.run(in_view, self.browser.run(part, "matched")))
+        self.assertTrue(self.text("matched").startswith("matched: 100.0 %"))
 
     def test_both_sides_of_a_difference(self):
         self.show(other=AFTER, labels=("glibc", "zeropool"))

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: MIT
 """One self-contained flamegraph.svg: zoom by click, search by Ctrl+F with the matched share, reset, differential colours.
 
+A picture taller than the window opens at its root; what is above and below the frames stays in view.
+
 Nothing is loaded from elsewhere, and without scripts (as an <img>) it still is a complete picture. In a differential
 graph each frame has two weights; it is drawn on the widths of one side, and the button, or w, changes sides. Colour
 is the change in absolute terms: red costs more now, blue costs less, white is as before.
@@ -119,21 +121,24 @@ def svg(stacks, title, unit="us", subtitle="", other=None, labels=None, side=0, 
     total = root.weights[side]
     parts = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{height}" viewBox="0 0 {WIDTH} {height}" '
              f'data-unit="{unit}" data-side="{side}" data-labels="{escape("|".join(labels or ()))}">',
-             f"<style>{STYLE}</style>", f'<rect class="paper" width="{WIDTH}" height="{height}"/>',
-             f'<text class="title" x="{WIDTH // 2}" y="20">{escape(title)}</text>',
-             f'<text class="sub" x="{WIDTH // 2}" y="37">{escape(subtitle)}</text>',
-             f'<g class="button" id="reset" style="display:none"><text x="{PAD}" y="20">Reset zoom (Esc)</text></g>',
-             f'<g class="button" id="find"><text x="{WIDTH - PAD}" y="20" text-anchor="end">Search (Ctrl+F)</text></g>']
+             f"<style>{STYLE}</style>", f'<rect class="paper" width="{WIDTH}" height="{height}"/><g id="frames">']
+    for frame in frames:
+        parts.append(frame_svg(frame, root, unit, labels, side, total, height, scale))
+    # Behind the frames, as these two stay in view while a tall picture is scrolled.
+    parts += [f'</g><g id="head"><rect class="paper" width="{WIDTH}" height="{TOP - 4}"/>',
+              f'<text class="title" x="{WIDTH // 2}" y="20">{escape(title)}</text>',
+              f'<text class="sub" x="{WIDTH // 2}" y="37">{escape(subtitle)}</text>',
+              f'<g class="button idle" id="reset"><text x="{PAD}" y="20">Reset zoom (Esc)</text></g>',
+              f'<g class="button" id="find"><text x="{WIDTH - PAD}" y="20" text-anchor="end">Search (Ctrl+F)</text></g>']
     if labels:
         parts.append(f'<g class="button" id="sides"><text x="{WIDTH - PAD}" y="54" text-anchor="end">'
                      f'widths: {escape(labels[side])} (w)</text></g>')
-    parts.append(f'<text id="info" x="{PAD}" y="{height - 9}"> </text>'
-                 f'<text id="matched" x="{WIDTH - PAD}" y="{height - 9}" text-anchor="end"> </text><g id="frames">')
-    for frame in frames:
-        parts.append(frame_svg(frame, root, unit, labels, side, total, height, scale))
-    parts.append(f'</g><foreignObject id="box" x="{PAD}" y="26" width="260" height="30" style="display:none">'
-                 '<input xmlns="http://www.w3.org/1999/xhtml" id="pattern" placeholder="name or regular expression"/>'
-                 f"</foreignObject><script>//<![CDATA[\n{SCRIPT}\n//]]></script></svg>\n")
+    parts.append(f'<foreignObject id="box" x="{PAD}" y="26" width="260" height="30" style="display:none">'
+                 '<input xmlns="http://www.w3.org/1999/xhtml" id="pattern" placeholder="name or regular expression"/></foreignObject></g>'
+                 f'<g id="foot"><rect class="paper" y="{height - BOTTOM + 2}" width="{WIDTH}" height="{BOTTOM - 2}"/>'
+                 f'<text id="info" x="{PAD}" y="{height - 9}"> </text>'
+                 f'<text id="matched" x="{WIDTH - PAD}" y="{height - 9}" text-anchor="end"> </text></g>'
+                 f"<script>//<![CDATA[\n{SCRIPT}\n//]]></script></svg>\n")
     return "".join(parts)
 
 

@@ -7,7 +7,7 @@ STYLE = """
 svg{font:11px ui-monospace,'DejaVu Sans Mono',monospace;max-width:100%}
 .paper{fill:#fff}.title{font-size:15px;text-anchor:middle}.sub{text-anchor:middle;fill:#555}
 #frames g{cursor:pointer}#frames text{pointer-events:none}#frames g:hover rect{stroke:#000;stroke-width:.6}
-#frames .hit rect{fill:#e15bea}#frames .above{opacity:.45}.button{cursor:pointer;fill:#1a5fb4}
+#frames .hit rect{fill:#e15bea}#frames .above{opacity:.45}.button{cursor:pointer;fill:#1a5fb4}.idle{opacity:.4}
 #box input{font:12px ui-monospace,monospace;width:235px;padding:2px 5px;border:1px solid #888;background:#fff;color:#000}
 """
 SCRIPT = r"""
@@ -66,9 +66,17 @@ function draw() {
     else f.g.style.display = "none";
   });
   for (var p = zoomed.parent; p; p = p.parent) place(p, PAD, WIDTH, true);
-  by("reset").style.display = zoomed === root ? "none" : "";
+  by("reset").classList.toggle("idle", zoomed === root);
   if (by("sides")) by("sides").querySelector("text").textContent = "widths: " + labels[side] + " (w)";
   search();
+}
+function pin() {
+  // Where the window's upper and lower edge lie in the picture.
+  var map = svg.getScreenCTM(), height = svg.viewBox.baseVal.height;
+  if (!map || !map.d) return;
+  var upper = Math.max(0, -map.f / map.d), lower = Math.min(height, (window.innerHeight - map.f) / map.d);
+  by("head").setAttribute("transform", "translate(0," + Math.min(upper, height).toFixed(1) + ")");
+  by("foot").setAttribute("transform", "translate(0," + Math.min(0, lower - height).toFixed(1) + ")");
 }
 function zoom(f) { zoomed = f; draw(); }
 function search() {
@@ -100,6 +108,13 @@ input.addEventListener("input", look);
 by("find").addEventListener("click", function () { if (box.style.display) open(); else shut(); });
 by("reset").addEventListener("click", function () { zoom(root); });
 if (by("sides")) by("sides").addEventListener("click", turn);
+window.addEventListener("scroll", pin);
+window.addEventListener("resize", pin);
+window.addEventListener("load", function () {
+  if (svg === document.documentElement) window.scrollTo(0, 1e9);  // the root is at the bottom
+  pin();
+});
+pin();
 window.addEventListener("keydown", function (e) {
   if ((e.ctrlKey || e.metaKey) && e.key === "f" || e.key === "F3") { e.preventDefault(); open(); }
   else if (e.key === "Escape") {

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 HEAD = re.compile(r"^(?P<comm>.*?)\s+(?P<pid>\d+)/(?P<tid>\d+)\s+(?P<time>[\d.]+):\s+(?P<period>\d+)\s+(?P<event>\S+):\s*(?P<rest>.*)$")
 FRAME = re.compile(r"^\s+(?P<ip>[0-9a-f]+) (?P<name>.*) \((?P<module>[^()]*(?:\([^()]*\))?[^()]*)\)$")
+OFFSET = re.compile(r"\+0x([0-9a-f]+)$")  # of an address in its function
 KERNEL = "_[k]"
 UNKNOWN = "[unknown]"
 TRUNCATED = "[stack cut off]"
@@ -28,6 +29,7 @@ class Profile:
     unit: str = "us"  # "us", "faults" or "bytes"
     stacks: Counter = field(default_factory=Counter)  # tuple of frames, outermost first -> weight
     kinds: Counter = field(default_factory=Counter)  # one of KINDS -> weight
+    callers: Counter = field(default_factory=Counter)  # what caller_of() says -> weight
     modules: Counter = field(default_factory=Counter)  # module without symbols -> weight of samples in it
     samples: int = 0
     unknown: int = 0  # samples whose innermost frame belongs to no module
@@ -40,8 +42,15 @@ class Profile:
         return sum(self.stacks.values())
 
 
+def split_offset(name):
+    """('f', 18) of 'f+0x12'; ('f', None) of 'f'."""
+    match = OFFSET.search(name)
+    return (name[:match.start()], int(match[1], 16)) if match else (name, None)
+
+
 def clean(name):
     """The symbol as one reads it: no version, no glibc alias prefix, no character that folded text needs."""
+    name = split_offset(name)[0]
     name = name.split("@", 1)[0]
     if name.startswith("__GI_"):
         name = name[5:]
@@ -101,7 +110,7 @@ def fold(lines, unit, weigh=None):
         if weight:
             add(profile, head["comm"].strip(), frames, weight)
     if unit == "us":
-        for counter in (profile.stacks, profile.kinds, profile.modules):
+        for counter in (profile.stacks, profile.kinds, profile.modules, profile.callers):
             for key in counter:
                 counter[key] = round(counter[key] / 1000)
     return profile
@@ -122,6 +131,9 @@ def add(profile, comm, frames, weight):
     if cut:
         frames = frames[:-1]
         profile.truncated += 1
+    caller = caller_of(frames)
+    if caller:
+        profile.callers[caller] += weight
     names, modules = [], []
     for _, raw, module in frames:
         name = clean(raw)
@@ -141,6 +153,21 @@ def add(profile, comm, frames, weight):
     shown = [n + KERNEL if is_kernel(m) else n for n, m in zip(names, modules)]
     shown += [TRUNCATED] if cut else []
     profile.stacks[(comm.replace(";", ":"), *reversed(shown or [UNKNOWN]))] += weight
+
+
+def caller_of(frames):
+    """(function, offset, module) that called the allocator; None where no frame is the allocator's. Frames are innermost first."""
+    last = None
+    for i, (_, raw, module) in enumerate(frames):
+        if not is_kernel(module) and (ALLOCATOR.match(clean(raw)) or
+                                             module_name(module).startswith(ALLOCATOR_MODULES)):
+            last = i
+    if last is None or last + 1 >= len(frames):
+        return None
+    _, raw, module = frames[last + 1]
+    name, offset = split_offset(raw)
+    name = clean(name)
+    return (f"[{module_name(module)}]" if name == UNKNOWN and module != UNKNOWN else name), offset, module
 
 
 def to_text(stacks):

@@ -71,3 +71,10 @@ def wait(pid):
         first = first or info.si_signo
         if info.si_code != SI_KERNEL:
             due.setdefault(info.si_signo, time.monotonic() + GRACE_S)
+
+
+def pending(seconds):
+    """The signal that ends this command, if one comes within that time; 0 otherwise. Call within held()."""
+    wanted = {each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}
+    info = signal.sigtimedwait(wanted, seconds)
+    return info.si_signo if info else 0

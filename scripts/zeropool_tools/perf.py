@@ -5,16 +5,18 @@ perf itself runs outside the preload and attaches to the program (see perf_launc
 """
 import os
 import re
+import select
 import shutil
 import subprocess
 import tempfile
+import time
 from dataclasses import dataclass
 
-from . import perf_images, perf_launch
+from . import foreground, perf_images, perf_launch, unwaited
 from .errors import ToolError
 from .folded import HEAD
 
-FIELDS = "comm,pid,tid,time,event,period,ip,sym,dso"
+FIELDS = "comm,pid,tid,time,event,period,ip,sym,symoff,dso"
 CAP_SYS_ADMIN, CAP_PERFMON = 21, 38
 PARANOID = "/proc/sys/kernel/perf_event_paranoid"
 KPTR = "/proc/sys/kernel/kptr_restrict"
@@ -137,6 +139,32 @@ def record(perf, options, variant, argv, data, stdin=None, stdout=None):
     if "max-size" in text or "size limit" in text.lower():
         remarks.append(f"perf stopped at {MAX_DATA}B of data; what came later is missing (-F 99 takes less)")
     return Recorded(status, wall_s, cpu_s, number, remarks)
+
+
+def record_running(perf, options, pid, data, seconds):
+    """Records a process that runs already, for that long, until its end, or until Ctrl-C."""
+    before, started = unwaited.figures(pid), time.monotonic()
+    descriptor = os.pidfd_open(pid)
+    number, last = 0, before
+    with tempfile.TemporaryFile() as messages, foreground.held():
+        recorder, control, answer = attach([perf, "record", "-q", "--no-buildid-cache", "-m", BUFFERS, f"--max-size={MAX_DATA}", *options,
+                                            "-p", str(pid), "-o", data], messages)
+        try:
+            while time.monotonic() - started < seconds and not number and not select.select([descriptor], [], [], 0)[0]:
+                number = foreground.pending(min(0.05, seconds))
+                last = unwaited.figures(pid) or last
+        finally:
+            try:
+                os.write(control, b"stop\n")
+            except BrokenPipeError:
+                pass
+            recorder.wait()
+            for each in (control, answer, descriptor):
+                os.close(each)
+        text = read_all(messages)
+    if not os.path.isfile(data) or os.path.getsize(data) < 1024:
+        raise ToolError(explain(text))
+    return Recorded(0, time.monotonic() - started, last[2] - before[2], number, [])
 
 
 def attach(words, messages):

@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: MIT
 """zeropool record: where a program spends its time, or takes its faults or memory, as flamegraphs; baseline against optimized."""
+import errno
 import hashlib
 import os
 import shlex
 
 from . import elf, perf, record_store, record_text, variants
-from .errors import OK, say
+from .errors import OK, ToolError, say
 from .folded import fold
-from .options import Command, Option, non_empty, whole_number
+from .options import Command, Option, decimal_number, non_empty, whole_number
 from .record_probes import Probes, weigh
 from .runner import status_in_words
 from .session import check_command, check_input
@@ -32,7 +33,7 @@ def allocators(text):
 
 
 COMMAND = Command(
-    "record", "[options] -- CMD...",
+    "record", "[options] -- CMD...\n       zeropool record [options] -p PID",
     "Runs CMD under perf and writes a folder with flamegraph.svg (click zooms, Ctrl+F searches, Esc resets), folded stacks, the\n"
     "texts of perf report and perf annotate, and perf.data for plain perf. With --compare it runs CMD once per allocator and\n"
     "writes baseline.svg, optimized.svg and diff.svg besides, and says where the processor time went.",
@@ -44,6 +45,8 @@ COMMAND = Command(
             allocators),
      Option("--output", "folder of the result (default: zeropool-record-PROGRAM, numbered)", "-o", "DIR", non_empty),
      Option("--input", "standard input of CMD (with --compare it is empty otherwise)", None, "FILE", non_empty),
+     Option("--pid", "record a running process instead", "-p", "PID", whole_number(1, 1 << 30)),
+     Option("--seconds", "for that long, or until Ctrl-C (default 10)", None, "S", decimal_number(0.1, 1e6), 10.0),
      Option("--stack", "bytes of stack copied per sample; more for programs with deep stacks (default 24576)", None, "BYTES",
             whole_number(1024, 65528), 24576),
      Option("--workloads", "no CMD: record the four workloads under glibc, jemalloc and zeropool, and write\n"
@@ -65,6 +68,10 @@ def main(words):
             COMMAND.fail("--workloads takes no command")
         from . import record_workloads
         return record_workloads.main(values)
+    if values["pid"]:
+        if argv or values["compare"] or values["allocators"] or values["input"]:
+            COMMAND.fail("-p PID takes no command, no allocators and no input")
+        return running(values)
     if not argv:
         COMMAND.fail("no command given")
     argv = check_command(argv)
@@ -84,6 +91,43 @@ def main(words):
     say(f"wrote {folder}/: {record_text.files(folder)}")
     say(f"next: {advice(result, folder, argv)}")
     return status
+
+
+def running(values):
+    """record -p PID."""
+    pid = values["pid"]
+    if values["event"] == "alloc":
+        COMMAND.fail("-e alloc needs the start of the program, as it sets probes in its allocator; -p takes cpu and faults")
+    argv = words_of(pid)
+    plan = Plan(values, [variants.Variant(f"pid-{pid}")])
+    target = record_store.choose(values["output"], argv[0])
+    with record_store.workshop(target) as place:
+        result, data = record_store.blank(argv, plan), os.path.join(place, "perf.data")
+        done = perf.record_running(plan.perf, plan.options(None), pid, data, values["seconds"])
+        profile = fold(perf.script(plan.perf, data), UNITS[plan.event])
+        entry = record_store.entry(variants.Variant(f"pid-{pid}"), done, profile)
+        entry["interrupted"] = 0  # Ctrl-C is one of the ways to end it
+        result["variants"].append(entry)
+        record_store.store_profile(place, plan, entry, profile, argv)
+        result["notes"] += remarks(plan, entry)
+        folder = record_store.finish(place, target, result)
+    print(record_text.summary(result), flush=True)
+    for note in result["notes"]:
+        say(f"note: {note}")
+    say(f"wrote {folder}/: {record_text.files(folder)}")
+    say(f"next: zeropool report {shlex.quote(folder)}")
+    return OK
+
+
+def words_of(pid):
+    """The command line of a running process that may be recorded."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read().split("\0")[:-1]
+        with open(f"/proc/{pid}/comm", encoding="utf-8", errors="replace") as file:
+            return words or [file.read().strip()]
+    except OSError as error:
+        raise ToolError(f"process {pid}: {'there is none' if error.errno == errno.ENOENT else error.strerror}") from error
 
 
 def why_not_good(result):

@@ -15,7 +15,7 @@ import tempfile
 import time
 from contextlib import contextmanager
 
-from . import VERSION, flame, folded, perf, results
+from . import VERSION, callers, flame, folded, perf, results
 from .errors import ToolError, UsageError
 
 SCHEMA = "zeropool-record-1"
@@ -127,7 +127,7 @@ def entry(variant, done, profile):
             "cpu_s": round(done.cpu_s, 4), "unit": profile.unit,
             "total": profile.total, "kinds": {k: profile.kinds[k] for k in folded.KINDS}, "samples": profile.samples,
             "lost": profile.lost, "unknown": profile.unknown, "nameless": profile.nameless,
-            "truncated": profile.truncated, "modules": dict(profile.modules), "remarks": done.remarks}
+            "truncated": profile.truncated, "callers": callers.with_lines(profile.callers), "modules": dict(profile.modules), "remarks": done.remarks}
 
 
 def store(folder, result):

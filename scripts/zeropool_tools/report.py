@@ -4,17 +4,25 @@ import json
 import os
 import shlex
 
-from . import bench_stored, calibrate, folded, html, perf, record_store, record_text, results, stat, stats_report, table
+from . import bench_stored, calibrate, callers, folded, html, perf, record_store, record_text, results, stat, stats_report, table
 from .bench import SCHEMA as BENCH_SCHEMA
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty
 from .words import plural
+
+def one_unit(text):
+    if text not in ("us", "faults", "bytes", "samples"):
+        raise ValueError("us, faults, bytes or samples")
+    return text
+
 
 COMMAND = Command(
     "report", "[options] DIR|FILE",
     "Shows a stored result again. DIR: a folder of zeropool record. FILE: JSON of zeropool compare, bench or quickstart, statistics\n"
     "of zeropool run --stats, a perf.data of any perf record with call graphs, or folded stacks.",
     (Option("--svg", "write the flamegraph of a perf.data or of folded stacks", None, "FILE", non_empty),
+     Option("--unit", "of the weights of folded stacks: us (microseconds), faults, bytes or samples (default: what the record.json beside\n"
+            "them says, else samples)", None, "UNIT", one_unit),
      Option("--html", "write the page of a comparison", None, "FILE", non_empty),
      Option("--csv", "write every run of a comparison as a line", None, "FILE", non_empty),
      Option("--markdown", "write the table as Markdown", None, "FILE", non_empty),
@@ -37,10 +45,10 @@ def main(words):
     if len(rest) != 1:
         COMMAND.fail("one folder or file is wanted" if rest else "no folder or file given")
     show, given = find(rest[0])
-    for key in ("svg", "html", "csv", "markdown"):
+    for key in ("svg", "html", "csv", "markdown", "unit"):
         if values[key] and key not in show.options:
             COMMAND.fail(f"--{key} does not fit {show.what}")
-        if values[key]:
+        if values[key] and key != "unit":
             results.check_writable(values[key])
     show(given, rest[0], values)
     return OK
@@ -138,6 +146,7 @@ def recording(result, path, values):
             continue
         rows = record_text.hot(found, item["unit"], values["top"])
         print(f"\n{item['name']}\n{table.align(rows, record_text.HOT_HEADINGS)}" if rows else f"\n{item['name']}: no samples")
+        print_callers(item.get("callers") or callers.of_stacks(found), item["unit"], item["total"], values["top"])
         blocks.append(f"\n{item['name']}:\n\n{table.markdown_table(rows, record_text.HOT_HEADINGS)}\n")
     for note in result["notes"]:
         print(f"note: {note}")
@@ -149,6 +158,12 @@ def recording(result, path, values):
     say(f"files in {folder}: {record_text.files(folder)}")
     say(f"next: zeropool diff {shlex.quote(folder)} OTHER   (after a change), or perf report -i "
         f"{shlex.quote(os.path.join(folder, result['variants'][0]['folder'], 'perf.data'))}")
+
+
+def print_callers(found, unit, total, limit):
+    lines = callers.rows(found, unit, total, limit)
+    if lines:
+        print("\n" + table.align(lines, callers.HEADINGS))
 
 
 @shows("a comparison", "html", "csv", "markdown")
@@ -205,19 +220,31 @@ def perf_data(_given, path, values):
         raise ToolError(f"{path}: no samples with a time; was it recorded with -e cpu-clock and --call-graph?")
     item = {"name": "perf.data", "unit": "us", "total": profile.total, "kinds": dict(profile.kinds)}
     print(record_store.split_line(item))
-    picture_and_table(profile.stacks, item, path, values)
+    picture_and_table(profile.stacks, item, path, values, callers.with_lines(profile.callers))
 
 
-@shows("folded stacks", "svg")
+@shows("folded stacks", "svg", "unit")
 def stacks(found, path, values):
     if not found:
         raise ToolError(f"{path}: empty")
-    item = {"name": "folded stacks", "unit": "samples", "total": sum(found.values()), "kinds": {}}
+    item = {"name": "folded stacks", "unit": values["unit"] or unit_of(path), "total": sum(found.values()), "kinds": {}}
     picture_and_table(found, item, path, values)
 
 
-def picture_and_table(found, item, path, values):
+def unit_of(path):
+    """The unit of stacks.folded, from the record.json of its recording; of other files nobody knows."""
+    folder = os.path.dirname(os.path.abspath(path))
+    for place in (folder, os.path.dirname(folder)):
+        try:
+            return record_store.load(place)["variants"][0]["unit"]
+        except (ToolError, OSError):
+            pass
+    return "samples"
+
+
+def picture_and_table(found, item, path, values, called=None):
     print(table.align(record_text.hot(found, item["unit"], values["top"]), record_text.HOT_HEADINGS))
+    print_callers(called or callers.of_stacks(found), item["unit"], item["total"], values["top"])
     if values["svg"]:
         results.store(values["svg"], record_store.picture(found, item, [os.path.basename(path)]))
         say(f"stored {values['svg']}")

@@ -9,7 +9,7 @@ import random
 import resource
 import signal
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from . import stats
 from .errors import ToolError
@@ -17,6 +17,7 @@ from .progress import Progress
 from .runner import Result, Runner, status_in_words
 from .sampler import LightSampler, Sampler
 from .server import ServerError, ServerRunner
+from .unwaited import Unwaited
 from .words import plural
 
 AUTO_MIN, AUTO_MAX, AUTO_STEP = 15, 40, 5
@@ -182,11 +183,12 @@ class Rounds:
         return True
 
     def one(self, variant, tick=None, tick_s=TICK_S):
-        light = None if tick else LightSampler()
+        light, unwaited = None if tick else LightSampler(), Unwaited()
 
         def show(pid):
             self.show(variant)
             (tick or light.sample)(pid)
+            unwaited.sample(pid)
 
         self.show(variant)
         self.helper("--prepare", self.plan.prepare)
@@ -197,6 +199,8 @@ class Rounds:
             raise ServerError(f"under {variant.name}: {error}") from error
         finally:
             self.helper("--cleanup", self.plan.cleanup)
+        faults, cpu_s = unwaited.total()
+        result = replace(result, minor_faults=result.minor_faults + faults, user_s=result.user_s + cpu_s)
         if light and light.points:
             self.session.memory[variant.name] = light.summary()
         self.done += 1

@@ -192,6 +192,32 @@ class Programs(support.Case):
         self.assertIn("zeropool: perhaps: interrupted; a pool saves at most", said)
         self.assertIn("next: zeropool advise --once -- ", said)
 
+    def test_interrupted_later(self):
+        """A complete round of each is there: the second signal of a run under the pool tells when."""
+        here = self.folder()
+        program = self.write(f"{here}/program", f"#!/bin/sh\necho $LD_PRELOAD >>{here}/log\nif [ $(wc -l <{here}/log) -gt 3 ]; then exec sleep 60; fi\n")
+        process = subprocess.Popen([ZEROPOOL, "advise", "-q", "--", program], env=environment(ZEROPOOL_LIB=BUILT), stdin=subprocess.DEVNULL,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=support.default_signals)
+        self.addCleanup(process.kill)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            if os.path.exists(f"{here}/log"):
+                with open(f"{here}/log", encoding="utf-8") as file:
+                    if len(file.read().splitlines()) > 3:
+                        break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+        self.assertEqual(process.returncode, 130)
+        self.assertIn("interrupted; the figures are those of 1 complete run each", said)
+
+    def test_a_pipe_is_not_lost_silently(self):
+        process = subprocess.Popen([ZEROPOOL, "advise", "-q", "--once", "--", "cat"], env=environment(ZEROPOOL_LIB=BUILT), stdin=subprocess.PIPE,
+                                   stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        out, said = process.communicate("text\n", timeout=60)
+        self.assertEqual(out, "")
+        self.assertIn("--input FILE", said)
+
     def test_server(self):
         here = self.folder()
         server = self.write(f"{here}/server.py", SERVER)

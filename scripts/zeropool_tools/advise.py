@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: MIT
 """zeropool advise: runs a program under glibc and under the pool, and says whether the pool is worth it, why, and at what price."""
+import array
+import fcntl
 import functools
 import json
 import os
+import select
 import shlex
+import stat
 import tempfile
+import termios
 
 from . import (advise_estimate, advise_live, advise_measure, advise_text, calibrate, elf, results, server, session, stats_report,
                variants)
@@ -39,7 +44,8 @@ COMMAND = Command(
      Option("--quiet", "no progress", "-q"),
      Option("--help", "this text", "-h")),
     """Exit status: that of CMD in its first run (128+n when signal n ended it), 0 for servers and running processes; 2 wrong usage,
-125 zeropool failed, 126, 127 CMD cannot be executed or was not found. After Ctrl-C it says what is known until then.
+125 zeropool failed, 126, 127 CMD cannot be executed or was not found. After Ctrl-C it says what is known until then,
+and ends with 130 where CMD had ended before.
 
 Example: zeropool advise -- python3 job.py""")
 
@@ -87,6 +93,8 @@ def advise(values, argv):
         say(f"next: zeropool doctor {shlex.quote(subject[0])}   (was the pool in it?)")
     if values["json"]:
         results.store(values["json"], json.dumps(stored, indent=1) + "\n")
+    if result.stopped_by and result.partial.get(GLIBC) is not result.first:
+        return 128 + result.stopped_by
     return OK if served and not result.stopped_by else result.first.status
 
 
@@ -107,7 +115,10 @@ def standard_input(path, copied):
         session.check_input(path)
         return path
     try:
-        if os.path.isfile("/proc/self/fd/0"):
+        kind = os.fstat(0).st_mode
+        if stat.S_ISFIFO(kind) and select.select([0], [], [], 0)[0] and unread(0):
+            say("note: standard input is a pipe, which only one run could read: CMD finds it empty; --input FILE gives it a file")
+        if stat.S_ISREG(kind):
             # A copy, as another open of a deleted file or one past its beginning would read something else.
             while chunk := os.read(0, 1 << 20):
                 copied.write(chunk)
@@ -116,6 +127,13 @@ def standard_input(path, copied):
     except OSError:
         pass
     return None
+
+
+def unread(descriptor):
+    """How many bytes wait in a pipe."""
+    waiting = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, waiting)
+    return waiting[0]
 
 
 def again(values, argv, served):

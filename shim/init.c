@@ -13,6 +13,7 @@
 #include "process.h"
 #include "report.h"
 #include "report_live.h"
+#include "rest_calls.h"
 #include "sandbox.h"
 #include "system.h"
 
@@ -71,8 +72,8 @@ static bool harden(void)
         const char *value = getauxval(AT_SECURE) ? NULL : options_lookup(environ, "ZEROPOOL_HARDENED");
         options.hardened = value && strcmp(value, "1") == 0;
     }
-    size_t most = min_size(options.max_block_bytes, os_ram_bytes());
-    return options.hardened && hardened_start(max_size(options.threshold_bytes, 1), most);
+    if (!options.hardened) return false;
+    return hardened_start(max_size(options.threshold_bytes, 1), min_size(options.max_block_bytes, os_ram_bytes()));
 }
 
 bool bypass_owns(const void *p) { return shim_owns(p) || hardened_owns(p); }
@@ -152,6 +153,7 @@ static void start_up(char **environment)
 {
     next_resolve();
     process_resolve();
+    rest_calls_resolve();
     sandbox_learn();
     os_clock_prepare();
     tcache_setup_process();

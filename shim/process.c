@@ -15,6 +15,7 @@
  */
 #include "process.h"
 
+#include "behind.h"
 #include "os/os.h"
 #include "os/os_call.h"
 #include "pool/fork.h"
@@ -73,22 +74,21 @@ static void *find(const char *name) {
     return symbol;
 }
 
-#define STORE(pointer, symbol) __atomic_store_n((void **)&(pointer), symbol, __ATOMIC_RELEASE)
-#define FIND(name) STORE(next_##name, find(#name))
 /* The function behind us, or NULL where there is none. Before the constructor it is looked up at each call: the pointers are written there. */
 #define NEXT(name) (next_##name ? next_##name : (__typeof__(next_##name))find(#name))
 
+#define NAME(name) #name
+#define POINTER(name) (void **)&next_##name
+#define ALL(X) X(fork), X(_Fork), X(unshare), X(setns), X(tgkill), X(pthread_create), X(prctl)
+
 void process_resolve(void) {
-    void *symbol = find("syscall");
-    if (symbol) STORE(process_next_syscall, symbol);
-    symbol = find("prctl");
-    if (symbol) STORE(next_prctl, symbol);
-    FIND(fork);
-    FIND(_Fork);
-    FIND(unshare);
-    FIND(setns);
-    FIND(tgkill);
-    FIND(pthread_create);
+    static const char *const names[] = {ALL(NAME), "syscall"};
+    void **const pointers[] = {ALL(POINTER), (void **)&process_next_syscall};
+    enum { N = sizeof names / sizeof names[0] };
+    void *found[N];
+    behind_find(names, found, N);
+    for (int i = 0; i < N; i++)
+        if (found[i]) __atomic_store_n(pointers[i], found[i], __ATOMIC_RELEASE);
 }
 
 /* --- fork --- */

@@ -2,14 +2,12 @@
 /* rest_calls.c: finds the calls behind us, and runs waits in steps. See rest_calls.h. */
 #include "rest_calls.h"
 
+#include "behind.h"
 #include "os/os.h"
-#include "symbols.h"
 
-#include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
-#include <sys/auxv.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -24,36 +22,8 @@ static const char *const names[] = {
 #undef NAME
 };
 #define N_CALLS (sizeof names / sizeof names[0])
-_Static_assert(sizeof(struct rest_calls) == N_CALLS * sizeof(void *), "one pointer for each name");
-
-/* --- looking up: by our own reader, since dlsym takes longer than the rest of start-up for so many names ---
- */
-
-struct search {
-    bool passed_us, ended, hooked;
-    void *found[N_CALLS];
-};
-
-static int look_into(struct dl_phdr_info *object, size_t size, void *result) {
-    (void)size;
-    struct search *search = result;
-    struct symbols symbols;
-    /* The loader leaves the addresses of the vDSO as they are. */
-    if (object->dlpi_addr == getauxval(AT_SYSINFO_EHDR) || !symbols_of(object, &symbols)) return 0;
-    if (!search->passed_us) {
-        search->passed_us = symbols_segment_flags(&symbols, (void *)rest_calls_resolve) != 0;
-        return 0;
-    }
-    bool is_c_library = symbols_find(&symbols, "__libc_start_main") != NULL;
-    for (size_t i = 0; i < N_CALLS; i++) {
-        ElfW(Sym) *symbol = search->found[i] ? NULL : symbols_find(&symbols, names[i]);
-        if (!symbol || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) continue;
-        search->found[i] = (void *)(symbols.base + symbol->st_value);
-        search->hooked |= !is_c_library;
-    }
-    search->ended = is_c_library;
-    return is_c_library;
-}
+_Static_assert(sizeof(struct rest_calls) == N_CALLS * sizeof(void *) && N_CALLS <= BEHIND_MAX,
+               "one pointer for each name");
 
 /* The one that is younger than the oldest C library we run with. */
 static int raw_epoll_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout,
@@ -67,28 +37,17 @@ static long missing(void) {
 }
 
 void rest_calls_resolve(void) {
-    struct search search = {.hooked = false};
-    dl_iterate_phdr(look_into, &search);
+    void *found[N_CALLS];
+    bool others = behind_find(names, found, N_CALLS);
     bool open = os_unseal();
     void **table = (void **)&rest_calls;
     for (size_t i = 0; i < N_CALLS; i++) {
-        void *found = search.found[i];
-        if (!found && !search.ended) {
-            search.hooked = true;
-            found = dlsym(RTLD_NEXT, names[i]);
-            if (!found) dlerror(); /* the program must not find our error */
-        }
-        if (!found)
-            found = strcmp(names[i], "epoll_pwait2") == 0 ? (void *)raw_epoll_pwait2 : (void *)missing;
-        if (open) __atomic_store_n(&table[i], found, __ATOMIC_RELEASE);
+        if (!found[i])
+            found[i] = strcmp(names[i], "epoll_pwait2") == 0 ? (void *)raw_epoll_pwait2 : (void *)missing;
+        if (open) __atomic_store_n(&table[i], found[i], __ATOMIC_RELEASE);
     }
     if (open) os_seal();
-    WRITE_RELAXED(hooked, search.hooked);
-}
-
-/* Not at the first call, which may be one of a signal handler. */
-__attribute__((constructor)) static void resolve_early(void) {
-    rest_calls_resolve();
+    WRITE_RELAXED(hooked, others);
 }
 
 /* --- time --- */

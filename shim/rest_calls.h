@@ -84,6 +84,7 @@ struct rest_calls {
 #undef DECLARE
 };
 extern struct rest_calls rest_calls;
+/* In the constructor: not at the first call, which may be one of a signal handler. */
 void rest_calls_resolve(void);
 
 /* Valid from the first instruction on. */

@@ -139,7 +139,7 @@ void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent)
     }
     extent_set_state(extent, EXTENT_LIVE);
     bool too_big = is_big && (pool->limited || !slot_may_hold(pool, extent));
-    if (is_big && !too_big) heap_prove(&pool->heap, extent); /* it will count as cached */
+    if (is_big && !too_big && zero_habit(pool, extent->n_pages) >= 0) heap_prove(&pool->heap, extent); /* it counts as cached, all of it */
     if (is_big && !too_big && !READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES)) kept = put_unasked(tcache, extent);

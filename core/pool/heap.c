@@ -213,6 +213,13 @@ void heap_prove_seen(struct heap *heap, struct extent *extent, const void *addre
     lock_release(&heap->lock);
 }
 
+void heap_unprove(struct heap *heap, struct extent *extent)
+{
+    if (!lock_acquire(&heap->lock)) return;
+    set_unproven(heap, extent, extent->used_pages);
+    lock_release(&heap->lock);
+}
+
 static void after_fresh(struct heap *heap, struct extent *extent, const struct heap_request *request)
 {
     size_t huge_start = align_up((uintptr_t)extent->address, HUGE_BYTES);

@@ -150,6 +150,8 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_
 
 /* A live or cached extent has been seen filled, or counts as idle from now on: nothing of it is unproven any more. */
 void heap_prove(struct heap *heap, struct extent *extent);
+/* The opposite: all of a block that is about to be handed out has been given back to the kernel. */
+void heap_unprove(struct heap *heap, struct extent *extent);
 /* The same for a block of somebody else, who may return it meanwhile: nothing is done unless it is still the block of that address and
  * size. Of blocks that a shard takes nothing is unproven, and where it would say so a list may be. */
 void heap_prove_seen(struct heap *heap, struct extent *extent, const void *address, size_t n_pages);

@@ -167,6 +167,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (extent && !zero && watch_offer(pool, extent, fresh_bytes)) {
             fresh_bytes = extent_active_bytes(extent);
             extent->flags |= EXTENT_ZERO;
+            heap_unprove(&pool->heap, extent);
         }
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
         if (pool_tick_due(pool, os_clock_ms()) && !helper_runs()) {

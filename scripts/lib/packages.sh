@@ -9,6 +9,8 @@ quickstart_packages='gcc libc6-dev meson ninja-build pkgconf systemtap-sdt-dev l
 test_packages='libcriterion-dev g++ shellcheck pyflakes3 binutils git procps spin linux-perf libmimalloc2.0 libtcmalloc-minimal4 abigail-tools'
 # Needed for the fuzz target, which is skipped without them; not installed for --quick.
 fuzz_packages='clang libclang-rt-14-dev'
+# A machine for the tests that change theirs (scripts/test-vm, for --long only).
+vm_packages='qemu-system-x86 debootstrap busybox-static cpio e2fsprogs'
 # Opens the flamegraphs.
 browser_packages='chromium chromium-driver'
 

@@ -66,6 +66,8 @@ TASKS = [
     Variation("pids-5", places, 1, 5), Variation("pids-12", places, 1, 12), Variation("pids-20", places, 1, 20),
     Variation("pids-10-with-2-threads", places, 1, 10, 2), Variation("pids-8-after-2-ended", places, 1, 8, 0, 2),
     Variation("pids-6-processes", places, 1, 6, 0, 0, 1), Variation("pids-9-version-2", places, 2, 9),
+    Variation("pids-20-version-2", places, 2, 20), Variation("pids-10-with-2-threads-version-2", places, 2, 10, 2),
+    Variation("pids-8-after-2-ended-version-2", places, 2, 8, 0, 2), Variation("pids-6-processes-version-2", places, 2, 6, 0, 0, 1),
     Variation("user-6", user_places, 6), Variation("user-15", user_places, 15),
     Variation("user-9-with-2-threads", user_places, 9, 2), Variation("user-7-processes", user_places, 7, 0, 0, 1),
     Variation("user-10-after-3-ended", user_places, 10, 0, 3),

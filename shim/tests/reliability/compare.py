@@ -6,6 +6,7 @@ usage: compare.py [--lib FILE] [--timeout S] [--variants A,B] [--set NAME=VALUE]
 
 The program prints what it finds, the same at every run. A line may end in "refused" without the library and "ok" with it,
 not the other way: nothing that succeeds without the library may fail with it. Exit status 77 of the run without is a skip.
+Lines that begin with "measured" are not compared, but shown.
 """
 import argparse
 import os
@@ -42,12 +43,20 @@ def line_allowed(bare, ours):
     return bare.endswith("refused") and ours.endswith("ok") and bare[:-len("refused")] == ours[:-len("ok")]
 
 
+def measured(run_result):
+    return ", ".join(line[len("measured"):].strip() for line in run_result[1].splitlines() if line.startswith("measured"))
+
+
+def compared(run_result):
+    return [line for line in run_result[1].splitlines() if not line.startswith("measured")]
+
+
 def differences(bare, ours):
     """What is wrong with the second run, as lines; the message stream may differ."""
     found = []
     if bare[0] != ours[0]:
         found.append(f"exit status {bare[0]} became {ours[0]}")
-    a, b = bare[1].splitlines(), ours[1].splitlines()
+    a, b = compared(bare), compared(ours)
     if len(a) != len(b):
         found.append(f"{len(a)} lines of output became {len(b)}: {b[-3:]}")
     found += [f"'{x}' became '{y}'" for x, y in zip(a, b) if not line_allowed(x, y)]
@@ -76,16 +85,18 @@ def check_case(options, case):
         print(f"FAIL {case}: does not even work without the library: {bare[0]} {bare[1][-300:]} {bare[2][-300:]}")
         return 1
     n_bad = 0
+    told = [measured(bare)]
     for variant in options.variants.split(","):
         ours = run(command, environment_of(options.lib, options.set, variant), options.timeout)
         wrong = differences(bare, ours)
+        told.append(measured(ours))
         if wrong:
             n_bad += 1
             print(f"FAIL {case} ({variant}): " + "; ".join(wrong[:5]))
             if ours[2].strip():
                 print("     messages: " + ours[2].strip()[-400:])
     if not n_bad:
-        print(f"ok   {case}")
+        print(f"ok   {case}" + (": " + " -> ".join(told) if any(told) else ""))
     return n_bad
 
 

@@ -97,7 +97,7 @@ static void overcommit(void (*work)(void))
     if (!set_overcommit("2")) skip("the overcommit mode cannot be set");
     pid_t pid = fork();
     if (pid == 0) {
-        alarm(10);
+        alarm(50);
         work();
         fflush(stdout);
         _exit(0);

@@ -339,7 +339,9 @@ size_t pool_trim(struct pool *pool, size_t keep_bytes)
     tcache_tls.entered = 1;
     pool_flush_caches(pool);
     size_t bytes = heap_trim(&pool->heap, keep_bytes);
-    heap_release_top(&pool->heap); /* addresses are charged, too, where memory is strictly accounted */
+    /* Addresses count, too, where they are limited, or charged. Elsewhere they stay, so that who frees a block twice is told. */
+    size_t room;
+    if (READ_RELAXED(pool->heap.address_limited) || (os_read_commit_room(&room) == 0 && room != SIZE_MAX)) heap_release_top(&pool->heap);
     tcache_tls.entered = 0;
     return bytes;
 }

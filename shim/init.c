@@ -73,6 +73,7 @@ static bool harden(void)
         options.hardened = value && strcmp(value, "1") == 0;
     }
     if (!options.hardened) return false;
+    sandbox_learn();
     return hardened_start(max_size(options.threshold_bytes, 1), min_size(options.max_block_bytes, os_ram_bytes()));
 }
 
@@ -81,8 +82,9 @@ bool bypass_owns(const void *p) { return shim_owns(p) || hardened_owns(p); }
 static bool set_up(void)
 {
     if (!options_read) options_defaults(&options);
-    sandbox_learn(); /* unless the constructor has */
+    sandbox_learn();
     if (passive_wanted() || harden()) return false;
+    os_helper_prepare();
     size_t ram = os_ram_bytes();
     size_t asked = options.n_shards ? options.n_shards : os_cpu_count();
     unsigned n_shards = round_up_pow2((unsigned)min_size(asked, SHARDS_MAX));
@@ -154,7 +156,6 @@ static void start_up(char **environment)
     next_resolve();
     process_resolve();
     rest_calls_resolve();
-    sandbox_learn();
     os_clock_prepare();
     tcache_setup_process();
     options_defaults(&options);
@@ -179,11 +180,15 @@ static void start_up(char **environment)
         shim_lower_threshold = 0;
         return;
     }
-    os_helper_prepare();
+    os_helper_note_main();
     /* The thread is unknown to the C library, so it must not run what others have put in the place of these calls. */
     if (options.background == SWITCH_ON) helper_allow(true);
     if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked())) helper_allow(false);
-    if (options.live == SWITCH_ON) report_live_start(environment);
+    if (options.live == SWITCH_ON) {
+        sandbox_learn();
+        os_helper_prepare();
+        report_live_start(environment);
+    }
 }
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment)

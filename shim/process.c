@@ -74,7 +74,8 @@ static void *find(const char *name) {
     return symbol;
 }
 
-/* The function behind us, or NULL where there is none. Before the constructor it is looked up at each call: the pointers are written there. */
+/* The function behind us, or NULL where there is none. Before the constructor, which writes the pointers, it
+ * is looked up at each call. */
 #define NEXT(name) (next_##name ? next_##name : (__typeof__(next_##name))find(#name))
 
 #define NAME(name) #name

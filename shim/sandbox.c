@@ -15,14 +15,13 @@
 /* The background thread may be giving much memory back; a filter for all threads would end the program if it
  * came meanwhile. */
 #define LEAVE_MS 2000
+/* A handler may have interrupted who asks. */
+#define LEARN_NS 100000000u
 
 static _Atomic bool in_force;
 static _Atomic unsigned n_about; /* calls that are being made */
 
-void sandbox_learn(void) {
-    static bool learned;
-    if (learned) return;
-    learned = true;
+static void learn(void) {
     if (os_read_filter_state() == FILTER_NONE) {
         os_learn_machine();
         return;
@@ -30,6 +29,17 @@ void sandbox_learn(void) {
     limits_learn(); /* reads files, like the question before: not later */
     atomic_store(&in_force, true);
     os_restricted = true;
+}
+
+void sandbox_learn(void) {
+    static _Atomic int state; /* 0 not yet, 1 somebody is at it, 2 done */
+    int none = 0;
+    if (atomic_compare_exchange_strong(&state, &none, 1)) {
+        learn();
+        atomic_store(&state, 2);
+    }
+    for (uint64_t end_ns = os_clock_ns() + LEARN_NS; atomic_load(&state) != 2 && os_clock_ns() < end_ns;)
+        cpu_pause();
 }
 
 bool sandbox_is_filter_call(long number, long a) {
@@ -49,6 +59,7 @@ static void before_restriction(void) {
 
 void sandbox_before_filter(void) {
     if (!os_is_own_process()) return; /* a vfork child: the filter is not for whose memory this is */
+    sandbox_learn();
     if (!os_restricted && shim_pool.ready) before_restriction();
     atomic_fetch_add(&n_about, 1);
     os_restricted = true;

@@ -205,7 +205,9 @@ bool os_room_for_task(void);
 
 /* --- the background thread (os_helper.c) --------------------------------------------------------------------- */
 
-/* At start-up, on the main thread: find out what the thread needs to know. Without it, or under a filter, none is started. */
+/* At start-up, on the main thread: note what only that can tell. No system call. */
+void os_helper_note_main(void);
+/* Before the first start, on any thread: find out the rest. Without it, or under a filter, none is started. */
 void os_helper_prepare(void);
 
 /* Could it be started as far as that can be told without a system call: it is not there, and the main thread is. */

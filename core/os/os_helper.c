@@ -47,9 +47,10 @@
 /* A wake may be lost in so many milliseconds before it is heard. */
 #define NAP_MS 30
 
-static int *main_tid_word;
-static pid_t own_pid;   /* of the process; a vfork child has another one, and this memory */
-static pid_t thread_id; /* the kernel writes 0 here when the thread is gone */
+static char *main_pointer; /* the main thread's thread pointer */
+static int *main_tid_word; /* NULL until prepared */
+static pid_t own_pid;      /* of the process; a vfork child has another one, and this memory */
+static pid_t thread_id;    /* the kernel writes 0 here when the thread is gone */
 static pid_t last_thread_id;
 static bool leave;
 static void (*task_entry)(void);
@@ -63,15 +64,33 @@ static bool under_valgrind(void) {
     return false;
 }
 
+/* Where the C library keeps a thread's id, the kernel clears it at the thread's end: as far from the thread
+ * pointer in each thread. So any thread can tell where the main thread's is. */
 static bool find_main_word(void) {
-    return OS_CALL5(SYS_prctl, PR_GET_TID_ADDRESS, &main_tid_word, 0, 0, 0) == 0;
+    char *here = __builtin_thread_pointer();
+    int *word = NULL;
+    int id = os_thread_id();
+    if (OS_CALL5(SYS_prctl, PR_GET_TID_ADDRESS, &word, 0, 0, 0) < 0) return false;
+    size_t offset = (size_t)((char *)word - here);
+    if (offset >= PAGE_BYTES || *word != id) return false; /* a thread that is not the C library's */
+    os_helper_tls_learn_id(id);
+    int *main_word = (int *)(main_pointer + offset);
+    if (__atomic_load_n(main_word, __ATOMIC_RELAXED) != own_pid) return false;
+    __atomic_store_n(&main_tid_word, main_word, __ATOMIC_RELEASE);
+    return true;
+}
+
+void os_helper_note_main(void) {
+    if (main_pointer) return;
+    main_pointer = __builtin_thread_pointer();
+    impossible = under_valgrind() || !os_helper_tls_learn();
 }
 
 void os_helper_prepare(void) {
+    os_helper_note_main();
     if (main_tid_word || impossible) return;
     own_pid = os_restricted ? 0 : os_process_id();
-    impossible = os_restricted || os_thread_id() != own_pid || under_valgrind() || !os_helper_tls_learn() ||
-                 !find_main_word();
+    if (os_restricted || !find_main_word()) WRITE_RELAXED(impossible, true);
 }
 
 /* The three of each kind: real, effective, saved. */
@@ -174,6 +193,8 @@ void os_helper_sleep(unsigned timeout_ms) {
 bool os_is_own_process(void) {
     int pid = os_process_id();
     if (pid == own_pid) return true;
+    /* Not prepared: a vfork child finds its parent's number where its own should be. */
+    if (!own_pid) return !main_pointer || os_helper_tls_id_of(main_pointer) != OS_CALL0(SYS_getppid);
     /* A child nobody has told us of: where it has memory of its own, the C library has noted its number. */
     if (!main_tid_word || __atomic_load_n(main_tid_word, __ATOMIC_RELAXED) != pid) return false;
     own_pid = pid;
@@ -273,8 +294,9 @@ void os_helper_fork_child(void) {
     thread_id = last_thread_id = 0;
     WRITE_RELAXED(leave, false);
     os_helper_tls_forget(); /* a few pages are lost */
-    if (impossible || os_restricted) return;
     /* The one thread of the child may be another than the main thread was. */
+    main_pointer = __builtin_thread_pointer();
+    if (!main_tid_word || impossible || os_restricted) return;
     own_pid = os_process_id();
     if (!find_main_word()) impossible = true;
 }

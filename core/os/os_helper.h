@@ -10,6 +10,10 @@
  * out in another way than is known, and handlers could not run on a thread of ours. */
 bool os_helper_tls_learn(void);
 
+/* In any thread, whose number is known; and the number of the thread with that pointer, once that is so. */
+void os_helper_tls_learn_id(int id);
+int os_helper_tls_id_of(const char *pointer);
+
 /* A stack and thread-local storage for the thread, as the C library would give it to a thread of its own;
  * used again by the next one. `lowest` is the lowest variable that the thread needs in any case. The stack
  * ends where the storage begins. */

@@ -104,8 +104,15 @@ bool os_helper_tls_learn(void) {
     bool good = true;
     n_modules = 0;
     dl_iterate_phdr(note_module, &good);
-    if (*(int *)(own_pointer() + ID_OFFSET) == os_thread_id()) id_offset = ID_OFFSET;
     return good && n_modules > 0;
+}
+
+int os_helper_tls_id_of(const char *pointer) {
+    return __atomic_load_n((const int *)(pointer + ID_OFFSET), __ATOMIC_RELAXED);
+}
+
+void os_helper_tls_learn_id(int id) {
+    if (os_helper_tls_id_of(own_pointer()) == id) id_offset = ID_OFFSET;
 }
 
 static size_t tls_needed(const void *lowest) {

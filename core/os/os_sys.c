@@ -25,8 +25,8 @@ bool os_restricted;
 
 /* Instead of yielding: about as long as a heap operation holds a lock. */
 #define YIELD_PAUSES 200
-/* The list of groups and the masks of CPUs and nodes may be long, and the line about filters lies between them. */
-#define FILTER_STATUS_BYTES (16 * KIB)
+/* The list of groups may be long, and the line about filters comes after it; the stack may be short. */
+#define FILTER_PIECE_BYTES 256
 
 #define RAM_UNKNOWN (4 * GIB)
 #define CPUS_UNKNOWN 8
@@ -166,12 +166,23 @@ const char *os_find_field(const char *text, const char *name)
 
 enum filter_state os_read_filter_state(void)
 {
-    char text[FILTER_STATUS_BYTES];
-    long n = os_read_file("/proc/self/status", text, sizeof text);
-    if (n <= 0) return FILTER_UNKNOWN;
-    const char *mode = os_find_field(text, "\nSeccomp:\t");
-    if (!mode) return n == sizeof text - 1 ? FILTER_UNKNOWN : FILTER_NONE; /* cut off, or a kernel without filters */
-    return *mode == '0' ? FILTER_NONE : FILTER_IN_FORCE;
+    static const char name[] = "\nSeccomp:\t";
+    char piece[FILTER_PIECE_BYTES];
+    long fd = OS_CALL4(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
+    if (fd < 0) return FILTER_UNKNOWN;
+    enum filter_state state = FILTER_UNKNOWN;
+    size_t n_same = 0; /* characters of the name that have just been read */
+    bool found = false;
+    for (long n; !found && (n = OS_CALL3(SYS_read, fd, piece, sizeof piece)) > 0;) {
+        state = FILTER_NONE; /* if there is no such line: a kernel without filters */
+        for (long i = 0; i < n && !found; i++) {
+            found = name[n_same] == '\0';
+            if (found) state = piece[i] == '0' ? FILTER_NONE : FILTER_IN_FORCE;
+            n_same = piece[i] == name[n_same] ? n_same + 1 : piece[i] == name[0];
+        }
+    }
+    OS_CALL1(SYS_close, fd);
+    return state;
 }
 
 enum huge_pages os_huge_pages(void)

@@ -85,6 +85,9 @@ static void write_totals(struct writer *writer)
     number(writer, "bytes_live", s.bytes_live);
     number(writer, "bytes_cached", s.bytes_cached);
     number(writer, "bytes_dirty", s.bytes_dirty);
+    number(writer, "bytes_muzzy", READ_RELAXED(shim_pool.heap.muzzy_bytes)); /* of these, marked for the kernel to take */
+    number(writer, "bytes_clean", READ_RELAXED(shim_pool.heap.clean_bytes));
+    number(writer, "bytes_holes", READ_RELAXED(shim_pool.heap.hole_bytes)); /* addresses only: not even mapped */
     number(writer, "bytes_mapped", s.bytes_mapped);
     number(writer, "bytes_live_peak", s.bytes_live_peak);
 }

@@ -104,7 +104,7 @@ void pool_stats(struct pool *pool, zp_stats *stats)
     size_t active = READ(heap->active_bytes);
     stats->bytes_live = active > stats->bytes_cached ? active - stats->bytes_cached : 0;
     stats->bytes_dirty = READ(heap->dirty_bytes);
-    stats->bytes_mapped = READ(heap->frontier) - heap->space.base;
+    stats->bytes_mapped = READ(heap->frontier) - heap->space.base - READ(heap->hole_bytes);
     stats->bytes_live_peak = READ(heap->counters.active_peak);
     stats->bytes_pinned = READ(heap->counters.bytes_pinned);
     stats->n_pin_failures = READ(heap->counters.n_pin_failures);

@@ -20,7 +20,7 @@ PROGRAM = "#include <zeropool.h>\n#include <stdio.h>\nint main(void) { zp_pool *
 
 
 def call(*words, **more):
-    return subprocess.run(words, capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+    return subprocess.run(words, capture_output=True, text=True, timeout=600, check=False, stdin=subprocess.DEVNULL,
                           env=more.pop("env", None) or support.environment(ZEROPOOL_LIB=None, XDG_CACHE_HOME=support.folder()), **more)
 
 

@@ -20,7 +20,7 @@ class Words(unittest.TestCase):
         self.assertEqual((words.plural(12000, "call", shown="12.0k"), words.plural(1, "call", shown="1")), ("12.0k calls", "1 call"))
 
     def test_numbers_have_their_nouns(self):
-        # A plural right behind a number in braces is wrong where that is 1; these never are.
+        # A plural right behind a number in braces is wrong where that is 1; these never are, or the verb is one.
         rarely = ("{stats.MIN_ROUNDS_FOR_VERDICT}", "QUICK_ROUNDS", "{len(reports)}", "process {pid} runs", "{lost} samples", "{caller[0]} calls")
         folder = os.path.join(support.SCRIPTS, "zeropool_tools")
         for name in sorted(n for n in os.listdir(folder) if n.endswith(".py")):

@@ -17,7 +17,7 @@ BYTES = ("bytes_warm", "bytes_cleared", "bytes_emptied", "bytes_fresh")
 HEADINGS = ("request size", "requests", "thread cache", "shard", "heap, warm", "heap, mixed", "fresh", "warm bytes", "fresh bytes")
 SUMS = ("gets", "tcache_hits", "shard_hits", "steals", "heap_dirty", "heap_fresh", "refused", "evictions", "purges",
         "grown_in_place", "moved_by_tables", "bytes_purged", "bytes_fresh", "bytes_live", "bytes_cached", "bytes_dirty",
-        "bytes_mapped", "user_us", "system_us", "minor_faults", "n_threads")
+        "bytes_muzzy", "bytes_clean", "bytes_holes", "bytes_mapped", "user_us", "system_us", "minor_faults", "n_threads")
 PEAKS = ("bytes_live_peak", "max_rss_bytes", "wall_ns")
 
 
@@ -148,7 +148,8 @@ def text(report, fault_ns, title, saving):
     else:
         lines.append("no request was large enough for the pool")
     lines.append(f"memory: {size(number(report, 'bytes_live'))} live, {size(number(report, 'bytes_cached'))} in caches, "
-                 f"{size(number(report, 'bytes_dirty'))} idle and warm, {size(number(report, 'bytes_live_peak'))} at the peak; "
+                 f"{size(number(report, 'bytes_dirty'))} idle and warm (the kernel may take {size(number(report, 'bytes_muzzy'))}), "
+                 f"{size(number(report, 'bytes_live_peak'))} at the peak; "
                  f"{size(number(report, 'bytes_purged'))} given back in {counted(report, 'purges', 'call')}")
     lines.append(f"rare events: {counted(report, 'steals', 'steal')} from other shards, "
                  f"{counted(report, 'evictions', 'eviction')}, {counted(report, 'refused', 'request')} refused, realloc: "

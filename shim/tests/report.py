@@ -48,6 +48,20 @@ class Report(unittest.TestCase):
         for word in ("pid", "command", "wall"):
             self.assertIn(word, text)
 
+    def test_memory_adds_up(self):
+        """Live is what the program holds; all that is mapped is live, in caches, idle, or headroom of blocks."""
+        mib = 1 << 20
+        code = "c = [bytearray(8 << 20) for _ in range(8)]; del c[4:]; time.sleep(0.2)"
+        self.assertEqual(run(code, ZEROPOOL_STATS=self.file).returncode, 0)
+        self.assertEqual(run("c = bytearray(40 << 20); pid = os.fork(); time.sleep(0.5 if pid else 0)", ZEROPOOL_STATS=self.file).returncode, 0)
+        for line in self.lines():
+            used = sum(line["bytes_" + kind] for kind in ("live", "cached", "dirty", "clean"))
+            self.assertLessEqual(used, line["bytes_mapped"])
+            self.assertLessEqual(line["bytes_muzzy"], line["bytes_dirty"])
+            self.assertGreaterEqual(line["bytes_live_peak"], line["bytes_live"])
+            self.assertLess(line["bytes_live"], 2 * mib, "all but a few buffers of the interpreter has been freed")
+            self.assertLess(line["bytes_holes"], 1 << 40)
+
     def test_children_of_a_fork(self):
         code = ("pid = os.fork(); c = bytearray(1 << 20); sys.exit(0) if pid == 0 else os.waitpid(pid, 0)")
         self.assertEqual(run(code, ZEROPOOL_STATS=self.file).returncode, 0)

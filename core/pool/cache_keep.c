@@ -90,6 +90,8 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
 }
 
 #define SLOT_KNOWN_BYTES (8 * MIB)
+/* Whether a block in the slot is still untouched is not asked again: what may become resident unnoticed is no more than the budget's slack. */
+#define SLOT_UNTOUCHED_BYTES (64 * MIB)
 
 /* What lies there is not marked, however long it rests (limits.h). */
 static bool slot_may_hold(const struct pool *pool, const struct extent *extent)
@@ -97,8 +99,10 @@ static bool slot_may_hold(const struct pool *pool, const struct extent *extent)
     if (extent_bytes(extent) > READ_RELAXED(pool->heap.unmarked_max_bytes)) return false;
     /* The next who gets it may touch little of it, and nobody would notice: where it is not known that such blocks are filled, it goes through the
      * heap (watch.h), unless it is itself hardly resident. */
-    return extent_bytes(extent) < SLOT_KNOWN_BYTES || os_restricted || zero_trusts_warm(pool, extent->n_pages) ||
-           (zero_habit(pool, extent->n_pages) < 0 && READ_RELAXED(extent->unproven_pages) >= extent->used_pages / 4 * 3);
+    size_t n_bytes = extent_bytes(extent);
+    if (n_bytes < SLOT_KNOWN_BYTES || os_restricted || zero_trusts_warm(pool, extent->n_pages)) return true;
+    return n_bytes <= SLOT_UNTOUCHED_BYTES && zero_habit(pool, extent->n_pages) < 0 &&
+           READ_RELAXED(extent->unproven_pages) >= extent->used_pages / 4 * 3;
 }
 
 void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent)

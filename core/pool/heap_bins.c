@@ -172,13 +172,13 @@ static struct extent *neighbour_to_join(struct heap *heap, const struct extent *
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
 {
     uint8_t state = state_in(heap, bins, extent);
-    struct extent *right = neighbour_to_join(heap, extent, extent_end(extent), true, state);
-    if (right && same_pinning(extent, right)) {
+    /* Behind a muzzy neighbour that was too large for the next one there may be that one, dirty: so as far as it goes. */
+    struct extent *right, *left;
+    while ((right = neighbour_to_join(heap, extent, extent_end(extent), true, state)) && same_pinning(extent, right)) {
         heap_bins_unfile(heap, bins, right);
         heap_bins_join(heap, extent, right);
     }
-    struct extent *left = neighbour_to_join(heap, extent, (char *)extent->address - 1, false, state);
-    if (left && same_pinning(extent, left)) {
+    while ((left = neighbour_to_join(heap, extent, (char *)extent->address - 1, false, state)) && same_pinning(extent, left)) {
         heap_bins_unfile(heap, bins, left);
         heap_bins_join(heap, left, extent);
         extent = left;

@@ -130,6 +130,25 @@ Test(heap_muzzy, a_dirty_neighbour_not_much_smaller_takes_it_along)
     cr_assert_eq(heap.muzzy_bytes, 0);
 }
 
+/* Two that could not take what lies between them are one when a larger neighbour takes it. */
+Test(heap_muzzy, what_lies_behind_a_neighbour_taken_along_is_joined_too)
+{
+    for (int mirrored = 0; mirrored < 2; mirrored++) {
+        struct extent *blocks[] = {take_dirty(mirrored ? 60 : 5), take_dirty(100), take_dirty(mirrored ? 5 : 60)};
+        take_dirty(1);
+        char *start = blocks[0]->address;
+        struct extent *small = blocks[mirrored ? 2 : 0], *large = blocks[mirrored ? 0 : 2];
+        free_at(blocks[1], NOW - 100);
+        heap_mark(&heap, SIZE_MAX, NOW);
+        free_at(small, NOW);
+        cr_assert_eq(heap.muzzy_bytes, 100 * PAGE_BYTES, "too large for the small one");
+        heap_free(&heap, large);
+        cr_assert_eq(space_lookup(&heap.space, start)->n_pages, 165);
+        cr_assert_eq(heap.muzzy_bytes, 0);
+        cr_assert_null(heap_check(&heap));
+    }
+}
+
 Test(heap_muzzy, a_request_is_served_from_neighbours_of_both_kinds)
 {
     struct extent *a = take_dirty(100), *b = take_dirty(100);

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from . import stats
 from .errors import ToolError
 from .progress import Progress
-from .runner import Result, Runner, status_in_words
+from .runner import Runner, status_in_words
 from .sampler import LightSampler, Sampler
 from .server import ServerError, ServerRunner
 from .unwaited import Unwaited

@@ -73,6 +73,14 @@ def wait(pid):
             due.setdefault(info.si_signo, time.monotonic() + GRACE_S)
 
 
+def run(argv, env):
+    """Status of a command as a shell gives it. Signals are the command's; we outlive it."""
+    with held() as mask:
+        raw, _, _ = wait(os.posix_spawn(argv[0], argv, env, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ], setsigmask=mask))
+    code = os.waitstatus_to_exitcode(raw)
+    return 128 - code if code < 0 else code
+
+
 def pending(seconds):
     """The signal that ends this command, if one comes within that time; 0 otherwise. Call within held()."""
     wanted = {each for each in SIGNALS if signal.getsignal(each) is not signal.SIG_IGN}

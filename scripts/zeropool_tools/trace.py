@@ -4,7 +4,7 @@ import os
 import shlex
 import tempfile
 
-from . import advise, elf, variants
+from . import elf, foreground, variants
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty, whole_number
 from .results import check_writable
@@ -49,7 +49,7 @@ def main(words):
     with tempfile.TemporaryDirectory(dir=folder, prefix=".zeropool-trace-") as place:
         env = variants.Variant("trace", (find(LIBRARY),)).environment(os.environ)
         env |= {"ZEROPOOL_TRACE": os.path.join(place, "t"), "ZEROPOOL_TRACE_MIN": str(values["min"])}
-        status, _, _ = advise.run(argv, env)
+        status = foreground.run(argv, env)
         kept = keep(place, target)
     if not kept:
         say(f"no call of {values['min']} bytes or more was seen; nothing was written")

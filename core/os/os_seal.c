@@ -15,18 +15,20 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-extern const Elf64_Ehdr __ehdr_start __attribute__((visibility("hidden")));
+/* Where the object begins: the linker's name for its header, behind which the others lie. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 static _Atomic unsigned n_open;
 
 /* The whole pages of it, as the loader counts them. */
 static bool find_range(uintptr_t *start, size_t *length) {
-    const Elf64_Phdr *segments = (const Elf64_Phdr *)((const char *)&__ehdr_start + __ehdr_start.e_phoff);
+    const Elf64_Ehdr *header = (const void *)__ehdr_start;
+    const Elf64_Phdr *segments = (const void *)(__ehdr_start + header->e_phoff);
     const Elf64_Phdr *sealed = NULL;
     uintptr_t base = 0;
-    for (int i = 0; i < __ehdr_start.e_phnum; i++) {
+    for (int i = 0; i < header->e_phnum; i++) {
         if (segments[i].p_type == PT_LOAD && segments[i].p_offset == 0)
-            base = (uintptr_t)&__ehdr_start - segments[i].p_vaddr;
+            base = (uintptr_t)__ehdr_start - segments[i].p_vaddr;
         if (segments[i].p_type == PT_GNU_RELRO) sealed = &segments[i];
     }
     if (!sealed) return false;

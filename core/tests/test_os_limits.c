@@ -164,5 +164,5 @@ TestSuite(os_limits, .timeout = 30);
 
 Test(os_limits, of_control_groups) { in_a_world(group_memory); }
 Test(os_limits, of_addresses) { in_a_world(addresses); }
-Test(os_limits, of_locked_memory) { in_a_world(locked); }
+Test(os_limits, of_locked_memory, .disabled = UNDER_ASAN) { in_a_world(locked); }
 Test(os_limits, of_strict_accounting) { in_a_world(strict_accounting); }

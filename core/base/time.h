@@ -25,4 +25,9 @@ static inline uint32_t time_passed_ms(uint32_t now_ms, uint32_t since_ms) {
     return time_is_later(since_ms, now_ms) ? 0 : now_ms - since_ms;
 }
 
+/* The shorter of two waits, of which 0 means that none is wanted. */
+static inline unsigned time_sooner(unsigned a, unsigned b) {
+    return a && (!b || a < b) ? a : b;
+}
+
 #endif

@@ -35,16 +35,22 @@ size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache
     return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) + slot_bytes(pool, &tcache->big);
 }
 
+size_t account_shards_bytes(const struct pool *pool)
+{
+    size_t sum = 0;
+    for (unsigned i = 0; i < pool->n_shards; i++)
+        sum += READ_RELAXED(pool->shards[i].bytes);
+    return sum;
+}
+
 size_t account_cached_bytes(const struct pool *pool, size_t *unproven)
 {
-    size_t sum = 0, not_live = 0;
+    size_t sum = account_shards_bytes(pool), not_live = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
         sum += account_tcache_bytes(pool, tcache);
         not_live += slot_unproven_bytes(pool, &tcache->small) + slot_unproven_bytes(pool, &tcache->big);
     }
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        sum += READ_RELAXED(pool->shards[i].bytes);
     if (unproven) *unproven = min_size(not_live, sum);
     return sum;
 }

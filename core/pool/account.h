@@ -17,6 +17,9 @@
  * meanwhile, so only descriptors of this one are read. */
 size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache);
 
+/* What lies in the shards. */
+size_t account_shards_bytes(const struct pool *pool);
+
 /* All that lies in caches and shards, in bytes. *unproven, unless NULL: how much of that does not count as live anyway (heap.h: unproven_bytes).
  * A walk over all caches ever made; a hint by the time it returns. */
 size_t account_cached_bytes(const struct pool *pool, size_t *unproven);

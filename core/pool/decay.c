@@ -65,8 +65,6 @@ static unsigned mark(struct heap *heap, uint32_t now_ms)
     return has_unmarked(heap) ? DECAY_MARK_MS : 0;
 }
 
-static unsigned sooner(unsigned a, unsigned b) { return a && (!b || a < b) ? a : b; }
-
 static unsigned purge(struct heap *heap, uint32_t now_ms)
 {
     if (!heap->decay_ms) return 0;
@@ -99,5 +97,5 @@ static unsigned purge(struct heap *heap, uint32_t now_ms)
 unsigned decay_tick(struct heap *heap, uint32_t now_ms)
 {
     unsigned until_purge = purge(heap, now_ms); /* first: what goes need not be marked */
-    return sooner(mark(heap, now_ms), until_purge);
+    return time_sooner(mark(heap, now_ms), until_purge);
 }

@@ -130,8 +130,7 @@ static inline void age_remove(struct extent *extent)
 {
     extent->older->newer = extent->newer;
     extent->newer->older = extent->older;
-    extent->older = NULL;
-    extent->unproven_pages = 0;
+    extent->older = NULL; /* and with it unproven_pages */
 }
 
 static inline struct extent *age_oldest(struct extent *sentinel)

@@ -65,11 +65,6 @@ static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_by
     return lock_acquire(&heap->lock);
 }
 
-static struct bins *bins_of(struct heap *heap, const struct extent *extent)
-{
-    return extent_is_resident_idle(extent) ? &heap->dirty : &heap->clean;
-}
-
 /* Absorb idle neighbours to the right until the extent has n_pages; they are known to be there. The first and the last untouched
  * page are noted. False if descriptors ran out. */
 static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_pages, struct fresh_range *fresh)
@@ -77,7 +72,7 @@ static bool absorb_right(struct heap *heap, struct extent *extent, size_t n_page
     while (extent->n_pages < n_pages) {
         struct extent *neighbour = space_lookup(&heap->space, extent_end(extent));
         size_t take = n_pages - extent->n_pages;
-        struct bins *bins = bins_of(heap, neighbour);
+        struct bins *bins = heap_bins_of(heap, neighbour);
         bool clean = bins == &heap->clean;
         heap_bins_unfile(heap, bins, neighbour);
         if (take < neighbour->n_pages) {
@@ -189,18 +184,10 @@ static void take_dirty(struct heap *heap, struct extent *extent, size_t n_pages,
     count_by_size(heap, n_pages, 0);
 }
 
-/* So many pages of a block that is being handed out are not known to be used. */
-static void set_unproven(struct heap *heap, struct extent *extent, size_t n_pages)
-{
-    n_pages = min_size(n_pages, extent->used_pages);
-    ADD_RELAXED(heap->unproven_bytes, (n_pages - extent->unproven_pages) << PAGE_SHIFT);
-    WRITE_RELAXED(extent->unproven_pages, (uint32_t)n_pages);
-}
-
 void heap_prove(struct heap *heap, struct extent *extent)
 {
     if (!READ_RELAXED(extent->unproven_pages) || !lock_acquire(&heap->lock)) return;
-    set_unproven(heap, extent, 0);
+    heap_bins_set_unproven(heap, extent, 0);
     lock_release(&heap->lock);
 }
 
@@ -209,14 +196,14 @@ void heap_prove_seen(struct heap *heap, struct extent *extent, const void *addre
     if (heap->space.reserved || n_pages < BUDGET_UNPROVEN_PAGES || !READ_RELAXED(extent->unproven_pages)) return;
     if (!lock_acquire(&heap->lock)) return;
     bool is_out = extent_state(extent) == EXTENT_LIVE || extent_state(extent) == EXTENT_CACHED;
-    if (is_out && extent->address == address && extent->n_pages == n_pages) set_unproven(heap, extent, 0);
+    if (is_out && extent->address == address && extent->n_pages == n_pages) heap_bins_set_unproven(heap, extent, 0);
     lock_release(&heap->lock);
 }
 
 void heap_unprove(struct heap *heap, struct extent *extent)
 {
     if (!lock_acquire(&heap->lock)) return;
-    set_unproven(heap, extent, extent->used_pages);
+    heap_bins_set_unproven(heap, extent, extent->used_pages);
     lock_release(&heap->lock);
 }
 
@@ -305,7 +292,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-    set_unproven(heap, extent, request->proven ? 0 : fresh.n_bytes >> PAGE_SHIFT);
+    heap_bins_set_unproven(heap, extent, request->proven ? 0 : fresh.n_bytes >> PAGE_SHIFT);
     budget_note_peak(heap);
     if (request->fresh_bytes) *request->fresh_bytes = fresh.n_bytes;
     fresh = heap_fresh_plan(heap, request, extent, fresh);
@@ -354,7 +341,7 @@ bool heap_extend(struct heap *heap, struct extent *extent, size_t n_pages, size_
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
         ADD_RELAXED(heap->counters.n_grown_in_place, 1);
         /* That it grows shows that what it had is used. */
-        set_unproven(heap, extent, n_pages >= BUDGET_UNPROVEN_PAGES ? untouched : 0);
+        heap_bins_set_unproven(heap, extent, n_pages >= BUDGET_UNPROVEN_PAGES ? untouched : 0);
         if (warm_pages) *warm_pages = n_new - untouched;
         budget_note_peak(heap);
     }
@@ -375,7 +362,7 @@ void heap_shrink(struct heap *heap, struct extent *extent, size_t n_pages)
             extent->used_pages = (uint32_t)n_pages;
             rest->used_pages = (uint32_t)(was_used - n_pages);
             size_t unproven = extent->unproven_pages; /* what it grew by last, or all of it: in the tail as a rule */
-            set_unproven(heap, extent, unproven - min_size(unproven, was_used - n_pages));
+            heap_bins_set_unproven(heap, extent, unproven - min_size(unproven, was_used - n_pages));
             heap_bins_insert_idle(heap, rest);
         }
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));

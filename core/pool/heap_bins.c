@@ -187,6 +187,12 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
     heap_bins_link(heap, bins, extent);
 }
 
+void heap_bins_file_hole(struct heap *heap, struct extent *extent)
+{
+    extent->flags = 0;
+    heap_bins_file(heap, &heap->holes, extent);
+}
+
 /* The first non-empty bin at or above cls, or N_CLASSES. */
 static unsigned first_bin(const struct bins *bins, unsigned cls)
 {
@@ -339,17 +345,23 @@ void heap_bins_insert_idle(struct heap *heap, struct extent *extent)
     heap_bins_file(heap, &heap->dirty, extent);
 }
 
-/* A block comes back: what was not known of it does not matter any more. */
-static void prove(struct heap *heap, struct extent *extent)
+void heap_bins_set_unproven(struct heap *heap, struct extent *extent, size_t n_pages)
 {
-    SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
-    WRITE_RELAXED(extent->unproven_pages, 0);
+    n_pages = min_size(n_pages, extent->used_pages);
+    ADD_RELAXED(heap->unproven_bytes, (n_pages - extent->unproven_pages) << PAGE_SHIFT);
+    WRITE_RELAXED(extent->unproven_pages, (uint32_t)n_pages);
+}
+
+/* A block comes back: what was not known of it does not matter any more. */
+static void leave(struct heap *heap, struct extent *extent)
+{
+    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    heap_bins_set_unproven(heap, extent, 0);
 }
 
 void heap_bins_return(struct heap *heap, struct extent *extent)
 {
-    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-    prove(heap, extent);
+    leave(heap, extent);
     heap_bins_insert_idle(heap, extent);
 }
 
@@ -369,8 +381,7 @@ void heap_bins_drain_deferred(struct heap *heap)
     while (list) {
         struct extent *next = list->next;
         if (list->flags & EXTENT_UNMAPPED) {
-            list->flags = 0;
-            heap_bins_file(heap, &heap->holes, list);
+            heap_bins_file_hole(heap, list);
             list = next;
             continue;
         }
@@ -378,8 +389,7 @@ void heap_bins_drain_deferred(struct heap *heap)
             list->used_pages = list->n_pages; /* what is not known to be zero is dirty to its end */
             heap_bins_publish(heap, list);
         } else {
-            SUB_RELAXED(heap->active_bytes, extent_active_bytes(list));
-            prove(heap, list);
+            leave(heap, list);
         }
         heap_bins_insert_idle(heap, list);
         list = next;

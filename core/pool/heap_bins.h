@@ -25,6 +25,18 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
 /* EXTENT_MARKED says that it was muzzy, and goes with what is split off: it must go itself where the extent is handed out. */
 void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent);
 
+/* File an extent that is on no list and has no memory any more. */
+void heap_bins_file_hole(struct heap *heap, struct extent *extent);
+
+/* The bins of an idle extent that is mapped. */
+static inline struct bins *heap_bins_of(struct heap *heap, const struct extent *extent)
+{
+    return extent_is_resident_idle(extent) ? &heap->dirty : &heap->clean;
+}
+
+/* So many pages of a block that is out of the heap are not known to be used; no more than it uses. */
+void heap_bins_set_unproven(struct heap *heap, struct extent *extent, size_t n_pages);
+
 /* Put an extent that is on no bin into its own, as it is; a dirty one is on the list by age already. */
 void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent);
 

@@ -75,11 +75,10 @@ void heap_lose(struct heap *heap, struct extent *extent)
     bool locked = lock_acquire(&heap->lock);
     if (locked) {
         SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-        SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
-        WRITE_RELAXED(extent->unproven_pages, 0);
+        heap_bins_set_unproven(heap, extent, 0);
     }
     if (locked && unmapped)
-        heap_bins_file(heap, &heap->holes, extent);
+        heap_bins_file_hole(heap, extent);
     else
         extent_set_state(extent, EXTENT_LOST);
     if (locked) lock_release(&heap->lock);

@@ -200,6 +200,7 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes)
     return purged;
 }
 
+/* In which bins an extent belongs: dirty, clean, holes; -1: in none. */
 static int kind_of(const struct extent *e)
 {
     return extent_is_resident_idle(e) ? 0 : extent_state(e) == EXTENT_CLEAN ? 1 : extent_state(e) == EXTENT_HOLE ? 2 : -1;
@@ -223,7 +224,7 @@ const char *heap_check(struct heap *heap)
         if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
         else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
         else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
-        else if (extent_state(e) == before && (before == EXTENT_DIRTY || before == EXTENT_MUZZY || before == EXTENT_CLEAN || before == EXTENT_HOLE) && !heap->pinned)
+        else if (extent_state(e) == before && kind_of(e) >= 0 && !heap->pinned)
             broken = "idle neighbours not merged";
         else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address)
             broken = "interior page entered";
@@ -247,7 +248,7 @@ const char *heap_check(struct heap *heap)
     if (!broken && aged != dirty) broken = "age list does not hold the dirty extents";
     for (unsigned cls = 0; cls < N_CLASSES && !broken; cls++)
         for (int kind = 0; kind < 3 && !broken; kind++) {
-            struct bins *bins = kind == 0 ? &heap->dirty : kind == 1 ? &heap->clean : &heap->holes;
+            struct bins *bins = (struct bins *[]){&heap->dirty, &heap->clean, &heap->holes}[kind];
             bool marked = bins->nonempty[cls / 64] >> (cls % 64) & 1;
             if (marked != (bins->head[cls] != NULL)) broken = "bin bitmap wrong";
             for (struct extent *e = bins->head[cls]; e && !broken; e = e->next)

@@ -37,11 +37,6 @@ static void drop_top_holes(struct heap *heap)
     }
 }
 
-static struct bins *bins_of(struct heap *heap, const struct extent *extent)
-{
-    return extent_state(extent) == EXTENT_CLEAN ? &heap->clean : &heap->dirty;
-}
-
 /* The largest extent of these bins, or NULL if that is too small. */
 static struct extent *largest(const struct bins *bins)
 {
@@ -70,7 +65,7 @@ static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_comin
         if (!extent) extent = largest(&heap->dirty);
         if (!extent || (heap->n_holes + n_coming >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent))) return NULL;
     }
-    struct bins *bins = bins_of(heap, extent);
+    struct bins *bins = heap_bins_of(heap, extent);
     heap_bins_unfile(heap, bins, extent);
     if (bins == &heap->clean) extent->flags |= EXTENT_ZERO; /* should the kernel refuse */
     size_t n_pages = pages_of(n_bytes);
@@ -106,8 +101,7 @@ static void file_unmapped(struct heap *heap, struct extent *list)
     while (list) {
         struct extent *next = list->next;
         if (list->flags & EXTENT_UNMAPPED) {
-            list->flags = 0;
-            heap_bins_file(heap, &heap->holes, list);
+            heap_bins_file_hole(heap, list);
         } else {
             heap_bins_insert_idle(heap, list);
         }

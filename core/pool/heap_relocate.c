@@ -40,8 +40,7 @@ static void give_addresses(struct heap *heap, struct extent *extent)
         heap_bins_defer(heap, extent);
         return;
     }
-    extent->flags = 0;
-    heap_bins_file(heap, &heap->holes, extent);
+    heap_bins_file_hole(heap, extent);
     lock_release(&heap->lock);
 }
 
@@ -65,8 +64,7 @@ struct extent *heap_relocate(struct heap *heap, struct extent *extent, size_t n_
         ADD_RELAXED(heap->active_bytes, extent_active_bytes(to) - extent_active_bytes(extent));
         SUB_RELAXED(heap->unproven_bytes, (size_t)extent->unproven_pages << PAGE_SHIFT);
         budget_note_peak(heap);
-        extent->flags = 0;
-        heap_bins_file(heap, &heap->holes, extent);
+        heap_bins_file_hole(heap, extent);
         lock_release(&heap->lock);
     } else {
         extent_set_state(extent, EXTENT_BUSY); /* counts go wrong by one block, which does no harm */

@@ -268,8 +268,8 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
 unsigned pool_tick(struct pool *pool, uint32_t now_ms)
 {
     WRITE_RELAXED(pool->watch_ticked_ms, now_ms);
-    unsigned decay = decay_tick(&pool->heap, now_ms), watch = watch_tick(pool, now_ms);
-    return watch && (!decay || watch < decay) ? watch : decay;
+    unsigned decay = decay_tick(&pool->heap, now_ms);
+    return time_sooner(decay, watch_tick(pool, now_ms));
 }
 
 bool pool_tick_due(const struct pool *pool, uint32_t now_ms)

@@ -34,23 +34,11 @@ static _Atomic uint32_t owned_until_ms;
 static _Atomic uint32_t due_ms;
 static uint32_t looked_ms;
 static unsigned n_idle_looks;
-/* What the cache of the thread that looked last had in it and had done by then. */
-static struct {
-    const struct tcache *tcache;
-    uint64_t activity;
-} seen;
 
 static size_t own_bytes(const struct pool *pool) {
     size_t n_bytes = 0;
     for (const struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
         if (READ_RELAXED(tcache->pool) == pool) n_bytes += account_tcache_bytes(pool, tcache);
-    return n_bytes;
-}
-
-static size_t shards_bytes(const struct pool *pool) {
-    size_t n_bytes = 0;
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        n_bytes += READ_RELAXED(pool->shards[i].bytes);
     return n_bytes;
 }
 
@@ -71,7 +59,7 @@ bool rest_is_wanted(const struct pool *pool) {
     if (READ_RELAXED(pool->watch.n_open)) return !helper_runs(); /* a sparse block may have much to give back */
     size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
     size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
-    if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += shards_bytes(pool);
+    if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += account_shards_bytes(pool);
     if (idle < REST_LEAST_BYTES && cached_bytes(pool) < REST_LEAST_BYTES) return false;
     return !helper_runs();
 }
@@ -96,27 +84,15 @@ int32_t rest_overdue_ms(void) {
     return overdue < -WAIT_MOST_MS ? INT32_MAX : overdue; /* so long ago that the clock has wrapped */
 }
 
-static uint64_t activity_of(const struct tcache *tcache) {
-    uint64_t sum = tcache->n_slow_gets + tcache->n_slow_puts + tcache->n_pages +
-                   (uintptr_t)tcache->small.extent + (uintptr_t)tcache->big.extent;
-    for (unsigned cls = 0; cls < N_CLASSES; cls++)
-        sum += tcache_hits(tcache, cls);
-    return sum;
-}
-
 /* As others do it to the caches of sleeping threads (tcache_reclaim). */
 static void look_at_own_cache(struct pool *pool) {
     struct tcache *tcache = tcache_find(pool);
     if (!tcache || !tcache_enter(tcache)) return;
-    uint64_t activity = activity_of(tcache);
-    bool idle = seen.tcache == tcache && seen.activity == activity;
-    seen.tcache = tcache;
-    seen.activity = activity;
     struct extent *list = NULL;
-    bool big_rests = tcache_big_rests(tcache);
-    if (idle)
+    enum tcache_rest rest = tcache_look(tcache);
+    if (rest == TCACHE_RESTS)
         list = tcache_take_all(tcache);
-    else if (big_rests)
+    else if (rest == TCACHE_BIG_RESTS)
         list = tcache_take_slot(&tcache->big);
     tcache_leave(tcache);
     tcache_return_list(pool, list);

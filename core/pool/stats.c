@@ -90,10 +90,9 @@ void pool_stats(struct pool *pool, zp_stats *stats)
         sum_begin(&sum, pool);
         sum_tcaches(pool, stats);
     } while (sum_again(&sum, pool));
-    for (unsigned i = 0; i < pool->n_shards; i++) {
-        stats->bytes_cached += READ(pool->shards[i].bytes);
+    stats->bytes_cached += account_shards_bytes(pool);
+    for (unsigned i = 0; i < pool->n_shards; i++)
         stats->n_evictions += READ(pool->shards[i].n_evictions);
-    }
     const struct heap *heap = &pool->heap;
     stats->n_heap_dirty = READ(heap->counters.n_dirty_hits) + READ(heap->counters.n_mixed);
     stats->n_heap_fresh = READ(heap->counters.n_fresh);

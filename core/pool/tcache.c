@@ -5,7 +5,6 @@
 #include "os/os.h"
 #include "pool/fork.h"
 #include "pool/helper.h"
-#include "pool/helper.h"
 #include "pool/pool.h"
 #include "pool/recycle.h"
 

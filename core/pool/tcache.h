@@ -83,7 +83,7 @@ struct tcache {
     struct tcache *next_registered; /* all caches ever made, never unlinked */
     struct tcache *next_free;
     bool counted;            /* in pool->n_tcaches; the owner, or who holds claim */
-    uint64_t activity_seen;  /* sum of counters when anybody last looked with only_idle */
+    uint64_t activity_seen;  /* sum of counters when anybody last looked */
     struct extent *big_seen; /* what was in the big slot then, */
     uint64_t big_hits_seen;  /* and how often that slot had served */
     /* slow-path counters */
@@ -238,6 +238,10 @@ void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
 
 /* Has the block in the slot rested there since this was last asked? */
 bool tcache_big_rests(struct tcache *tcache);
+
+/* What of a cache has rested since anybody last asked this. */
+enum tcache_rest { TCACHE_AT_WORK, TCACHE_BIG_RESTS, TCACHE_RESTS };
+enum tcache_rest tcache_look(struct tcache *tcache);
 
 /* Empty the caches of a pool that other threads own and are not using at this moment. Returns the number emptied. */
 enum reclaim {

@@ -41,10 +41,6 @@ static bool barrier_works(void)
     return state == 1;
 }
 
-/* As far as the C library knows, which tells since 2.32. */
-extern char __libc_single_threaded __attribute__((weak));
-static bool process_has_one_thread(void) { return &__libc_single_threaded && __libc_single_threaded; }
-
 static uint64_t activity_of(const struct tcache *tcache)
 {
     uint64_t sum = READ_RELAXED(tcache->n_slow_gets) + READ_RELAXED(tcache->n_slow_puts) + READ_RELAXED(tcache->n_pages) +
@@ -67,6 +63,15 @@ bool tcache_big_rests(struct tcache *tcache)
     return rests;
 }
 
+enum tcache_rest tcache_look(struct tcache *tcache)
+{
+    uint64_t activity = activity_of(tcache);
+    bool idle = activity == READ_RELAXED(tcache->activity_seen);
+    WRITE_RELAXED(tcache->activity_seen, activity);
+    bool big_rests = tcache_big_rests(tcache); /* in any case: it notes what it sees */
+    return idle ? TCACHE_RESTS : big_rests ? TCACHE_BIG_RESTS : TCACHE_AT_WORK;
+}
+
 /* A cache that is to be emptied, or only its slot: its thread is at work, but not with that. */
 struct claimed {
     struct tcache *tcache;
@@ -85,11 +90,9 @@ static unsigned claim_batch(struct pool *pool, enum reclaim what, struct tcache 
         bool only_big = what == RECLAIM_SLOTS;
         if (only_big && !READ_RELAXED(tcache->big.extent)) continue;
         if (what == RECLAIM_IDLE) {
-            uint64_t activity = activity_of(tcache);
-            bool idle = activity == READ_RELAXED(tcache->activity_seen);
-            WRITE_RELAXED(tcache->activity_seen, activity);
-            only_big = tcache_big_rests(tcache) && !idle;
-            if (!idle && !only_big) continue;
+            enum tcache_rest rest = tcache_look(tcache);
+            if (rest == TCACHE_AT_WORK) continue;
+            only_big = rest == TCACHE_BIG_RESTS;
         }
         uint32_t expected = 0;
         if (atomic_compare_exchange_strong_explicit(&tcache->claim, &expected, TCACHE_CLAIMED, memory_order_seq_cst,
@@ -102,7 +105,7 @@ static unsigned claim_batch(struct pool *pool, enum reclaim what, struct tcache 
 
 void tcache_prepare_reclaim(void)
 {
-    if (!os_restricted && process_has_one_thread()) barrier_works();
+    if (!os_restricted && os_single_threaded()) barrier_works();
 }
 
 bool tcache_can_reclaim(void) { return barrier_registered(); }

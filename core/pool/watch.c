@@ -191,8 +191,7 @@ static struct watched *due(struct watch *watch, uint32_t now_ms, unsigned *wait)
         if (!block->address || block->done) continue;
         uint32_t age = time_passed_ms(now_ms, block->since_ms);
         if (age >= WATCH_AFTER_MS) return block;
-        unsigned left = WATCH_AFTER_MS - age;
-        if (!*wait || left < *wait) *wait = left;
+        *wait = time_sooner(WATCH_AFTER_MS - age, *wait);
     }
     return NULL;
 }

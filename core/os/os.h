@@ -137,8 +137,13 @@ unsigned os_cpu_current(void);
 /* Reads the beginning of a small file, at most size - 1 bytes, and ends it with NUL. The length or a negative errno; -EBUSY: not
  * at this moment, since descriptors or memory are short. */
 long os_read_file(const char *path, char *buffer, size_t size);
+/* The decimal number that a small file begins with; SIZE_MAX where it begins otherwise ("max") or cannot be read. */
+size_t os_read_number(const char *path);
 /* What follows a name in a text, or NULL. */
 const char *os_find_field(const char *text, const char *name);
+/* From the lines of /proc/self/cgroup, which it cuts apart: the next group whose hierarchy is of version 2 (*is_v2) or has this controller, as a
+ * path below the mount, "" for the root; NULL at the end. *lines is moved on. */
+char *os_next_group(char **lines, const char *controller, bool *is_v2);
 /* Is a seccomp filter in force for this thread? Reads /proc/self/status, needs 16 KiB of stack. */
 enum filter_state { FILTER_NONE, FILTER_IN_FORCE, FILTER_UNKNOWN };
 enum filter_state os_read_filter_state(void);

@@ -13,6 +13,9 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
+/* Longer names of groups are passed over: `path` has room for this and for a file's name. */
+#define GROUP_MAX 500
+
 static struct {
     _Atomic bool taken;
     char groups[2048]; /* /proc/self/cgroup, then paths made of it */
@@ -62,6 +65,12 @@ static size_t number_at(const char *text, int n)
     return value;
 }
 
+size_t os_read_number(const char *path)
+{
+    char text[32];
+    return os_read_file(path, text, sizeof text) > 0 ? number_at(text, 0) : SIZE_MAX;
+}
+
 static size_t left_of(size_t limit, size_t pages)
 {
     size_t bytes = pages << PAGE_SHIFT;
@@ -85,11 +94,9 @@ int os_read_address_room(size_t *room)
 /* The number behind a word that begins a line, in KiB, in bytes; SIZE_MAX if it is not there. */
 static size_t field_kib(const char *text, const char *name)
 {
-    const char *at = strstr(text, name);
+    const char *at = os_find_field(text, name);
     if (!at) return SIZE_MAX;
-    at += strlen(name);
-    while (*at == ' ' || *at == '\t')
-        at++;
+    at += strspn(at, " \t");
     size_t kib = number_at(at, 0);
     return kib == SIZE_MAX ? SIZE_MAX : kib << 10;
 }
@@ -97,8 +104,7 @@ static size_t field_kib(const char *text, const char *name)
 /* Of a file that holds one number of KiB, the bytes; what the kernel has by default where it cannot be read. */
 static size_t reserve_bytes(const char *path, size_t otherwise)
 {
-    char text[32];
-    size_t kib = os_read_file(path, text, sizeof text) > 0 ? number_at(text, 0) : SIZE_MAX;
+    size_t kib = os_read_number(path);
     return kib > SIZE_MAX >> 10 ? otherwise : kib << 10;
 }
 
@@ -152,6 +158,22 @@ int os_read_lock_room(size_t *room)
 
 /* --- the memory control group --- */
 
+char *os_next_group(char **lines, const char *controller, bool *is_v2)
+{
+    for (char *line = *lines, *end; (end = strchr(line, '\n')); line = end + 1) {
+        *end = '\0';
+        *lines = end + 1;
+        /* "0::/group" is version 2, "4:memory:/group" version 1. */
+        char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
+        if (!group) continue;
+        *group++ = '\0';
+        *is_v2 = controllers[1] == '\0';
+        if (!*is_v2 && !strstr(controllers + 1, controller)) continue;
+        return strcmp(group, "/") == 0 ? group + 1 : group;
+    }
+    return NULL;
+}
+
 /* A decimal number, or SIZE_MAX for "max", for nothing, and for version 1's huge "no limit" values. */
 static size_t limit_of(const char *text)
 {
@@ -186,8 +208,7 @@ static int read_usage(const struct group_files *files, const char *group, size_t
     if (error || *used == SIZE_MAX) return error;
     stpcpy(stpcpy(stpcpy(scratch.path, files->mount), group), "/memory.stat");
     if (os_read_file(scratch.path, scratch.text, sizeof scratch.text) <= 0) return 0;
-    const char *at = strstr(scratch.text, files->inactive);
-    size_t inactive = at ? number_at(at + strlen(files->inactive), 0) : SIZE_MAX;
+    size_t inactive = number_at(os_find_field(scratch.text, files->inactive), 0);
     if (inactive != SIZE_MAX) *used -= min_size(*used, inactive);
     return 0;
 }
@@ -221,20 +242,10 @@ int os_read_group_memory(struct os_group_memory *memory)
     long n = os_read_file("/proc/self/cgroup", scratch.groups, sizeof scratch.groups);
     int error = n == -EBUSY ? -EBUSY : 0;
     if (n <= 0) scratch.groups[0] = '\0';
-    for (char *line = scratch.groups, *end; !error && (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        /* "0::/group" is version 2, "4:memory:/group" version 1. */
-        char *controllers = strchr(line, ':');
-        char *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group) continue;
-        *group++ = '\0';
-        if (strlen(group) > 500) continue;
-        if (strcmp(group, "/") == 0) *group = '\0';
-        if (controllers[1] == '\0')
-            error = add_levels(&version_2, group, memory);
-        else if (strstr(controllers + 1, "memory"))
-            error = add_levels(&version_1, group, memory);
-    }
+    char *lines = scratch.groups, *group;
+    bool is_v2;
+    while (!error && (group = os_next_group(&lines, "memory", &is_v2)))
+        if (strlen(group) <= GROUP_MAX) error = add_levels(is_v2 ? &version_2 : &version_1, group, memory);
     drop_scratch();
     return error;
 }

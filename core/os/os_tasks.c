@@ -31,27 +31,18 @@ int os_task_count(void) {
                                : 0; /* one link for each task beside "." and ".." */
 }
 
-/* -1: none ("max"), or the file cannot be read. */
-static long read_number(const char *path) {
-    char text[32];
-    if (os_read_file(path, text, sizeof text) <= 0 || text[0] < '0' || text[0] > '9') return -1;
-    long value = 0;
-    for (const char *c = text; *c >= '0' && *c <= '9' && value < (1l << 40); c++)
-        value = value * 10 + (*c - '0');
-    return value;
-}
-
 /* The limits from a group up to the root: each binds. `path` holds the group's folder, with room for a file's
  * name. */
 static bool group_has_room(char *path, size_t mount_bytes) {
     for (;;) {
         char *end = path + strlen(path);
         strcpy(end, "/pids.max");
-        long most = read_number(path);
-        if (most >= 0) {
+        size_t most = os_read_number(path);
+        if (most != SIZE_MAX) {
             strcpy(end, "/pids.current");
-            long now = read_number(path);
-            if (most < PLACES_NEEDED || (now >= 0 && most - now < PLACES_NEEDED)) return false;
+            size_t now = os_read_number(path);
+            if (now == SIZE_MAX) now = 0; /* not to be told */
+            if (most < now || most - now < PLACES_NEEDED) return false;
         }
         *end = '\0';
         if (end == path + mount_bytes) return true;
@@ -59,23 +50,10 @@ static bool group_has_room(char *path, size_t mount_bytes) {
     }
 }
 
-static bool line_has_room(char *line, char *path) {
-    static const char v1[] = "/sys/fs/cgroup/pids", v2[] = "/sys/fs/cgroup",
-                      hybrid[] = "/sys/fs/cgroup/unified";
-    /* "0::/group" is version 2, "4:pids:/group" version 1. */
-    char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
-    if (!group || group[1] != '/') return true;
-    *group++ = '\0';
-    if (group[1] == '\0') group++; /* the root */
-    bool is_v2 = controllers[1] == '\0';
-    if (!is_v2 && !strstr(controllers + 1, "pids")) return true;
-    for (int i = 0; i < 2; i++) {
-        const char *mount = is_v2 ? (i ? hybrid : v2) : v1;
-        strcpy(stpcpy(path, mount), group);
-        if (!group_has_room(path, strlen(mount))) return false;
-        if (!is_v2) break;
-    }
-    return true;
+/* The group seen through this mount. */
+static bool has_room_at(const char *mount, const char *group, char *path) {
+    strcpy(stpcpy(path, mount), group);
+    return group_has_room(path, strlen(mount));
 }
 
 /* The thread that starts ours, or ours, is alone; the former may have little stack. */
@@ -87,9 +65,14 @@ bool os_room_for_task(void) {
         return false;
     size_t half = sizeof scratch / 2; /* the second one takes the longest group's name and a file's */
     if (os_read_file("/proc/self/cgroup", scratch, half - 64) <= 0) return true;
-    for (char *line = scratch, *end; (end = strchr(line, '\n')); line = end + 1) {
-        *end = '\0';
-        if (!line_has_room(line, scratch + half)) return false;
+    char *lines = scratch, *path = scratch + half, *group;
+    bool is_v2;
+    while ((group = os_next_group(&lines, "pids", &is_v2))) {
+        if (*group && *group != '/') continue;
+        if (!is_v2 && !has_room_at("/sys/fs/cgroup/pids", group, path)) return false;
+        if (is_v2 && (!has_room_at("/sys/fs/cgroup", group, path) ||
+                      !has_room_at("/sys/fs/cgroup/unified", group, path)))
+            return false;
     }
     return true;
 }

@@ -3,6 +3,7 @@
 #ifndef ZP_TESTS_CGROUP_WORLD_H
 #define ZP_TESTS_CGROUP_WORLD_H
 
+#include <criterion/criterion.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdbool.h>
@@ -11,6 +12,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+#include "support.h"
 
 #define WORLD "/sys/fs/cgroup"
 #define NOT_ALLOWED 77
@@ -46,6 +49,14 @@ static inline int wrong(const char *what, size_t got)
 {
     fprintf(stderr, "%s: %zu\n", what, got);
     return 1;
+}
+
+/* Run a test's body in a child: it returns 0, NOT_ALLOWED, or 1 after saying on stderr what is wrong. */
+static inline void world_run(int (*body)(void *))
+{
+    struct child_result result = run_child(body, NULL);
+    if (result.exit_status == NOT_ALLOWED) cr_skip_test("mounting is not allowed here");
+    cr_assert_eq(result.exit_status, 0, "signal %d, %s", result.signal, result.text);
 }
 
 #endif

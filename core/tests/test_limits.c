@@ -216,18 +216,11 @@ static int makes_room_for_what_is_missing(void *ignored)
     return 0;
 }
 
-static void in_child(int (*body)(void *))
-{
-    struct child_result result = run_child(body, NULL);
-    if (result.exit_status == NOT_ALLOWED) cr_skip_test("mounting is not allowed here");
-    cr_assert_eq(result.exit_status, 0, "signal %d, %s", result.signal, result.text);
-}
-
 TestSuite(limits, .timeout = 30);
 
-Test(limits, of_the_group_are_followed) { in_child(follows_the_group); }
-Test(limits, idle_memory_beyond_a_share_is_marked_at_once) { in_child(marks_beyond_an_eighth); }
-Test(limits, blocks_beyond_it_do_not_stay_in_slots) { in_child(large_blocks_do_not_stay_in_slots); }
+Test(limits, of_the_group_are_followed) { world_run(follows_the_group); }
+Test(limits, idle_memory_beyond_a_share_is_marked_at_once) { world_run(marks_beyond_an_eighth); }
+Test(limits, blocks_beyond_it_do_not_stay_in_slots) { world_run(large_blocks_do_not_stay_in_slots); }
 /* AddressSanitizer needs addresses of its own. */
-Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) { in_child(room_is_left); }
-Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) { in_child(makes_room_for_what_is_missing); }
+Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) { world_run(room_is_left); }
+Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) { world_run(makes_room_for_what_is_missing); }

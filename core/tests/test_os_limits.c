@@ -153,16 +153,9 @@ static int locked(void *ignored)
     return 0;
 }
 
-static void in_a_world(int (*body)(void *))
-{
-    struct child_result result = run_child(body, NULL);
-    if (result.exit_status == NOT_ALLOWED) cr_skip_test("mounting is not allowed here");
-    cr_assert_eq(result.exit_status, 0, "signal %d, %s", result.signal, result.text);
-}
-
 TestSuite(os_limits, .timeout = 30);
 
-Test(os_limits, of_control_groups) { in_a_world(group_memory); }
-Test(os_limits, of_addresses) { in_a_world(addresses); }
-Test(os_limits, of_locked_memory, .disabled = UNDER_ASAN) { in_a_world(locked); }
-Test(os_limits, of_strict_accounting) { in_a_world(strict_accounting); }
+Test(os_limits, of_control_groups) { world_run(group_memory); }
+Test(os_limits, of_addresses) { world_run(addresses); }
+Test(os_limits, of_locked_memory, .disabled = UNDER_ASAN) { world_run(locked); }
+Test(os_limits, of_strict_accounting) { world_run(strict_accounting); }

@@ -44,6 +44,22 @@ static inline void require_shim(void)
     CHECK(symbol && dladdr(symbol, &info) && (strstr(info.dli_fname, "zeropool-preload") || strstr(info.dli_fname, "zeropool-hardened")));
 }
 
+/* A program of several cases: its only argument names one. Returns what that does, or 2 after a line of usage. */
+struct test_case {
+    const char *name;
+    int (*run)(void);
+};
+#define RUN_CASE(program, cases) \
+    run_one_of(argc, argv, cases, sizeof(cases) / sizeof *(cases), "usage: " program " CASE\n")
+
+static inline int run_one_of(int argc, char **argv, const struct test_case *cases, size_t n, const char *usage)
+{
+    for (size_t i = 0; argc == 2 && i < n; i++)
+        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
+    say(usage);
+    return 2;
+}
+
 /* The pool and the hardened mode's blocks lie between 22 and 42 TiB. */
 static inline bool in_pool(const void *p) { return (uintptr_t)p >> 40 >= 22 && (uintptr_t)p >> 40 < 42; }
 

@@ -237,15 +237,9 @@ static int info_functions(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"large-blocks-are-ours", large_blocks_are_ours}, {"usable-size", usable_size_is_writable_and_stable},
+    static const struct test_case cases[] = {{"large-blocks-are-ours", large_blocks_are_ours}, {"usable-size", usable_size_is_writable_and_stable},
                  {"realloc", realloc_rules}, {"sizes-that-cannot-be", sizes_that_cannot_be}, {"alignments", alignments},
                  {"errno", errno_is_kept}, {"calloc", calloc_is_zero}, {"other-names", other_names}, {"info", info_functions}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: family CASE\n");
-    return 2;
+    return RUN_CASE("family", cases);
 }

@@ -181,15 +181,9 @@ static int all_locked(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"addresses-at-once", addresses_at_once}, {"addresses-at-rest", addresses_at_rest},
+    static const struct test_case cases[] = {{"addresses-at-once", addresses_at_once}, {"addresses-at-rest", addresses_at_rest},
                  {"impossible-sizes", impossible_sizes}, {"resting-block", resting_block},
                  {"child-of-a-thread", child_of_a_thread}, {"own-mallopt", own_mallopt}, {"all-locked", all_locked}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: giving_back CASE\n");
-    return 2;
+    return RUN_CASE("giving_back", cases);
 }

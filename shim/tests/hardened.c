@@ -269,17 +269,11 @@ static int threads(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"overflow", overflow}, {"underflow", underflow}, {"use-after-free", use_after_free}, {"quarantine", quarantine},
+    static const struct test_case cases[] = {{"overflow", overflow}, {"underflow", underflow}, {"use-after-free", use_after_free}, {"quarantine", quarantine},
                  {"placement", placement}, {"one-address", one_address}, {"zero-on-free", zero_on_free},
                  {"usable-size", usable_size}, {"early-blocks", early_blocks}, {"many-blocks", many_blocks}, {"threads", threads}};
     require_shim();
     struct sigaction action = {.sa_handler = on_fault};
     sigaction(SIGSEGV, &action, NULL);
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: hardened CASE\n");
-    return 2;
+    return RUN_CASE("hardened", cases);
 }

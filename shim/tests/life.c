@@ -229,16 +229,10 @@ static int closed_descriptors(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"early", early}, {"decay-after-early-use", decay_after_early_use}, {"late", late},
+    static const struct test_case cases[] = {{"early", early}, {"decay-after-early-use", decay_after_early_use}, {"late", late},
                  {"late-seen", late_seen}, {"tls-destructors", tls_destructors},
                  {"main-thread-ends-first", main_thread_ends_first}, {"emptied-environment", emptied_environment},
                  {"closed-descriptors", closed_descriptors}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: life CASE\n");
-    return 2;
+    return RUN_CASE("life", cases);
 }

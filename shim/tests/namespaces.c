@@ -104,18 +104,10 @@ static int no_more_processes(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"user-namespace", user_namespace_after_large_blocks}, {"pid-namespace", first_child_in_a_pid_namespace},
+    static const struct test_case cases[] = {{"user-namespace", user_namespace_after_large_blocks}, {"pid-namespace", first_child_in_a_pid_namespace},
                  {"dropped-user", dropped_user}, {"no-more-processes", no_more_processes}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) {
-            int status = cases[i].run();
-            if (status == SKIP) puts("not permitted here");
-            return status;
-        }
-    say("usage: namespaces CASE\n");
-    return 2;
+    int status = RUN_CASE("namespaces", cases);
+    if (status == SKIP) puts("not permitted here");
+    return status;
 }

@@ -418,10 +418,7 @@ static int after_the_main_thread(void) {
 }
 
 int main(int argc, char **argv) {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"one-thread-one-task", one_thread_one_task},
+    static const struct test_case cases[] = {{"one-thread-one-task", one_thread_one_task},
                  {"comes-and-leaves-with-threads", comes_and_leaves_with_threads},
                  {"fork-finds-one-task", fork_finds_one_task},
                  {"namespaces-by-every-way", namespaces_by_every_way},
@@ -432,12 +429,7 @@ int main(int argc, char **argv) {
                  {"changed-user", changed_user},
                  {"after-the-main-thread", after_the_main_thread}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) {
-            int status = cases[i].run();
-            if (status == SKIP) puts("not permitted here");
-            return status;
-        }
-    say("usage: process CASE\n");
-    return 2;
+    int status = RUN_CASE("process", cases);
+    if (status == SKIP) puts("not permitted here");
+    return status;
 }

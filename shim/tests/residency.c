@@ -205,16 +205,10 @@ static int added_to_a_small_program(void)
 int main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "sparse-program") == 0) return sparse_program();
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"grace", grace}, {"warm", warm_memory_does_not_fault},
+    static const struct test_case cases[] = {{"grace", grace}, {"warm", warm_memory_does_not_fault},
                  {"growth", realloc_growth_stays_cheap}, {"below-a-raised-threshold", below_a_raised_threshold},
                  {"sparse-calloc", sparse_calloc_costs_nothing},
                  {"few-mappings", few_mappings}, {"added", added_to_a_small_program}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: residency CASE\n");
-    return 2;
+    return RUN_CASE("residency", cases);
 }

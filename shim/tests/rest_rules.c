@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* rest_rules.c: waiting calls keep their rules where the library waits in steps: handlers, timeouts, masks,
  * cancellation, jumps. usage: rest_rules interrupted|giving-back|timeouts|masks|cancelled|jumps */
+#include "rest_places.h"
 #include "rest_rules.h"
 
 #include <fcntl.h>
@@ -12,25 +13,6 @@
 #include <sys/select.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
-
-static int empty[2], connection[2], listener, events;
-static sigset_t usr1, none;
-static char byte;
-static struct iovec vector = {&byte, 1};
-
-static void prepare(void) {
-    CHECK(pipe(empty) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, connection) == 0);
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&any, sizeof any) == 0 &&
-          listen(listener, 8) == 0);
-    events = epoll_create1(0);
-    CHECK(events >= 0 &&
-          epoll_ctl(events, EPOLL_CTL_ADD, empty[0], &(struct epoll_event){.events = EPOLLIN}) == 0);
-    sigemptyset(&none);
-    sigemptyset(&usr1);
-    sigaddset(&usr1, SIGUSR1);
-}
 
 /* The calls, each waiting for so long: -1 with errno if it was interrupted. What is left is checked against
  * the clock. */

@@ -2,7 +2,7 @@
 /* rests.c: a process with one thread fills and frees memory and then rests in a call for good. Seen from
  * outside, that memory goes back, and there is one task all the time. One child for each call, all at once.
  */
-#include "check.h"
+#include "rest_places.h"
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -24,11 +24,8 @@
 #define EXPECTED_S 10
 #define LONG_S 1000
 
-static int empty[2], connection[2], listener, events;
 static pid_t child;
-static sigset_t usr1;
 static struct timespec length = {.tv_sec = LONG_S};
-static char byte;
 
 static struct pollfd *waited(void) {
     static struct pollfd fd;
@@ -50,12 +47,10 @@ static struct timespec end_of(clockid_t clock) {
     return now;
 }
 
-static struct iovec vector = {&byte, 1};
 static struct msghdr message = {.msg_iov = &vector, .msg_iovlen = 1};
 static struct epoll_event event;
 static struct timespec end;
 static siginfo_t information;
-static sigset_t none;
 static struct timeval period = {.tv_sec = LONG_S};
 
 #define CALL(name, expression)                                                                               \
@@ -148,20 +143,6 @@ static const struct rest {
     {"waitid", in_waitid, true},
 };
 #define N_RESTS (sizeof rests / sizeof rests[0])
-
-static void prepare(void) {
-    CHECK(pipe(empty) == 0 && socketpair(AF_UNIX, SOCK_STREAM, 0, connection) == 0);
-    listener = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    CHECK(listener >= 0 && bind(listener, (struct sockaddr *)&any, sizeof any) == 0 &&
-          listen(listener, 1) == 0);
-    events = epoll_create1(0);
-    CHECK(events >= 0 &&
-          epoll_ctl(events, EPOLL_CTL_ADD, empty[0], &(struct epoll_event){.events = EPOLLIN}) == 0);
-    sigemptyset(&none);
-    sigemptyset(&usr1);
-    sigaddset(&usr1, SIGUSR1);
-}
 
 static void rest(const struct rest *rest, int ready) {
     prepare();

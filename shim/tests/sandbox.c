@@ -261,20 +261,12 @@ static int seccomp_strict(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
+    static const struct test_case cases[] = {{"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
                  {"seccomp-refusing", seccomp_refusing}, {"seccomp-for-all-threads", seccomp_for_all_threads},
                  {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service}, {"seccomp-probes", seccomp_probes},
                  {"inherited-child", inherited_child}, {"seccomp-strict", seccomp_strict}, {"strict-child", strict_child}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) {
-            int status = cases[i].run();
-            if (status == SKIP) puts("not permitted here");
-            return status;
-        }
-    say("usage: sandbox CASE\n");
-    return 2;
+    int status = RUN_CASE("sandbox", cases);
+    if (status == SKIP) puts("not permitted here");
+    return status;
 }

@@ -191,14 +191,8 @@ static int handlers_that_allocate(void)
 
 int main(int argc, char **argv)
 {
-    static const struct {
-        const char *name;
-        int (*run)(void);
-    } cases[] = {{"exit-while-others-free", exit_while_others_free}, {"threads-in-the-child", threads_in_the_child},
+    static const struct test_case cases[] = {{"exit-while-others-free", exit_while_others_free}, {"threads-in-the-child", threads_in_the_child},
                  {"raw-exit", raw_exit}, {"handlers-that-allocate", handlers_that_allocate}};
     require_shim();
-    for (size_t i = 0; argc == 2 && i < sizeof cases / sizeof cases[0]; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
-    say("usage: threads CASE\n");
-    return 2;
+    return RUN_CASE("threads", cases);
 }

@@ -62,7 +62,8 @@ struct extent {
             struct extent *older, *newer;  /* resident extents in the heap, and shard contents, by age */
         };
         uint32_t unproven_pages;   /* of a block out of the heap and on no shard: untouched when it was handed out, and not known to be used
-                                    * since; 0 before it goes to a shard; heap lock */
+                                    * since; 0 before it goes to a shard; heap lock. account.c reads it of blocks of others, which may go to
+                                    * a list meanwhile: so `older` is written as one word, and the answer cut to the block's size there */
     };
     uint32_t n_pages;
     uint32_t used_pages;   /* of a live block: what the program may use; the rest is address headroom */
@@ -112,7 +113,7 @@ static inline void age_list_init(struct extent *sentinel) { sentinel->older = se
 /* The sentinel's older is the newest extent, its newer the oldest. */
 static inline void age_push_newest(struct extent *sentinel, struct extent *extent)
 {
-    extent->older = sentinel->older;
+    WRITE_RELAXED(extent->older, sentinel->older);
     extent->newer = sentinel;
     sentinel->older->newer = extent;
     sentinel->older = extent;
@@ -120,17 +121,17 @@ static inline void age_push_newest(struct extent *sentinel, struct extent *exten
 
 static inline void age_insert_after(struct extent *older, struct extent *extent)
 {
-    extent->older = older;
+    WRITE_RELAXED(extent->older, older);
     extent->newer = older->newer;
-    older->newer->older = extent;
+    WRITE_RELAXED(older->newer->older, extent);
     older->newer = extent;
 }
 
 static inline void age_remove(struct extent *extent)
 {
     extent->older->newer = extent->newer;
-    extent->newer->older = extent->older;
-    extent->older = NULL; /* and with it unproven_pages */
+    WRITE_RELAXED(extent->newer->older, extent->older);
+    WRITE_RELAXED(extent->older, NULL); /* and with it unproven_pages */
 }
 
 static inline struct extent *age_oldest(struct extent *sentinel)

@@ -266,7 +266,7 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     if (range->begin == range->end) return false;
     struct extent *rest = range->rest;
     char *end = rest ? extent_end(rest) : range->end;
-    if (range->huge && !heap->has_huge) WRITE_RELAXED(heap->has_huge, true);
+    if (range->huge && !READ_RELAXED(heap->has_huge)) WRITE_RELAXED(heap->has_huge, true);
     int error = fill(heap, range->begin, end, range->huge);
     if (!rest) return !error;
     __atomic_fetch_sub(&heap->n_growing, 1, __ATOMIC_RELAXED);

@@ -26,12 +26,13 @@ void limits_learn(void)
     os_address_limit();
 }
 
-static void set_memory(struct pool *pool, const struct os_group_memory *memory)
+static void set_memory(struct pool *pool)
 {
     struct heap *heap = &pool->heap;
-    WRITE_RELAXED(heap->limit_bytes, memory->limit_bytes);
-    size_t most = min_size(memory->limit_bytes, pool->ram_bytes) / LIMITS_MEMORY_SHARE;
-    if (memory->room_bytes != SIZE_MAX) most = min_size(most, max_size(memory->room_bytes / 2, LIMITS_LEAST_BYTES));
+    size_t limit = READ_RELAXED(known.limit_bytes), room = READ_RELAXED(known.room_bytes);
+    WRITE_RELAXED(heap->limit_bytes, limit);
+    size_t most = min_size(limit, pool->ram_bytes) / LIMITS_MEMORY_SHARE;
+    if (room != SIZE_MAX) most = min_size(most, max_size(room / 2, LIMITS_LEAST_BYTES));
     size_t before = READ_RELAXED(heap->unmarked_max_bytes);
     WRITE_RELAXED(heap->unmarked_max_bytes, most);
     if (most < before / 2) tcache_disturb(pool); /* what lies in slots may be larger now */
@@ -51,14 +52,14 @@ void limits_refresh(struct pool *pool)
     if (last && time_passed_ms(now, last) < every) return;
     WRITE_RELAXED(pool->limits_read_ms, (uint32_t)max_size(now, 1));
     limits_learn();
-    set_memory(pool, &known);
+    set_memory(pool);
     limits_addresses_changed(pool);
 }
 
 void limits_prepare(struct pool *pool)
 {
     pool->ram_bytes = os_ram_bytes();
-    set_memory(pool, &known);
+    set_memory(pool);
     limits_addresses_changed(pool);
 }
 

@@ -18,6 +18,8 @@ static void roll_window(struct heap *heap, uint32_t now)
     size_t live = budget_live(heap);
     heap->peak_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->peak_window[0] : live;
     heap->peak_window[0] = live;
+    heap->held_window[1] = elapsed < 2 * BUDGET_WINDOW_MS ? heap->held_window[0] : live;
+    heap->held_window[0] = live;
     heap->settled_bytes = min_size(heap->settled_bytes, max_size(heap->peak_window[1], live));
     heap->window_start_ms = now;
 }
@@ -28,10 +30,28 @@ static size_t believable(const struct heap *heap)
     return heap->settled_bytes + max_size(BUDGET_SLOP_BYTES, heap->settled_bytes >> BUDGET_SLOP_SHIFT);
 }
 
+/* Looked at whenever a block is handed out: who drops all and takes it again asks for no untouched memory before the end. */
+static void note_drop(struct heap *heap, size_t live)
+{
+    if (live >= max_size(heap->peak_window[0], heap->peak_window[1]) / 2) return;
+    heap->reloads = true;
+    heap->dropped_ms = os_clock_ms();
+}
+
+/* What is loaded again may be a little larger each time; what stays as large as it was is loaded. */
+static bool has_reloaded(const struct heap *heap, size_t live, size_t peak, uint32_t now)
+{
+    size_t held = max_size(peak, max_size(heap->held_window[0], heap->held_window[1]));
+    if (live < held) return false;
+    return live - held > held / BUDGET_RELOAD_MORE || time_passed_ms(now, heap->dropped_ms) >= BUDGET_WINDOW_MS;
+}
+
 void budget_note_peak(struct heap *heap)
 {
-    size_t live = min_size(budget_live(heap), believable(heap));
+    size_t held = budget_live(heap), live = min_size(held, believable(heap));
     if (live > heap->peak_window[0]) heap->peak_window[0] = live;
+    if (held > heap->held_window[0]) heap->held_window[0] = held;
+    note_drop(heap, held);
     if (heap->active_bytes > heap->counters.active_peak) WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
 
@@ -57,13 +77,12 @@ static size_t slack_of(size_t n_bytes, size_t peak)
 /* How much idle memory there is too much, with n_bytes more of untouched memory: caches and heap together. */
 static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven)
 {
-    roll_window(heap, os_clock_ms());
+    uint32_t now = os_clock_ms();
+    roll_window(heap, now);
     size_t live = budget_live(heap) + (proven ? n_bytes : 0);
     size_t peak = max_size(max_size(heap->peak_window[0], heap->peak_window[1]), min_size(live, believable(heap)));
-    if (live < peak / 2)
-        heap->reloads = true;
-    else if (live >= peak)
-        heap->reloads = false;
+    note_drop(heap, live);
+    if (has_reloaded(heap, live, peak, now)) heap->reloads = false;
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes, slack = slack_of(n_bytes, peak);
     size_t budget = floor + (heap->reloads ? min_size(slack, peak / BUDGET_RELOAD_SHARE) : slack);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */

@@ -30,7 +30,8 @@
 #define BUDGET_SLACK_BYTES (64 * MIB)
 #define BUDGET_SLACK_SHARE 12
 /* A program that has dropped more than half of what it held, and loads again, leaves pieces between its new blocks that it will not use: until it
- * holds as much as before, the slack is no more than this share of the peak. */
+ * holds as much as before, and a second has passed or it holds this share more, the slack is no more than that share of the peak. */
+#define BUDGET_RELOAD_MORE 8
 #define BUDGET_RELOAD_SHARE 32
 
 /* Live bytes may be taken to have risen so much, or by the share, since the caches were last looked at. */

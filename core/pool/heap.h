@@ -86,7 +86,9 @@ struct heap {
     size_t unmarked_max_bytes;        /* idle memory that may lie unmarked, however short it has rested; limits.c, any thread */
     bool address_limited;             /* by RLIMIT_AS or RLIMIT_DATA: idle addresses count; limits.c */
     size_t peak_window[2];            /* peak of active in this and the previous window */
+    size_t held_window[2];            /* the same, unlooked: what the program has to hold again before it no longer reloads */
     uint32_t window_start_ms;
+    uint32_t dropped_ms;              /* when it last held less than half of the peak */
     bool reloads;                     /* the program has dropped most of the peak, and does not hold as much again yet */
 
     /* decay (decay.c) */

@@ -163,6 +163,7 @@ void heap_rebuild(struct heap *heap)
     end_run(heap, &run);
     WRITE_RELAXED(heap->n_growing, 0);
     heap->settled_bytes = heap->peak_window[0] = heap->peak_window[1] = heap->active_bytes;
+    heap->held_window[0] = heap->held_window[1] = heap->active_bytes;
     heap->decay_seen_bytes = 0;
     for (unsigned i = 0; i < DECAY_STEPS; i++)
         heap->decay_backlog[i] = 0;

@@ -59,6 +59,33 @@ Test(budget, a_large_request_may_bring_the_sum_to_the_peak_and_its_slack)
     cr_assert_eq(budget_excess(&heap, 40 * MIB, 40 * MIB, true), 64 * MIB + 40 * MIB - (64 * MIB + 14 * MIB + BUDGET_FLOOR_BYTES));
 }
 
+Test(budget, a_program_reloads_until_it_holds_all_that_it_dropped)
+{
+    make_dirty(64 * MIB);
+    heap.settled_bytes = 64 * MIB;
+    heap.active_bytes = 70 * MIB; /* six more that nobody has looked at */
+    budget_note_peak(&heap);
+    cr_assert_eq(heap.peak_window[0], 65 * MIB, "believed is a sixty-fourth more");
+    heap.active_bytes = 4 * MIB; /* all dropped, and a block taken that was warm */
+    budget_note_peak(&heap);
+    cr_assert(heap.reloads);
+    heap.active_bytes = 68 * MIB;
+    budget_excess(&heap, MIB, MIB, true);
+    cr_assert(heap.reloads, "69 are less than the 70 that it had");
+    budget_excess(&heap, 2 * MIB, 2 * MIB, true);
+    cr_assert(heap.reloads, "as much as it had, but it may be loading still");
+    heap.dropped_ms -= BUDGET_WINDOW_MS;
+    budget_excess(&heap, 2 * MIB, 2 * MIB, true);
+    cr_assert_not(heap.reloads, "a second later it is not");
+    heap.active_bytes = 4 * MIB;
+    budget_note_peak(&heap);
+    cr_assert(heap.reloads);
+    heap.active_bytes = 64 * MIB;
+    budget_excess(&heap, 16 * MIB, 16 * MIB, true);
+    cr_assert_not(heap.reloads, "80 are an eighth more");
+    heap.active_bytes = 0;
+}
+
 Test(budget, the_slack_follows_the_root_of_the_request)
 {
     make_dirty(160 * MIB);

@@ -24,7 +24,7 @@ from harness import Place, Skipped
 SKIP = 77
 TRIES = 3
 KNOWN_LIMITS = {
-    ("asks", "loads-other-sizes"), ("stacks", "waits"),
+    ("stacks", "waits"),
     ("tasks", "python-pool-then-fork"), ("tasks", "python-large-pool-then-fork"),
 }
 KINDS = {**memory.KINDS, **world.KINDS, **calls.KINDS}

@@ -32,7 +32,7 @@ static void *find(const char *name) {
     _exit(127);
 }
 
-#define FIND(field) *(void **)&found.field = find(#field)
+#define FIND(field) *(void **)&found.field = find(#field);
 
 static noinline_cold void resolve(void) {
     int saved = errno;
@@ -43,22 +43,7 @@ static noinline_cold void resolve(void) {
     /* A program with raised rights does not listen to whoever started it. */
     if (!getauxval(AT_SECURE)) options_from_environment(&options, environ);
     struct next_allocator found;
-    FIND(malloc);
-    FIND(free);
-    FIND(calloc);
-    FIND(realloc);
-    FIND(memalign);
-    FIND(aligned_alloc);
-    FIND(posix_memalign);
-    FIND(valloc);
-    FIND(pvalloc);
-    FIND(malloc_usable_size);
-    FIND(malloc_trim);
-    FIND(mallinfo);
-    FIND(mallinfo2);
-    FIND(malloc_stats);
-    FIND(malloc_info);
-    FIND(mallopt);
+    FAMILY(FIND)
     size_t threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
     struct hardened_range range;
     size_t most = min_size(options.max_block_bytes, os_ram_bytes());

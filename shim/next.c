@@ -184,7 +184,7 @@ static void *find(const char *name)
     return symbol;
 }
 
-#define FIND(table, field) *(void **)&(table)->field = find(#field)
+#define FIND(field) *(void **)&found.field = find(#field);
 
 /* What the tables hold: nothing, the next allocator, or the hardened mode before it. */
 static enum { NOTHING, NEXT, HARDENED } resolved;
@@ -195,22 +195,7 @@ void next_resolve(void)
     int saved = errno;
     tcache_tls.entered |= RESOLVING;
     struct next_allocator found;
-    FIND(&found, malloc);
-    FIND(&found, free);
-    FIND(&found, calloc);
-    FIND(&found, realloc);
-    FIND(&found, memalign);
-    FIND(&found, aligned_alloc);
-    FIND(&found, posix_memalign);
-    FIND(&found, valloc);
-    FIND(&found, pvalloc);
-    FIND(&found, malloc_usable_size);
-    FIND(&found, malloc_trim);
-    FIND(&found, mallinfo);
-    FIND(&found, mallinfo2);
-    FIND(&found, malloc_stats);
-    FIND(&found, malloc_info);
-    FIND(&found, mallopt);
+    FAMILY(FIND)
     if (!os_unseal()) {
         warn_parts("fatal: the kernel does not let the library write its own tables", NULL, NULL, NULL);
         _exit(127);

@@ -98,8 +98,6 @@ static void before_fork(void) {
     if (helper_is_only_company()) helper_dismiss(FORK_WAIT_MS);
 }
 
-static void after_fork_in_parent(void) {}
-
 static void after_fork_in_child(void) {
     if (fork_word)
         fork_child();
@@ -117,10 +115,7 @@ static pid_t fork_by(pid_t (*function)(void)) {
     pid_t pid = function();
     if (pid < 0 && gave_up_its_place(errno)) pid = function();
     if (pid < 0 && errno == ENOMEM && shim_make_room_for_copy()) pid = function();
-    if (pid == 0)
-        after_fork_in_child();
-    else
-        after_fork_in_parent();
+    if (pid == 0) after_fork_in_child();
     return pid;
 }
 

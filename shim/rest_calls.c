@@ -52,11 +52,9 @@ void rest_calls_resolve(void) {
 
 /* --- time --- */
 
-#define SECOND_NS 1000000000u
-
 uint64_t rest_deadline(int64_t seconds, int64_t ns) {
     uint64_t deadline;
-    if (__builtin_mul_overflow((uint64_t)seconds, SECOND_NS, &deadline) ||
+    if (__builtin_mul_overflow((uint64_t)seconds, REST_SECOND_NS, &deadline) ||
         __builtin_add_overflow(deadline, (uint64_t)ns, &deadline) ||
         __builtin_add_overflow(deadline, os_clock_ns(), &deadline))
         return UINT64_MAX;
@@ -68,12 +66,8 @@ static uint64_t left_of(uint64_t deadline_ns) {
     return deadline_ns > now ? deadline_ns - now : 0;
 }
 
-static struct timespec time_of(uint64_t ns) {
-    return (struct timespec){.tv_sec = (time_t)(ns / SECOND_NS), .tv_nsec = (long)(ns % SECOND_NS)};
-}
-
 struct timespec rest_until(uint64_t deadline_ns) {
-    return time_of(left_of(deadline_ns));
+    return rest_time_of(left_of(deadline_ns));
 }
 
 static int ms_of(uint64_t ns) {
@@ -164,7 +158,7 @@ static uint64_t step_ns(struct rest_steps *steps, bool *last) {
 struct timespec *rest_step(struct rest_steps *steps, struct timespec *length, bool *last) {
     uint64_t ns = step_ns(steps, last);
     if (ns == UINT64_MAX) return NULL;
-    *length = time_of(ns);
+    *length = rest_time_of(ns);
     return length;
 }
 

@@ -120,6 +120,14 @@ int rest_step_ms(struct rest_steps *steps, bool *last);
 /* A step has passed: a round. */
 void rest_next(struct rest_steps *steps);
 
+#define REST_SECOND_NS 1000000000u
+static inline struct timespec rest_time_of(uint64_t ns) {
+    return (struct timespec){.tv_sec = (time_t)(ns / REST_SECOND_NS), .tv_nsec = (long)(ns % REST_SECOND_NS)};
+}
+static inline uint64_t rest_ns_of(const struct timespec *time) {
+    return (uint64_t)time->tv_sec * REST_SECOND_NS + (uint64_t)time->tv_nsec;
+}
+
 /* A time from now on; UINT64_MAX if it is further than can be told. */
 uint64_t rest_deadline(int64_t seconds, int64_t ns);
 /* What is left of it, 0 if it is over. */
@@ -140,6 +148,15 @@ struct rest_handlers {
     uint64_t handled, interrupting;
 };
 struct rest_handlers rest_handlers(void);
+
+/* A signal's action as the kernel has it; errno may change. False: it has none. */
+struct rest_action {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    uint64_t mask;
+};
+bool rest_ask_action(int signal, struct rest_action *action);
 
 static inline uint64_t rest_signal_bit(int signal) {
     return (uint64_t)1 << (signal - 1);

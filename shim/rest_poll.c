@@ -82,8 +82,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout) {
     return NEXT(poll)(fds, n, rest_until_ms(deadline));
 }
 
-/* The same for calls that have a timespec and a mask: may they be made in steps? *copy is what the mask was.
- */
+/* For calls that have a timespec: what is left; NULL: without end. */
 static const struct timespec *left_until(uint64_t deadline, struct timespec *left) {
     if (deadline == UINT64_MAX) return NULL;
     *left = rest_until(deadline);

@@ -27,21 +27,16 @@ static uint32_t n_changes_known, known_ms;
 static bool is_known;
 static struct rest_handlers known;
 
-/* As the kernel has it. */
-struct kernel_action {
-    void (*handler)(int);
-    unsigned long flags;
-    void (*restorer)(void);
-    uint64_t mask;
-};
+bool rest_ask_action(int signal, struct rest_action *action) {
+    return syscall(SYS_rt_sigaction, signal, NULL, action, sizeof action->mask) == 0;
+}
 
 static struct rest_handlers ask(void) {
     struct rest_handlers answer = {0, 0};
     int saved = errno;
     for (int signal = 1; signal <= N_SIGNALS; signal++) {
-        struct kernel_action action;
-        if (signal == SIGNAL_SETXID || syscall(SYS_rt_sigaction, signal, NULL, &action, sizeof action.mask))
-            continue;
+        struct rest_action action;
+        if (signal == SIGNAL_SETXID || !rest_ask_action(signal, &action)) continue;
         if (action.handler == SIG_DFL || action.handler == SIG_IGN) continue;
         answer.handled |= rest_signal_bit(signal);
         if (!(action.flags & SA_RESTART)) answer.interrupting |= rest_signal_bit(signal);
@@ -71,35 +66,17 @@ EXPORT int sigaction(int signal, const struct sigaction *action, struct sigactio
     return result;
 }
 
-EXPORT sighandler_t signal(int signal, sighandler_t handler) {
-    sighandler_t before = NEXT(signal)(signal, handler);
-    forget();
-    return before;
-}
-
-EXPORT sighandler_t sysv_signal(int signal, sighandler_t handler) {
-    sighandler_t before = NEXT(sysv_signal)(signal, handler);
-    forget();
-    return before;
-}
-
-EXPORT sighandler_t sigset(int signal, sighandler_t handler) {
-    sighandler_t before = NEXT(sigset)(signal, handler);
-    forget();
-    return before;
-}
-
-EXPORT int sigignore(int signal) {
-    int result = NEXT(sigignore)(signal);
-    forget();
-    return result;
-}
-
-EXPORT int siginterrupt(int signal, int interrupts) {
-    int result = NEXT(siginterrupt)(signal, interrupts);
-    forget();
-    return result;
-}
+#define FORGETTING(name, type, parameters, arguments)                                                        \
+    EXPORT type name parameters {                                                                            \
+        type result = NEXT(name) arguments;                                                                  \
+        forget();                                                                                            \
+        return result;                                                                                       \
+    }
+FORGETTING(signal, sighandler_t, (int signal, sighandler_t handler), (signal, handler))
+FORGETTING(sysv_signal, sighandler_t, (int signal, sighandler_t handler), (signal, handler))
+FORGETTING(sigset, sighandler_t, (int signal, sighandler_t handler), (signal, handler))
+FORGETTING(sigignore, int, (int signal), (signal))
+FORGETTING(siginterrupt, int, (int signal, int interrupts), (signal, interrupts))
 
 #define ALIAS(name, of) EXPORT __typeof__(of) name __attribute__((alias(#of), nothrow, leaf))
 ALIAS(__sigaction, sigaction);

@@ -27,16 +27,15 @@ struct sleep {
 
 /* All but a little of a long sleep. */
 static struct timespec shortened(struct timespec length) {
-    uint64_t ns = (uint64_t)length.tv_sec * 1000000000u + (uint64_t)length.tv_nsec;
+    uint64_t ns = rest_ns_of(&length);
     if (ns > SHORT_NS) ns -= ns >> APPROACH_SHIFT;
-    return (struct timespec){.tv_sec = (time_t)(ns / 1000000000u), .tv_nsec = (long)(ns % 1000000000u)};
+    return rest_time_of(ns);
 }
 
 static int sleep_restricted(const struct sleep *sleep, const struct timespec *length) {
     if (sleep->kind == NANOSLEEP) return NEXT(nanosleep)(length, NULL) ? errno : 0;
     if (sleep->kind == CLOCK_NANOSLEEP) return NEXT(clock_nanosleep)(sleep->clock, 0, length, NULL);
-    uint64_t end = os_clock_ns() + (uint64_t)length->tv_sec * 1000000000u + (uint64_t)length->tv_nsec;
-    struct timespec at = {.tv_sec = (time_t)(end / 1000000000u), .tv_nsec = (long)(end % 1000000000u)};
+    struct timespec at = rest_time_of(os_clock_ns() + rest_ns_of(length));
     return NEXT(clock_nanosleep)(sleep->clock, TIMER_ABSTIME, &at, NULL);
 }
 
@@ -149,7 +148,7 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ti
         bool disturbed = flags == TIMER_ABSTIME && rest_entry(0) != REST_UNDISTURBED;
         error = disturbed ? EINTR : NEXT(clock_nanosleep)(clock, flags, time, rest);
     } else {
-        uint64_t deadline = (uint64_t)time->tv_sec * 1000000000u + (uint64_t)time->tv_nsec;
+        uint64_t deadline = rest_ns_of(time);
         struct timespec left = rest_until(deadline);
         bool is_short = left.tv_sec == 0 && left.tv_nsec < REST_FIRST_MS * 1000000;
         if (is_short) rest_entry(0);

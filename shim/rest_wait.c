@@ -68,16 +68,11 @@ static bool has_news(const struct children *children) {
 
 /* SIGCHLD is sent for all that ends, stops or goes on, and it is this thread that gets it. */
 static bool signal_tells(const struct children *children, uint64_t mask) {
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        uint64_t mask;
-    } action;
+    struct rest_action action;
     if (!__libc_single_threaded || os_restricted || (children->flags & (__WALL | __WCLONE)) ||
         (mask & rest_signal_bit(SIGCHLD)))
         return false;
-    if (syscall(SYS_rt_sigaction, SIGCHLD, NULL, &action, WORD_BYTES)) return false;
+    if (!rest_ask_action(SIGCHLD, &action)) return false;
     return action.handler != SIG_IGN && !(action.flags & (SA_NOCLDWAIT | SA_NOCLDSTOP));
 }
 

@@ -123,21 +123,9 @@ def record(perf, options, variant, argv, data, stdin=None, stdout=None):
             perf_launch.discard(pid)
             raise
         finally:
-            # perf ends by itself with the last process it follows; what the program left running is not waited for. Asked
-            # and not signalled: while it writes the header of its file, a signal would simply kill it.
-            try:
-                os.write(control, b"stop\n")
-            except BrokenPipeError:
-                pass
-            recorder.wait()
-            os.close(control)
-            os.close(answer)
-        text = read_all(messages)
-    if not os.path.isfile(data) or os.path.getsize(data) < 1024:
-        raise ToolError(explain(text))
-    remarks = []
-    if "max-size" in text or "size limit" in text.lower():
-        remarks.append(f"perf stopped at {MAX_DATA}B of data; what came later is missing (-F 99 takes less)")
+            # perf ends by itself with the last process it follows; what the program left running is not waited for.
+            detach(recorder, control, answer)
+        remarks = remarks_on(data, read_all(messages))
     return Recorded(status, wall_s, cpu_s, number, remarks)
 
 
@@ -154,17 +142,30 @@ def record_running(perf, options, pid, data, seconds):
                 number = foreground.pending(min(0.05, seconds))
                 last = unwaited.figures(pid) or last
         finally:
-            try:
-                os.write(control, b"stop\n")
-            except BrokenPipeError:
-                pass
-            recorder.wait()
-            for each in (control, answer, descriptor):
-                os.close(each)
-        text = read_all(messages)
+            detach(recorder, control, answer)
+            os.close(descriptor)
+        remarks = remarks_on(data, read_all(messages))
+    return Recorded(0, time.monotonic() - started, last[2] - before[2], number, remarks)
+
+
+def remarks_on(data, text):
+    """What is to be said of a recording in that file, after which perf has said this text."""
     if not os.path.isfile(data) or os.path.getsize(data) < 1024:
         raise ToolError(explain(text))
-    return Recorded(0, time.monotonic() - started, last[2] - before[2], number, [])
+    if "max-size" in text or "size limit" in text.lower():
+        return [f"perf stopped at {MAX_DATA}B of data; what came later is missing (-F 99 takes less)"]
+    return []
+
+
+def detach(recorder, control, answer):
+    """Ends what attach has begun. Asked and not signalled: while perf writes the header of its file, a signal would simply kill it."""
+    try:
+        os.write(control, b"stop\n")
+    except BrokenPipeError:
+        pass
+    recorder.wait()
+    os.close(control)
+    os.close(answer)
 
 
 def attach(words, messages):

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* account.h: what the pool holds, in the terms of mallinfo, malloc_stats and malloc_info.
  *
- *   live blocks   are counted where the C library counts its own large ones: hblks, hblkhd; <total
- * type="mmap"> idle memory   is free memory of the allocator: arena, fordblks, ordblks, and keepcost, since
- * malloc_trim would give it back; <total type="rest">, <system type="current">
+ * - Live blocks are counted where the C library counts its own large ones: hblks, hblkhd;
+ *   <total type="mmap">.
+ * - Idle memory is free memory of the allocator: arena, fordblks, ordblks, and keepcost, since malloc_trim
+ *   would give it back; <total type="rest">, <system type="current">.
  *
  * So arena = uordblks + fordblks holds if it holds for the next allocator, and fordblks <= arena.
  */

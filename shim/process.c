@@ -1,15 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* process.c: calls around which the background thread must be out of the way, or be told something.
  *
- * fork, _Fork            Who counts the process's tasks around a fork finds none of ours (CPython warns of
- * threads). Only where it is the only company: where the program has threads of its own, one more says
- * nothing new. unshare, setns         The kernel refuses several of these to a process with two tasks; and a
- * task left behind would hold the old namespaces. pthread_create         Where there is no room for one more
- * task, ours gives up its place; the same for a fork. tgkill and syscalls    A signal sent to our thread is
- * looked for by it when it is woken (os_helper_signals.c). prctl, syscall         Filters: sandbox.h.
+ * - fork, _Fork: who counts the process's tasks around a fork finds none of ours (CPython warns of threads).
+ *   Only where it is the only company: where the program has threads of its own, one more says nothing new.
+ * - unshare, setns: the kernel refuses several of these to a process with two tasks; and a task left behind
+ *   would hold the old namespaces.
+ * - pthread_create: where there is no room for one more task, ours gives up its place; the same for a fork.
+ * - tgkill and syscalls: a signal sent to our thread is looked for by it when it is woken
+ *   (os_helper_signals.c).
+ * - prctl, syscall: filters, see sandbox.h.
  *
  * vfork and clone are not interposed: the first cannot be without ending in the wrong frame, and who calls
- * the second counts no tasks. The calls behind us are looked up in the constructor. Before that prctl and
+ * the second counts no tasks.
+ *
+ * The calls behind us are looked up in the constructor. Before that prctl and
  * syscall go straight to the kernel, since an allocator behind us may make them while it sets itself up and
  * must not be entered again by dlsym; the others are looked up when they are called.
  */

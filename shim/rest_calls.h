@@ -4,15 +4,18 @@
  *
  * Each goes straight on to the definition behind us unless there is idle memory worth it. If there is, it
  * either does ENTRY WORK (a round, if one is due, and then the call itself) or waits IN STEPS with rounds
- * between them. Steps are taken only where they cannot be told from one wait: signals   are blocked from
- * before the first sleep to after the last, and let in atomically by each sleep (ppoll, pselect,
- * epoll_pwait). So a handler runs inside a sleep, which says so, or after the end; what comes between two
- * steps is not lost. filters   where os_restricted is set nothing is called but what the program calls
- * anyway: the same call, twice and more, without blocking signals; calls for which that would not do have
- * entry work only. threads   one thread waits in steps, others in one. cancels   each sleep is the C
- * library's, so a cancellation point; the mask is put back before the program's own clean-up. hooks     if
- * anybody between us and the C library defines one of these calls, he sees the program's calls and no others:
- * entry work only.
+ * between them. Steps are taken only where they cannot be told from one wait:
+ *
+ * - Signals are blocked from before the first sleep to after the last, and let in atomically by each sleep
+ *   (ppoll, pselect, epoll_pwait). So a handler runs inside a sleep, which says so, or after the end; what
+ *   comes between two steps is not lost.
+ * - Filters: where os_restricted is set nothing is called but what the program calls anyway: the same call,
+ *   twice and more, without blocking signals; calls for which that would not do have entry work only.
+ * - Threads: one thread waits in steps, others in one.
+ * - Cancellation: each sleep is the C library's, so a cancellation point; the mask is put back before the
+ *   program's own clean-up.
+ * - Hooks: if anybody between us and the C library defines one of these calls, he sees the program's calls and
+ *   no others: entry work only.
  */
 #ifndef ZP_SHIM_REST_CALLS_H
 #define ZP_SHIM_REST_CALLS_H

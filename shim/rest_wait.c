@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* rest_wait.c: waiting for children and for signals, in steps. See rest_calls.h.
  *
- * Children   The end of a child is told by SIGCHLD. While that and every signal with a handler are blocked,
+ * Children. The end of a child is told by SIGCHLD. While that and every signal with a handler are blocked,
  * sigtimedwait waits for all of them: even what is ignored by default stays pending while it is blocked. So
  * it says exactly which signal came; one that has a handler is queued again as it was, and let in when the
  * children have been looked at, as the kernel would. It then depends on its own SA_RESTART whether the wait
  * goes on. Children are looked at without taking a status away (WNOWAIT); the program's own call does that
- * once it will not wait. In steps: where this is the only thread (another one would take the signal), and
- * SIGCHLD is neither blocked nor ignored, and is sent for all that the program waits for. Signals    sigwait
- * goes on after handlers, so its steps need no care. The others return when a handler has run: in steps only
- * if there is none that could.
+ * once it will not wait. In steps where this is the only thread (another one would take the signal), and
+ * SIGCHLD is neither blocked nor ignored, and is sent for all that the program waits for.
+ *
+ * Signals. sigwait goes on after handlers, so its steps need no care. The others return when a handler has
+ * run: in steps only if there is none that could.
  */
 #undef _FORTIFY_SOURCE
 #include "rest_calls.h"

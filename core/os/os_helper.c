@@ -2,13 +2,14 @@
 /* os_helper.c: starts the background thread, without the C library knowing, and makes it leave.
  *
  * What was tried, and why it is this:
- *   pthread_create      glibc aborts when setgroups and the like give different results on two threads
- * (setpriv changes the capabilities of the calling thread only), and stdio and malloc start to lock CLONE_VM
- * alone      a process of its own: survives exec as a zombie, is handed to init or a subreaper when its
- * parent leaves by _exit, and shows in pidof and in waitpid(__WALL) CLONE_THREAD, raw   ends with the process
- * by itself, is nobody's child, and glibc does not count it. Those who count tasks see it, and unshare and
- * setns are refused while it lives: so it is started where there are several threads anyway, and sent away
- *                       before such calls (os_helper_dismiss).
+ * - pthread_create: glibc aborts when setgroups and the like give different results on two threads (setpriv
+ *   changes the capabilities of the calling thread only), and stdio and malloc start to lock.
+ * - CLONE_VM alone: a process of its own. It survives exec as a zombie, is handed to init or a subreaper when
+ *   its parent leaves by _exit, and shows in pidof and in waitpid(__WALL).
+ * - CLONE_THREAD, raw: ends with the process by itself, is nobody's child, and glibc does not count it. Those
+ *   who count tasks see it, and unshare and setns are refused while it lives: so it is started where there
+ *   are several threads anyway, and sent away before such calls (os_helper_dismiss).
+ *
  * It may call what needs no more than errno; the program's signal handlers may run on it (os_helper_tls.c).
  * It gives up its capabilities, and leaves when the program changes its user: setuid does not reach it.
  * Valgrind and debuggers do not know such threads: under them none is started.

@@ -196,9 +196,10 @@ void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle)
     size_t n_used = READ(heap->space.has_gaps) ? 0 : READ(heap->untouched); /* those from there on have never been used */
     *n_live = *n_idle = 0;
     for (size_t i = 1; i < n_used; i++) {
-        uint8_t state = extent_state(&heap->space.extents[i]);
+        const struct extent *extent = &heap->space.extents[i];
+        uint8_t state = extent_state(extent);
         *n_live += state == EXTENT_LIVE;
-        *n_idle += state == EXTENT_CACHED || state == EXTENT_DIRTY;
+        *n_idle += state == EXTENT_CACHED || extent_is_resident_idle(extent);
     }
 }
 

@@ -49,6 +49,24 @@ Test(stats, a_request_counts_at_the_level_that_served_it)
     cr_assert_eq(sizes[4].bytes_warm, 128 * KIB);
 }
 
+Test(stats, what_is_marked_counts_as_idle)
+{
+    void *held[6];
+    for (int i = 0; i < 6; i++)
+        held[i] = fixture_get(&pool, 2 * MIB);
+    for (int i = 0; i < 6; i += 2)
+        fixture_put(&pool, held[i]);
+    size_t n_live, n_idle, n_idle_before;
+    pool_count_extents(&pool, &n_live, &n_idle_before);
+    cr_assert_eq(n_live, 3);
+    cr_assert_eq(n_idle_before, 3);
+    pool_flush_caches(&pool);
+    cr_assert_gt(heap_mark(&pool.heap, SIZE_MAX, os_clock_ms() + 1), 0);
+    pool_count_extents(&pool, &n_live, &n_idle);
+    cr_assert_eq(n_live, 3);
+    cr_assert_eq(n_idle, n_idle_before);
+}
+
 Test(stats, sizes_add_up_to_the_totals)
 {
     void *held[40];

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /* aligned.c: the aligned allocation functions.
  *
- * A request of at least the threshold with a valid alignment is the pool's business; everything odd goes to the next allocator
- * verbatim, so that errors and rounding are exactly those the program knows.
+ * A request of at least the threshold with a valid alignment is the pool's business; everything odd goes to
+ * the next allocator verbatim, so that errors and rounding are exactly those the program knows.
  */
 #include "shim.h"
 
@@ -11,9 +11,9 @@
 
 #define ALIGNMENT_MAX GIB
 
-/* A block from the thread cache, which is enough for alignments up to a page; else NULL. Here so that a hit costs what it costs in malloc. */
-static inline void *get_cached(size_t alignment, size_t size)
-{
+/* A block from the thread cache, which is enough for alignments up to a page; else NULL. Here so that a hit
+ * costs what it costs in malloc. */
+static inline void *get_cached(size_t alignment, size_t size) {
     size_t mask = alignment - 1; /* of 0: beyond every page */
     if (unlikely(size < shim_threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
     struct tcache *tcache = tcache_tls.first;
@@ -23,46 +23,41 @@ static inline void *get_cached(size_t alignment, size_t size)
     return likely(pool_get_cached(tcache, size, &address)) ? address : NULL;
 }
 
-static void *get_aligned(size_t alignment, size_t size)
-{
-    if (size < shim_threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready()) return NULL;
+static void *get_aligned(size_t alignment, size_t size) {
+    if (size < shim_threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready())
+        return NULL;
     return pool_get_aligned(&shim_pool, tcache_tls.first, alignment, shim_pages(size));
 }
 
 /* Calls the next allocator, and once more after making room if it has none. */
-#define NEXT_OR_ROOM(size, expression)                                                                         \
-    ({                                                                                                         \
-        void *p_ = (expression);                                                                               \
-        if (unlikely(!p_) && errno == ENOMEM && shim_make_room(size)) p_ = (expression);                       \
-        p_;                                                                                                    \
+#define NEXT_OR_ROOM(size, expression)                                                                       \
+    ({                                                                                                       \
+        void *p_ = (expression);                                                                             \
+        if (unlikely(!p_) && errno == ENOMEM && shim_make_room(size)) p_ = (expression);                     \
+        p_;                                                                                                  \
     })
 
-static noinline_cold void *memalign_missed(size_t alignment, size_t size)
-{
+static noinline_cold void *memalign_missed(size_t alignment, size_t size) {
     void *p = get_aligned(alignment, size);
     return p ? p : NEXT_OR_ROOM(size, next.memalign(alignment, size));
 }
 
-EXPORT void *memalign(size_t alignment, size_t size)
-{
+EXPORT void *memalign(size_t alignment, size_t size) {
     void *p = get_cached(alignment, size);
     return likely(p) ? p : memalign_missed(alignment, size);
 }
 
-static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size)
-{
+static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size) {
     void *p = get_aligned(alignment, size);
     return p ? p : NEXT_OR_ROOM(size, next.aligned_alloc(alignment, size));
 }
 
-EXPORT void *aligned_alloc(size_t alignment, size_t size)
-{
+EXPORT void *aligned_alloc(size_t alignment, size_t size) {
     void *p = get_cached(alignment, size);
     return likely(p) ? p : aligned_alloc_missed(alignment, size);
 }
 
-static noinline_cold int posix_memalign_missed(void **out, size_t alignment, size_t size)
-{
+static noinline_cold int posix_memalign_missed(void **out, size_t alignment, size_t size) {
     if (alignment % sizeof(void *) == 0) {
         void *p = get_aligned(alignment, size);
         if (p) {
@@ -75,22 +70,19 @@ static noinline_cold int posix_memalign_missed(void **out, size_t alignment, siz
     return error;
 }
 
-EXPORT int posix_memalign(void **out, size_t alignment, size_t size)
-{
+EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
     void *p = alignment % sizeof(void *) == 0 ? get_cached(alignment, size) : NULL;
     if (unlikely(!p)) return posix_memalign_missed(out, alignment, size);
     *out = p;
     return 0;
 }
 
-EXPORT void *valloc(size_t size)
-{
+EXPORT void *valloc(size_t size) {
     void *p = get_aligned(PAGE_BYTES, size);
     return p ? p : NEXT_OR_ROOM(size, next.valloc(size));
 }
 
-EXPORT void *pvalloc(size_t size)
-{
+EXPORT void *pvalloc(size_t size) {
     void *p = get_aligned(PAGE_BYTES, size);
     return p ? p : NEXT_OR_ROOM(size, next.pvalloc(size));
 }
@@ -100,10 +92,15 @@ void *__libc_valloc(size_t size);
 void *__libc_pvalloc(size_t size);
 int __posix_memalign(void **out, size_t alignment, size_t size);
 
-EXPORT void *__libc_memalign(size_t alignment, size_t size) { return memalign(alignment, size); }
-EXPORT void *__libc_valloc(size_t size) { return valloc(size); }
-EXPORT void *__libc_pvalloc(size_t size) { return pvalloc(size); }
-EXPORT int __posix_memalign(void **out, size_t alignment, size_t size)
-{
+EXPORT void *__libc_memalign(size_t alignment, size_t size) {
+    return memalign(alignment, size);
+}
+EXPORT void *__libc_valloc(size_t size) {
+    return valloc(size);
+}
+EXPORT void *__libc_pvalloc(size_t size) {
+    return pvalloc(size);
+}
+EXPORT int __posix_memalign(void **out, size_t alignment, size_t size) {
     return posix_memalign(out, alignment, size);
 }

@@ -1,19 +1,23 @@
 /* SPDX-License-Identifier: MIT */
 /* bypass.c: the C library's own free, realloc and malloc_usable_size learn to know the pool's blocks.
  *
- * A library opened with RTLD_DEEPBIND, and whoever asks the C library by its handle (ctypes, foreign function interfaces of
- * all kinds), finds the C library's functions before the preloaded ones. Its malloc there does no harm: such a block is
- * foreign to the pool and goes to the next allocator. But a block of the pool in glibc's free ends the program.
+ * A library opened with RTLD_DEEPBIND, and whoever asks the C library by its handle (ctypes, foreign function
+ * interfaces of all kinds), finds the C library's functions before the preloaded ones. Its malloc there does
+ * no harm: such a block is foreign to the pool and goes to the next allocator. But a block of the pool in
+ * glibc's free ends the program.
  *
- * So the entries of those functions in the C library's dynamic symbol table, which the loader has mapped privately, are pointed
- * at the functions below. They take the pool's blocks, and hand everything else to the original: for all other pointers
- * nothing changes, whatever allocator stands between. Bindings made before stay; so this is done in the constructor.
+ * So the entries of those functions in the C library's dynamic symbol table, which the loader has mapped
+ * privately, are pointed at the functions below. They take the pool's blocks, and hand everything else to the
+ * original: for all other pointers nothing changes, whatever allocator stands between. Bindings made before
+ * stay; so this is done in the constructor.
  *
- * Not chosen: an interposed dlopen that takes the flag away. It would have to be exported and to jump, not call; the library
- * would then find other symbols than those for which it was opened so; and it does not help those who ask by handle.
+ * Not chosen: an interposed dlopen that takes the flag away. It would have to be exported and to jump, not
+ * call; the library would then find other symbols than those for which it was opened so; and it does not help
+ * those who ask by handle.
  *
- * Who writes what: `original` is written once, before the first table entry is changed, by the thread that wins `closed`, and only
- * read after that. The table entries are aligned words, each stored at once; a lookup meanwhile finds the old function or the new.
+ * Who writes what: `original` is written once, before the first table entry is changed, by the thread that
+ * wins `closed`, and only read after that. The table entries are aligned words, each stored at once; a lookup
+ * meanwhile finds the old function or the new.
  */
 #include "bypass.h"
 
@@ -32,15 +36,20 @@ OS_SEALED static struct {
     size_t (*malloc_usable_size)(void *);
 } original;
 
-static void free_any(void *p)
-{
-    if (bypass_owns(p)) free(p);
-    else original.free(p);
+static void free_any(void *p) {
+    if (bypass_owns(p))
+        free(p);
+    else
+        original.free(p);
 }
 
-static void *realloc_any(void *p, size_t size) { return p && bypass_owns(p) ? realloc(p, size) : original.realloc(p, size); }
+static void *realloc_any(void *p, size_t size) {
+    return p && bypass_owns(p) ? realloc(p, size) : original.realloc(p, size);
+}
 
-static size_t usable_size_any(void *p) { return bypass_owns(p) ? malloc_usable_size(p) : original.malloc_usable_size(p); }
+static size_t usable_size_any(void *p) {
+    return bypass_owns(p) ? malloc_usable_size(p) : original.malloc_usable_size(p);
+}
 
 static const struct {
     const char *name;
@@ -57,45 +66,43 @@ static const struct {
 #define N_ENTRIES (sizeof entries / sizeof entries[0])
 
 /* The object that defines the C library's start of every program, among those that the program sees. */
-static int is_c_library(struct dl_phdr_info *object, size_t size, void *result)
-{
+static int is_c_library(struct dl_phdr_info *object, size_t size, void *result) {
     (void)size;
     const char *name = object->dlpi_name ? strrchr(object->dlpi_name, '/') : NULL;
     if (!name || strcmp(name, "/libc.so.6") != 0) return 0;
     return symbols_of(object, result) && symbols_find(result, "__libc_start_main") != NULL;
 }
 
-bool bypass_find_c_library(struct symbols *out) { return dl_iterate_phdr(is_c_library, out) != 0; }
+bool bypass_find_c_library(struct symbols *out) {
+    return dl_iterate_phdr(is_c_library, out) != 0;
+}
 
 struct wanted {
     const void *address;
     struct symbols *out;
 };
 
-static int holds_address(struct dl_phdr_info *object, size_t size, void *wanted)
-{
+static int holds_address(struct dl_phdr_info *object, size_t size, void *wanted) {
     (void)size;
     struct wanted *w = wanted;
     symbols_of(object, w->out); /* an object without symbols has segments all the same */
     return symbols_segment_flags(w->out, w->address) != 0;
 }
 
-bool bypass_find_object(const void *address, struct symbols *out)
-{
+bool bypass_find_object(const void *address, struct symbols *out) {
     return dl_iterate_phdr(holds_address, &(struct wanted){address, out}) != 0;
 }
 
-static int change_protection(ElfW(Sym) *from, ElfW(Sym) *to, int protection)
-{
-    uintptr_t start = align_down((uintptr_t)from, PAGE_BYTES), end = align_up((uintptr_t)(to + 1), PAGE_BYTES);
+static int change_protection(ElfW(Sym) * from, ElfW(Sym) * to, int protection) {
+    uintptr_t start = align_down((uintptr_t)from, PAGE_BYTES),
+              end = align_up((uintptr_t)(to + 1), PAGE_BYTES);
     return mprotect((void *)start, end - start, protection);
 }
 
-void bypass_close(void)
-{
+void bypass_close(void) {
     static _Atomic bool closed;
     struct symbols libc;
-    ElfW(Sym) *found[N_ENTRIES], *lowest = NULL, *highest = NULL;
+    ElfW(Sym) * found[N_ENTRIES], *lowest = NULL, *highest = NULL;
     if (atomic_exchange(&closed, true) || !bypass_find_c_library(&libc)) return;
     /* Only where the table lies in plain read-only memory, as in every C library of the last years. */
     if (symbols_segment_flags(&libc, libc.table) != PF_R) return;
@@ -116,16 +123,15 @@ void bypass_close(void)
 }
 
 /* The first object is the main program. */
-static int look_at_program(struct dl_phdr_info *object, size_t size, void *result)
-{
+static int look_at_program(struct dl_phdr_info *object, size_t size, void *result) {
     (void)size;
     struct symbols program;
-    *(bool *)result = symbols_of(object, &program) && symbols_find(&program, "malloc") && symbols_find(&program, "free");
+    *(bool *)result =
+        symbols_of(object, &program) && symbols_find(&program, "malloc") && symbols_find(&program, "free");
     return 1;
 }
 
-bool bypass_program_has_own_malloc(void)
-{
+bool bypass_program_has_own_malloc(void) {
     bool own = false;
     dl_iterate_phdr(look_at_program, &own);
     return own;

@@ -12,7 +12,8 @@
 /* Is this a block of ours? Defined by each library that closes the way past it. */
 bool bypass_owns(const void *p);
 
-/* At start-up, after next_resolve and unsealed: whoever looks up the C library's free from now on gets one that knows the pool's blocks. */
+/* At start-up, after next_resolve and unsealed: whoever looks up the C library's free from now on gets one
+ * that knows the pool's blocks. */
 void bypass_close(void);
 
 /* The C library, as the loader has mapped it; false if it is not glibc. */

@@ -12,8 +12,21 @@
 
 /* The functions of the table, in its order. */
 #define FAMILY(X)                                                                                            \
-    X(malloc) X(free) X(calloc) X(realloc) X(memalign) X(aligned_alloc) X(posix_memalign) X(valloc)          \
-    X(pvalloc) X(malloc_usable_size) X(malloc_trim) X(mallinfo) X(mallinfo2) X(malloc_stats) X(malloc_info)  \
+    X(malloc)                                                                                                \
+    X(free)                                                                                                  \
+    X(calloc)                                                                                                \
+    X(realloc)                                                                                               \
+    X(memalign)                                                                                              \
+    X(aligned_alloc)                                                                                         \
+    X(posix_memalign)                                                                                        \
+    X(valloc)                                                                                                \
+    X(pvalloc)                                                                                               \
+    X(malloc_usable_size)                                                                                    \
+    X(malloc_trim)                                                                                           \
+    X(mallinfo)                                                                                              \
+    X(mallinfo2)                                                                                             \
+    X(malloc_stats)                                                                                          \
+    X(malloc_info)                                                                                           \
     X(mallopt)
 
 struct next_allocator {

@@ -5,11 +5,11 @@
  * - LD_PRELOAD=libzeropool-hardened.so: the library interposes the malloc family itself (hardened_family.c).
  *   It has no pool. `zeropool run` chooses it where the mode is asked for. It begins at the first call.
  * - ZEROPOOL_HARDENED=1 under libzeropool-preload.so: that loads the library beside it (hardened_load.c),
- *   which enters its functions where the next allocator stands. The pool is never set up, and the threshold is
- *   out of reach, so malloc and free find the mode by the calls they make anyway for what is not the pool's:
- *   without it not one instruction is spent on it. What the guarded allocator refuses goes to the real next
- *   allocator, unguarded but working. It begins at the first large request or in the constructor, whatever
- *   comes first.
+ *   which enters its functions where the next allocator stands. The pool is never set up, and the threshold
+ *   is out of reach, so malloc and free find the mode by the calls they make anyway for what is not the
+ *   pool's: without it not one instruction is spent on it. What the guarded allocator refuses goes to the
+ *   real next allocator, unguarded but working. It begins at the first large request or in the constructor,
+ *   whatever comes first.
  *
  * Either stays for good. The real next allocator and the bounds are written before the functions are entered,
  * with the same values by whoever writes them, and not changed while threads run.

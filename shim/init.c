@@ -36,51 +36,54 @@ static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impo
 #define TCACHE_BYTES (1 * MIB)
 #define SHARD_BYTES (256 * KIB)
 
-/* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a place for (space.c). */
+/* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a
+ * place for (space.c). */
 #define SPAN_MOST (8192 * GIB)
 
-static size_t span_for(size_t ram)
-{
+static size_t span_for(size_t ram) {
     return align_up(min_size(max_size(4 * ram, 16 * GIB), SPAN_MOST), HUGE_BYTES);
 }
 
-/* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that it frees, which it no
- * longer sees: blocks just below the threshold would fault for ever. So it is told, at the first large request, what it would have
- * learned from blocks of 8 MiB, unless the user has told it something else. The same for blocks that it maps one by one, where the
- * threshold was raised above the size from which it does so. */
+/* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that
+ * it frees, which it no longer sees: blocks just below the threshold would fault for ever. So it is told, at
+ * the first large request, what it would have learned from blocks of 8 MiB, unless the user has told it
+ * something else. The same for blocks that it maps one by one, where the threshold was raised above the size
+ * from which it does so. */
 #define NEXT_TRIM_BYTES (16 * MIB)
 #define NEXT_MMAP_DEFAULT (128 * KIB)
 #define NEXT_MMAP_MAX (32 * MIB)
 
-static void teach_next(void)
-{
+static void teach_next(void) {
     if (shim_threshold > NEXT_MMAP_MAX) return; /* it sees enough to learn by itself */
     if (READ_RELAXED(shim_next_is_tuned)) return;
-    if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES")) return;
-    /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a child that it forks, would
-     * wait for that lock for ever. */
+    if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES"))
+        return;
+    /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a
+     * child that it forks, would wait for that lock for ever. */
     uint64_t before = os_block_signals();
     next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
     if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
     os_restore_signals(before);
 }
 
-/* Is the hardened mode wanted? Then it is on afterwards. Before the constructor only the switch itself is known. */
-static bool harden(void)
-{
+/* Is the hardened mode wanted? Then it is on afterwards. Before the constructor only the switch itself is
+ * known. */
+static bool harden(void) {
     if (!options_read) {
         const char *value = getauxval(AT_SECURE) ? NULL : options_lookup(environ, "ZEROPOOL_HARDENED");
         options.hardened = value && strcmp(value, "1") == 0;
     }
     if (!options.hardened) return false;
     sandbox_learn();
-    return hardened_start(max_size(options.threshold_bytes, 1), min_size(options.max_block_bytes, os_ram_bytes()));
+    return hardened_start(max_size(options.threshold_bytes, 1),
+                          min_size(options.max_block_bytes, os_ram_bytes()));
 }
 
-bool bypass_owns(const void *p) { return shim_owns(p) || hardened_owns(p); }
+bool bypass_owns(const void *p) {
+    return shim_owns(p) || hardened_owns(p);
+}
 
-static bool set_up(void)
-{
+static bool set_up(void) {
     if (!options_read) options_defaults(&options);
     sandbox_learn();
     if (passive_wanted() || harden()) return false;
@@ -98,7 +101,8 @@ static bool set_up(void)
         .caches_grow = true,
         .retain_bytes = options.retain_bytes,
         .retain_max_bytes = SIZE_MAX,
-        /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other way. */
+        /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other
+         * way. */
         .max_block_bytes = min_size(options.max_block_bytes, ram),
         .decay_ms = (unsigned)options.decay_ms,
         .eviction = options.eviction ? EVICT_CLOCKPRO : EVICT_LIFO,
@@ -114,16 +118,14 @@ static bool set_up(void)
     return true;
 }
 
-void shim_note_use(void)
-{
+void shim_note_use(void) {
     size_t lower = READ_RELAXED(shim_lower_threshold); /* 0 if another thread was first */
     if (!lower || READ_RELAXED(shim_pool.heap.active_bytes) < SHIM_LOWER_BYTES) return;
     WRITE_RELAXED(shim_threshold, min_size(READ_RELAXED(shim_threshold), lower));
     WRITE_RELAXED(shim_lower_threshold, 0);
 }
 
-bool shim_ready(void)
-{
+bool shim_ready(void) {
     int state = atomic_load_explicit(&setup_state, memory_order_acquire);
     if (likely(state == 2)) return true;
     if (state != 0 || tcache_tls.entered) return false;
@@ -136,8 +138,7 @@ bool shim_ready(void)
 }
 
 /* size: SIZE_MAX for a copy of the process. */
-static bool make_room(size_t size)
-{
+static bool make_room(size_t size) {
     if (!shim_pool.ready || tcache_tls.entered || !fork_pass()) return false;
     int saved = errno;
     tcache_tls.entered = 1;
@@ -147,12 +148,15 @@ static bool make_room(size_t size)
     return made;
 }
 
-bool shim_make_room(size_t size) { return size != SIZE_MAX && make_room(size); }
+bool shim_make_room(size_t size) {
+    return size != SIZE_MAX && make_room(size);
+}
 
-bool shim_make_room_for_copy(void) { return make_room(SIZE_MAX); }
+bool shim_make_room_for_copy(void) {
+    return make_room(SIZE_MAX);
+}
 
-static void start_up(char **environment)
-{
+static void start_up(char **environment) {
     next_resolve();
     process_resolve();
     rest_calls_resolve();
@@ -169,8 +173,8 @@ static void start_up(char **environment)
     report_configure(environment);
     if (!options.enabled) return;
     if (bypass_program_has_own_malloc() || passive_wanted()) {
-        /* With a malloc of the program's own, what reaches us are the few functions that it does not define, and its free knows nothing of
-         * the pool. */
+        /* With a malloc of the program's own, what reaches us are the few functions that it does not define,
+         * and its free knows nothing of the pool. */
         shim_threshold = SIZE_MAX;
         shim_lower_threshold = 0;
         return;
@@ -181,9 +185,11 @@ static void start_up(char **environment)
         return;
     }
     os_helper_note_main();
-    /* The thread is unknown to the C library, so it must not run what others have put in the place of these calls. */
+    /* The thread is unknown to the C library, so it must not run what others have put in the place of these
+     * calls. */
     if (options.background == SWITCH_ON) helper_allow(true);
-    if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked())) helper_allow(false);
+    if (options.background == SWITCH_OFF || (options.background == SWITCH_AUTO && system_is_hooked()))
+        helper_allow(false);
     if (options.live == SWITCH_ON) {
         sandbox_learn();
         os_helper_prepare();
@@ -191,8 +197,7 @@ static void start_up(char **environment)
     }
 }
 
-__attribute__((constructor)) static void start(int argc, char **argv, char **environment)
-{
+__attribute__((constructor)) static void start(int argc, char **argv, char **environment) {
     (void)argc;
     (void)argv;
     /* One window for all that is written. Where the kernel refuses, next_resolve says so. */

@@ -12,8 +12,7 @@
 /* The prototypes of the C library carry attributes (alloc_size, malloc) that hold for ours as well. */
 
 /* The next allocator has failed: once more, after giving back what the pool holds idle. */
-static noinline_cold void *next_malloc_again(size_t size)
-{
+static noinline_cold void *next_malloc_again(size_t size) {
     int error = errno;
     if (!shim_make_room(size)) return NULL;
     void *p = next.malloc(size);
@@ -21,16 +20,14 @@ static noinline_cold void *next_malloc_again(size_t size)
     return p;
 }
 
-static inline void *next_malloc(size_t size)
-{
+static inline void *next_malloc(size_t size) {
     void *p = next.malloc(size);
     return likely(p) ? p : next_malloc_again(size);
 }
 
-/* Everything but a hit in the thread cache: set-up, the pool's slow path, refusal. A tail call, so that the hit needs no stack
- * frame. */
-static noinline_cold void *malloc_missed(size_t size)
-{
+/* Everything but a hit in the thread cache: set-up, the pool's slow path, refusal. A tail call, so that the
+ * hit needs no stack frame. */
+static noinline_cold void *malloc_missed(size_t size) {
     if (shim_ready()) {
         void *p = pool_get_missed(&shim_pool, shim_pages(size));
         if (unlikely(shim_lower_threshold)) shim_note_use();
@@ -39,11 +36,13 @@ static noinline_cold void *malloc_missed(size_t size)
     return next_malloc(size);
 }
 
-void *malloc_or_make_room(size_t size) { return next_malloc(size); }
+void *malloc_or_make_room(size_t size) {
+    return next_malloc(size);
+}
 
-EXPORT void *malloc(size_t size)
-{
-    if (unlikely(size < shim_threshold)) return small_malloc(size); /* laid out for the others, which is all that this says */
+EXPORT void *malloc(size_t size) {
+    /* laid out for the others, which is all that this says */
+    if (unlikely(size < shim_threshold)) return small_malloc(size);
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL)) {
         void *address;
@@ -53,8 +52,7 @@ EXPORT void *malloc(size_t size)
     return malloc_missed(size);
 }
 
-EXPORT void free(void *p)
-{
+EXPORT void free(void *p) {
     /* The table's entry knows about bootstrap memory, should there be any. */
     if (unlikely(!shim_owns(p))) {
         next.free(p);
@@ -63,8 +61,7 @@ EXPORT void free(void *p)
     pool_put(&shim_pool, tcache_tls.first, p);
 }
 
-EXPORT void *calloc(size_t n, size_t size)
-{
+EXPORT void *calloc(size_t n, size_t size) {
     size_t total;
     if (likely(!__builtin_mul_overflow(n, size, &total) && total >= shim_threshold && shim_ready())) {
         void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(total));
@@ -80,8 +77,7 @@ EXPORT void *calloc(size_t n, size_t size)
 }
 
 /* A block of the pool is resized. */
-static void *realloc_ours(void *p, size_t size)
-{
+static void *realloc_ours(void *p, size_t size) {
     struct extent *extent = pool_live_extent(&shim_pool, p);
     size_t have = extent_active_bytes(extent);
     if (size < shim_threshold && size < have / 2) {
@@ -104,12 +100,12 @@ static void *realloc_ours(void *p, size_t size)
 }
 
 /* A block of the next allocator, or of the bootstrap arena. */
-static void *realloc_foreign(void *p, size_t size)
-{
+static void *realloc_foreign(void *p, size_t size) {
     bool from_arena = bootstrap_owns(p);
     if (from_arena || size >= shim_threshold) {
         size_t have = from_arena ? bootstrap_size(p) : next.malloc_usable_size(p);
-        /* A large block that the pool refused once stays with the next allocator, which may grow it in place. */
+        /* A large block that the pool refused once stays with the next allocator, which may grow it in
+         * place. */
         if (from_arena || have < shim_first_threshold) {
             void *q = from_arena ? malloc(size) : shim_ready() ? shim_pool_get(size) : NULL;
             if (q) {
@@ -131,8 +127,7 @@ static void *realloc_foreign(void *p, size_t size)
     return q;
 }
 
-EXPORT void *realloc(void *p, size_t size)
-{
+EXPORT void *realloc(void *p, size_t size) {
     if (!p) return malloc(size);
     if (!shim_owns(p)) return realloc_foreign(p, size);
     if (size == 0) {
@@ -142,8 +137,7 @@ EXPORT void *realloc(void *p, size_t size)
     return realloc_ours(p, size);
 }
 
-EXPORT void *reallocarray(void *p, size_t n, size_t size)
-{
+EXPORT void *reallocarray(void *p, size_t n, size_t size) {
     size_t total;
     if (__builtin_mul_overflow(n, size, &total)) {
         errno = ENOMEM;
@@ -157,20 +151,20 @@ void free_aligned_sized(void *p, size_t alignment, size_t size);
 void cfree(void *p);
 
 /* C23. The sizes are promises we do not need. */
-EXPORT void free_sized(void *p, size_t size)
-{
+EXPORT void free_sized(void *p, size_t size) {
     (void)size;
     free(p);
 }
 
-EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size)
-{
+EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size) {
     (void)alignment;
     (void)size;
     free(p);
 }
 
-EXPORT void cfree(void *p) { free(p); }
+EXPORT void cfree(void *p) {
+    free(p);
+}
 
 /* Names by which some programs call glibc's allocator directly; left alone they would mix two allocators. */
 void *__libc_malloc(size_t size);
@@ -178,7 +172,15 @@ void __libc_free(void *p);
 void *__libc_calloc(size_t n, size_t size);
 void *__libc_realloc(void *p, size_t size);
 
-EXPORT void *__libc_malloc(size_t size) { return malloc(size); }
-EXPORT void __libc_free(void *p) { free(p); }
-EXPORT void *__libc_calloc(size_t n, size_t size) { return calloc(n, size); }
-EXPORT void *__libc_realloc(void *p, size_t size) { return realloc(p, size); }
+EXPORT void *__libc_malloc(size_t size) {
+    return malloc(size);
+}
+EXPORT void __libc_free(void *p) {
+    free(p);
+}
+EXPORT void *__libc_calloc(size_t n, size_t size) {
+    return calloc(n, size);
+}
+EXPORT void *__libc_realloc(void *p, size_t size) {
+    return realloc(p, size);
+}

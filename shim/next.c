@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* next.c: finds the allocator that would have served the program without us, and serves what is called meanwhile. The memory calls
- * behind us (system.c) are looked up with it.
+/* next.c: finds the allocator that would have served the program without us, and serves what is called
+ * meanwhile. The memory calls behind us (system.c) are looked up with it.
  *
- * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the thread that looks up
- * get memory from a small static arena, bumped atomically and never reused.
+ * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the
+ * thread that looks up get memory from a small static arena, bumped atomically and never reused.
  *
- * The tables are sealed (os.h). They are written by the first call, and there is only one thread yet: to start another takes a call of
- * malloc. The hardened mode writes them once more when it begins.
+ * The tables are sealed (os.h). They are written by the first call, and there is only one thread yet: to
+ * start another takes a call of malloc. The hardened mode writes them once more when it begins.
  */
 #include "hardened.h"
 #include "os/os.h"
@@ -25,11 +25,12 @@ static _Atomic size_t arena_used;
 /* Set while this thread is inside dlsym; in the word that says that it is in a slow path. */
 #define RESOLVING 2u
 
-bool bootstrap_owns(const void *p) { return (uintptr_t)p - (uintptr_t)arena < BOOTSTRAP_BYTES; }
+bool bootstrap_owns(const void *p) {
+    return (uintptr_t)p - (uintptr_t)arena < BOOTSTRAP_BYTES;
+}
 
 /* Each block is preceded by its size. */
-static void *bootstrap_get(size_t alignment, size_t size)
-{
+static void *bootstrap_get(size_t alignment, size_t size) {
     if (alignment < 16) alignment = 16;
     size_t total = size + alignment + 16;
     if (total < size || total > BOOTSTRAP_BYTES) return NULL;
@@ -43,35 +44,35 @@ static void *bootstrap_get(size_t alignment, size_t size)
     return (void *)start;
 }
 
-size_t bootstrap_size(const void *p) { return ((const size_t *)p)[-1]; }
+size_t bootstrap_size(const void *p) {
+    return ((const size_t *)p)[-1];
+}
 
-static bool resolving(void) { return tcache_tls.entered & RESOLVING; }
+static bool resolving(void) {
+    return tcache_tls.entered & RESOLVING;
+}
 
 /* Placeholders: look up, then call through the table again, which now holds the real function. */
-static void *first_malloc(size_t size)
-{
+static void *first_malloc(size_t size) {
     if (resolving()) return bootstrap_get(16, size);
     next_resolve();
     return next.malloc(size);
 }
 
-static void first_free(void *p)
-{
+static void first_free(void *p) {
     if (!p || bootstrap_owns(p) || resolving()) return;
     next_resolve();
     next.free(p);
 }
 
-static void *first_calloc(size_t n, size_t size)
-{
+static void *first_calloc(size_t n, size_t size) {
     size_t total;
     if (resolving()) return __builtin_mul_overflow(n, size, &total) ? NULL : bootstrap_get(16, total);
     next_resolve();
     return next.calloc(n, size);
 }
 
-static void *first_realloc(void *p, size_t size)
-{
+static void *first_realloc(void *p, size_t size) {
     if (resolving()) {
         void *q = bootstrap_get(16, size);
         if (q && p) memcpy(q, p, min_size(bootstrap_size(p), size));
@@ -81,104 +82,90 @@ static void *first_realloc(void *p, size_t size)
     return next.realloc(p, size);
 }
 
-static void *first_memalign(size_t alignment, size_t size)
-{
+static void *first_memalign(size_t alignment, size_t size) {
     if (resolving()) return bootstrap_get(alignment, size);
     next_resolve();
     return next.memalign(alignment, size);
 }
 
-static void *first_aligned_alloc(size_t alignment, size_t size)
-{
+static void *first_aligned_alloc(size_t alignment, size_t size) {
     next_resolve();
     return next.aligned_alloc(alignment, size);
 }
 
-static int first_posix_memalign(void **out, size_t alignment, size_t size)
-{
+static int first_posix_memalign(void **out, size_t alignment, size_t size) {
     next_resolve();
     return next.posix_memalign(out, alignment, size);
 }
 
-static void *first_valloc(size_t size)
-{
+static void *first_valloc(size_t size) {
     next_resolve();
     return next.valloc(size);
 }
 
-static void *first_pvalloc(size_t size)
-{
+static void *first_pvalloc(size_t size) {
     next_resolve();
     return next.pvalloc(size);
 }
 
-static size_t first_usable_size(void *p)
-{
+static size_t first_usable_size(void *p) {
     if (resolving()) return 0;
     next_resolve();
     return next.malloc_usable_size(p);
 }
 
-static int first_trim(size_t pad)
-{
+static int first_trim(size_t pad) {
     next_resolve();
     return next.malloc_trim(pad);
 }
 
-static struct mallinfo first_mallinfo(void)
-{
+static struct mallinfo first_mallinfo(void) {
     next_resolve();
     return next.mallinfo();
 }
 
-static struct mallinfo2 first_mallinfo2(void)
-{
+static struct mallinfo2 first_mallinfo2(void) {
     next_resolve();
     return next.mallinfo2();
 }
 
-static void first_stats(void)
-{
+static void first_stats(void) {
     next_resolve();
     next.malloc_stats();
 }
 
-static int first_info(int options, FILE *stream)
-{
+static int first_info(int options, FILE *stream) {
     next_resolve();
     return next.malloc_info(options, stream);
 }
 
-static int first_mallopt(int parameter, int value)
-{
+static int first_mallopt(int parameter, int value) {
     next_resolve();
     return next.mallopt(parameter, value);
 }
 
-/* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to the next allocator. */
+/* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to
+ * the next allocator. */
 OS_SEALED static void (*real_free)(void *);
 
-static void free_unless_bootstrap(void *p)
-{
+static void free_unless_bootstrap(void *p) {
     if (!bootstrap_owns(p)) real_free(p);
 }
 
 OS_SEALED void *(*small_malloc)(size_t) = first_malloc;
 
 OS_SEALED struct next_allocator next = {
-    first_malloc,    first_free,   first_calloc,      first_realloc, first_memalign,   first_aligned_alloc,
-    first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim, first_mallinfo,
-    first_mallinfo2, first_stats,  first_info,        first_mallopt,
+    first_malloc,         first_free,   first_calloc,  first_realloc,     first_memalign, first_aligned_alloc,
+    first_posix_memalign, first_valloc, first_pvalloc, first_usable_size, first_trim,     first_mallinfo,
+    first_mallinfo2,      first_stats,  first_info,    first_mallopt,
 };
 
-_Noreturn static void missing(const char *name)
-{
+_Noreturn static void missing(const char *name) {
     warn_parts("fatal: no allocator behind zeropool defines ", name, NULL, NULL);
     _exit(127);
 }
 
-static void *find(const char *name)
-{
+static void *find(const char *name) {
     void *symbol = dlsym(RTLD_NEXT, name);
     if (!symbol) missing(name);
     return symbol;
@@ -189,8 +176,7 @@ static void *find(const char *name)
 /* What the tables hold: nothing, the next allocator, or the hardened mode before it. */
 static enum { NOTHING, NEXT, HARDENED } resolved;
 
-void next_resolve(void)
-{
+void next_resolve(void) {
     if (resolving() || READ_RELAXED(resolved) == (hardened_runs() ? HARDENED : NEXT)) return;
     int saved = errno;
     tcache_tls.entered |= RESOLVING;
@@ -217,8 +203,7 @@ void next_resolve(void)
     errno = saved;
 }
 
-bool next_known(void)
-{
+bool next_known(void) {
     if (resolving()) return false;
     next_resolve();
     return true;

@@ -9,9 +9,9 @@
  *   runtime's operator is called: it tries again, calls the new handler and throws, which we cannot.
  * - OF_ALLOCATOR: the allocator that defines malloc. Large blocks come from the pool, all else goes on to the
  *   same operator there, so that what belongs together stays together.
- * - OF_OTHERS: somebody else behind us, or anybody before us, defines one. It may count, or put headers before
- *   its blocks, and knows only some of the forms, which the others are made of: then all calls go on as if we
- *   were not there.
+ * - OF_OTHERS: somebody else behind us, or anybody before us, defines one. It may count, or put headers
+ *   before its blocks, and knows only some of the forms, which the others are made of: then all calls go on
+ *   as if we were not there.
  *
  * The objects are looked through by their symbol tables and not by dlsym, which may allocate and does not
  * find a runtime that a plugin has brought in. Where none was mapped at start, the role is the runtime's, and

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* report.c: writes the statistics at exit: to a file made for it or a descriptor kept for it, never into the program's own output. */
+/* report.c: writes the statistics at exit: to a file made for it or a descriptor kept for it, never into the
+ * program's own output. */
 #include "report.h"
 
 #include "os/os.h"
@@ -16,28 +17,29 @@
 #include <unistd.h>
 
 static char path[4096] RARELY_USED;
-static bool to_path;                  /* ZEROPOOL_STATS=FILE */
-static int inherited = -1;            /* ZEROPOOL_STATS=fd:N */
-static struct stat inherited_status;  /* what it was at start: the program may use the number for something else */
+static bool to_path;       /* ZEROPOOL_STATS=FILE */
+static int inherited = -1; /* ZEROPOOL_STATS=fd:N */
+/* what it was at start: the program may use the number for something else */
+static struct stat inherited_status;
 static char text[REPORT_BYTES] RARELY_USED;
 
 char report_command[32] = "?";
 uint64_t report_started_ns;
 
-static void configure_descriptor(const char *digits)
-{
+static void configure_descriptor(const char *digits) {
     size_t n = 0;
-    bool good = options_parse_size(digits, &n) && n > 2 && n < 1 << 20 && fstat((int)n, &inherited_status) == 0;
+    bool good =
+        options_parse_size(digits, &n) && n > 2 && n < 1 << 20 && fstat((int)n, &inherited_status) == 0;
     if (!good) {
-        warn_parts("ZEROPOOL_STATS=fd:", digits, ": not an open descriptor above 2", "; no statistics are written");
+        warn_parts("ZEROPOOL_STATS=fd:", digits, ": not an open descriptor above 2",
+                   "; no statistics are written");
         return;
     }
     inherited = (int)n;
     stats_wanted = true;
 }
 
-void report_configure(char *const *environment)
-{
+void report_configure(char *const *environment) {
     report_started_ns = os_clock_ns();
     strncpy(report_command, program_invocation_short_name, sizeof report_command - 1);
     int saved = errno;
@@ -55,8 +57,7 @@ void report_configure(char *const *environment)
     errno = saved;
 }
 
-static size_t describe(void)
-{
+static size_t describe(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     struct report_process process = {
@@ -75,8 +76,7 @@ static size_t describe(void)
     return report_json(text, sizeof text, &process);
 }
 
-__attribute__((destructor)) static void report(void)
-{
+__attribute__((destructor)) static void report(void) {
     if (!to_path && inherited < 0) return;
     int saved = errno;
     size_t length = describe();
@@ -84,7 +84,8 @@ __attribute__((destructor)) static void report(void)
     if (inherited >= 0) {
         struct stat now;
         where = "the descriptor";
-        if (fstat(inherited, &now) == 0 && now.st_dev == inherited_status.st_dev && now.st_ino == inherited_status.st_ino)
+        if (fstat(inherited, &now) == 0 && now.st_dev == inherited_status.st_dev &&
+            now.st_ino == inherited_status.st_ino)
             why = report_write(inherited, text, length);
     } else {
         why = report_append(path, text, length);

@@ -13,48 +13,41 @@ struct writer {
     bool first; /* in this object or array: no comma before the next member */
 };
 
-static void put(struct writer *writer, const char *text)
-{
+static void put(struct writer *writer, const char *text) {
     while (*text && writer->at < writer->end)
         *writer->at++ = *text++;
 }
 
-static void open_bracket(struct writer *writer, const char *bracket)
-{
+static void open_bracket(struct writer *writer, const char *bracket) {
     put(writer, bracket);
     writer->first = true;
 }
 
-static void close_bracket(struct writer *writer, const char *bracket)
-{
+static void close_bracket(struct writer *writer, const char *bracket) {
     put(writer, bracket);
     writer->first = false;
 }
 
-static void separate(struct writer *writer)
-{
+static void separate(struct writer *writer) {
     if (!writer->first) put(writer, ", ");
     writer->first = false;
 }
 
-static void name(struct writer *writer, const char *key)
-{
+static void name(struct writer *writer, const char *key) {
     separate(writer);
     put(writer, "\"");
     put(writer, key);
     put(writer, "\": ");
 }
 
-static void number(struct writer *writer, const char *key, uint64_t value)
-{
+static void number(struct writer *writer, const char *key, uint64_t value) {
     char digits[24];
     name(writer, key);
     put(writer, format_decimal(digits, value));
 }
 
 /* Whatever would need escaping, or is no plain ASCII, is shown as '?'. */
-static void string(struct writer *writer, const char *key, const char *value)
-{
+static void string(struct writer *writer, const char *key, const char *value) {
     name(writer, key);
     put(writer, "\"");
     for (; *value; value++) {
@@ -64,8 +57,7 @@ static void string(struct writer *writer, const char *key, const char *value)
     put(writer, "\"");
 }
 
-static void write_totals(struct writer *writer)
-{
+static void write_totals(struct writer *writer) {
     zp_stats s;
     memset(&s, 0, sizeof s);
     if (shim_pool.ready) pool_stats(&shim_pool, &s);
@@ -85,15 +77,16 @@ static void write_totals(struct writer *writer)
     number(writer, "bytes_live", s.bytes_live);
     number(writer, "bytes_cached", s.bytes_cached);
     number(writer, "bytes_dirty", s.bytes_dirty);
-    number(writer, "bytes_muzzy", READ_RELAXED(shim_pool.heap.muzzy_bytes)); /* of these, marked for the kernel to take */
+    /* of these, marked for the kernel to take */
+    number(writer, "bytes_muzzy", READ_RELAXED(shim_pool.heap.muzzy_bytes));
     number(writer, "bytes_clean", READ_RELAXED(shim_pool.heap.clean_bytes));
-    number(writer, "bytes_holes", READ_RELAXED(shim_pool.heap.hole_bytes)); /* addresses only: not even mapped */
+    /* addresses only: not even mapped */
+    number(writer, "bytes_holes", READ_RELAXED(shim_pool.heap.hole_bytes));
     number(writer, "bytes_mapped", s.bytes_mapped);
     number(writer, "bytes_live_peak", s.bytes_live_peak);
 }
 
-static void write_sizes(struct writer *writer)
-{
+static void write_sizes(struct writer *writer) {
     struct stats_size sizes[HEAP_SIZES];
     memset(sizes, 0, sizeof sizes);
     if (shim_pool.ready) pool_stats_by_size(&shim_pool, sizes);
@@ -119,8 +112,7 @@ static void write_sizes(struct writer *writer)
     close_bracket(writer, "]");
 }
 
-static void write_thread(struct writer *writer, const struct tcache *tcache)
-{
+static void write_thread(struct writer *writer, const struct tcache *tcache) {
     uint64_t n_hits = 0;
     for (unsigned cls = 1; cls < N_CLASSES; cls++)
         n_hits += tcache_hits(tcache, cls);
@@ -136,8 +128,7 @@ static void write_thread(struct writer *writer, const struct tcache *tcache)
 }
 
 /* The caches of threads that live; what threads that are gone have done is in the totals only. */
-static void write_threads(struct writer *writer)
-{
+static void write_threads(struct writer *writer) {
     unsigned n = 0;
     name(writer, "threads");
     open_bracket(writer, "[");
@@ -149,8 +140,7 @@ static void write_threads(struct writer *writer)
     number(writer, "n_threads", n);
 }
 
-size_t report_json(char *text, size_t size, const struct report_process *process)
-{
+size_t report_json(char *text, size_t size, const struct report_process *process) {
     struct writer writer = {text, text + size - 1, false};
     open_bracket(&writer, "{");
     string(&writer, "schema", "zeropool-stats-1");

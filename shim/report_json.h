@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* report_json.h: what the pool has done, as one line of JSON; the format of the report at exit and of the live page.
+/* report_json.h: what the pool has done, as one line of JSON; the format of the report at exit and of the
+ * live page.
  *
- * Written without stdio, memory or system calls, since the background thread writes it too, which has no place in the C library.
+ * Written without stdio, memory or system calls, since the background thread writes it too, which has no
+ * place in the C library.
  */
 #ifndef ZP_SHIM_REPORT_JSON_H
 #define ZP_SHIM_REPORT_JSON_H
@@ -17,7 +19,7 @@ struct report_process {
     int pid, parent_pid;
     const char *command;
     uint64_t wall_ns;
-    bool at_exit;   /* the next four are known */
+    bool at_exit; /* the next four are known */
     uint64_t user_us, system_us, n_minor_faults, max_rss_bytes;
 };
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* report_live.c: makes, fills and removes the shared page. See report_live.h.
  *
- * What runs in the background thread makes system calls directly or through wrappers that need no more than errno. After the page
- * is made it makes none but the clock's, which is no system call: there may be a seccomp filter by then.
+ * What runs in the background thread makes system calls directly or through wrappers that need no more than
+ * errno. After the page is made it makes none but the clock's, which is no system call: there may be a
+ * seccomp filter by then.
  */
 #include "report_live.h"
 
@@ -27,15 +28,13 @@ static struct live_page *page;
 static uint32_t *same_process; /* reads 0 in a forked child */
 static int parent_pid, pid;
 
-static void append_decimal(char *text, uint64_t value)
-{
+static void append_decimal(char *text, uint64_t value) {
     char digits[24];
     strcat(text, format_decimal(digits, value));
 }
 
 /* 0 where it cannot be told. */
-static uint64_t start_ticks(void)
-{
+static uint64_t start_ticks(void) {
     char text[1024];
     int fd = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
     if (fd < 0) return 0;
@@ -53,8 +52,7 @@ static uint64_t start_ticks(void)
 }
 
 /* Make the file and map it. The mapping does not reach forked children, which make their own. */
-static bool make_page(void)
-{
+static bool make_page(void) {
     page = NULL;
     pid = getpid();
     parent_pid = getppid();
@@ -85,8 +83,7 @@ static bool make_page(void)
     return true;
 }
 
-static void fill_page(void)
-{
+static void fill_page(void) {
     struct report_process process = {
         .pid = pid,
         .parent_pid = parent_pid,
@@ -102,8 +99,7 @@ static void fill_page(void)
 }
 
 /* In the background thread, several times a second. */
-static void visit(void)
-{
+static void visit(void) {
     if (__atomic_load_n(same_process, __ATOMIC_RELAXED) == 0) {
         __atomic_store_n(same_process, 1, __ATOMIC_RELAXED);
         report_started_ns = os_clock_ns();
@@ -112,23 +108,21 @@ static void visit(void)
     if (page) fill_page();
 }
 
-static void choose_folder(char *const *environment)
-{
+static void choose_folder(char *const *environment) {
     const char *runtime = options_lookup(environment, "XDG_RUNTIME_DIR");
-    bool usable = runtime && runtime[0] == '/' && strlen(runtime) < sizeof folder && access(runtime, W_OK) == 0;
+    bool usable =
+        runtime && runtime[0] == '/' && strlen(runtime) < sizeof folder && access(runtime, W_OK) == 0;
     strcpy(folder, usable ? runtime : "/dev/shm");
 }
 
-static void remove_file(void)
-{
+static void remove_file(void) {
     if (!page || !same_process || __atomic_load_n(same_process, __ATOMIC_RELAXED) == 0) return;
     int saved = errno;
     unlink(path);
     errno = saved;
 }
 
-void report_live_start(char *const *environment)
-{
+void report_live_start(char *const *environment) {
     int saved = errno;
     same_process = os_fork_word();
     if (!same_process) return;
@@ -140,11 +134,14 @@ void report_live_start(char *const *environment)
         stats_wanted = true;
         fill_page();
         if (!helper_start_for_good(visit, LIVE_EVERY_MS)) {
-            warn_parts("ZEROPOOL_LIVE: no background thread in this program, so nothing to show", NULL, NULL, NULL);
+            warn_parts("ZEROPOOL_LIVE: no background thread in this program, so nothing to show", NULL, NULL,
+                       NULL);
             remove_file();
         }
     }
     errno = saved;
 }
 
-__attribute__((destructor)) static void stop(void) { remove_file(); }
+__attribute__((destructor)) static void stop(void) {
+    remove_file();
+}

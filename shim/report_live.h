@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* report_live.h: a shared page from which `zeropool stat PID` and `zeropool top` read a running process (ZEROPOOL_LIVE=on).
+/* report_live.h: a shared page from which `zeropool stat PID` and `zeropool top` read a running process
+ * (ZEROPOOL_LIVE=on).
  *
- * The page is a file zeropool-live.PID.NANOSECONDS in $XDG_RUNTIME_DIR, else /dev/shm, readable by its owner only. The background
- * thread writes the line of report_json.h into it a few times a second; the program's own threads do nothing for it. Readers
- * take no lock: they read again if `sequence` was odd or has changed.
- * The file goes when the program exits. One that is killed, or calls exec, leaves it. While it lives its page is mapped for writing, so
- * the kernel refuses a read lease on the file; where it grants one the page is stale, and readers remove it. (Process ids tell
- * nothing of processes in other namespaces.)
+ * The page is a file zeropool-live.PID.NANOSECONDS in $XDG_RUNTIME_DIR, else /dev/shm, readable by its owner
+ * only. The background thread writes the line of report_json.h into it a few times a second; the program's
+ * own threads do nothing for it. Readers take no lock: they read again if `sequence` was odd or has changed.
+ * The file goes when the program exits. One that is killed, or calls exec, leaves it. While it lives its page
+ * is mapped for writing, so the kernel refuses a read lease on the file; where it grants one the page is
+ * stale, and readers remove it. (Process ids tell nothing of processes in other namespaces.)
  */
 #ifndef ZP_SHIM_REPORT_LIVE_H
 #define ZP_SHIM_REPORT_LIVE_H

@@ -14,8 +14,8 @@
  * - Threads: one thread waits in steps, others in one.
  * - Cancellation: each sleep is the C library's, so a cancellation point; the mask is put back before the
  *   program's own clean-up.
- * - Hooks: if anybody between us and the C library defines one of these calls, he sees the program's calls and
- *   no others: entry work only.
+ * - Hooks: if anybody between us and the C library defines one of these calls, he sees the program's calls
+ *   and no others: entry work only.
  */
 #ifndef ZP_SHIM_REST_CALLS_H
 #define ZP_SHIM_REST_CALLS_H

@@ -5,11 +5,12 @@
  *               -> the pool, if the request is at least the threshold, or the pointer lies in the pool's span
  *               -> next.c, the allocator that would have served the call without us
  *
- * Life          before the constructor   everything works: the next allocator is looked up at the first call, with bootstrap
- *                                        memory for what that lookup itself allocates; the pool is set up at the first large
- *                                        request, with default options
- *               constructor (init.c)     options from the environment, the thread-exit key
- *               after destructors        nothing is torn down, so late calls are ordinary calls
+ * Life
+ * - Before the constructor everything works: the next allocator is looked up at the first call, with
+ *   bootstrap memory for what that lookup itself allocates; the pool is set up at the first large request,
+ *   with default options.
+ * - Constructor (init.c): options from the environment, the thread-exit key.
+ * - After destructors nothing is torn down, so late calls are ordinary calls.
  */
 #ifndef ZP_SHIM_SHIM_H
 #define ZP_SHIM_SHIM_H
@@ -18,32 +19,35 @@
 #include "family.h"
 #include "pool/pool.h"
 
-/* Large data that most programs never use, out of the pages of the rest: the linker puts this section last. */
+/* Large data that most programs never use, out of the pages of the rest: the linker puts this section
+ * last. */
 #define RARELY_USED __attribute__((section(".lbss")))
 
 extern struct pool shim_pool HIDDEN;
 /* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
 extern size_t shim_threshold HIDDEN;
 
-/* Unless the user has set it, the threshold falls to this once the pool holds SHIM_LOWER_BYTES for the program: a program that never
- * needs much keeps its small blocks where they were, and one that does gets them faster and at less memory. 0: not, or done. */
+/* Unless the user has set it, the threshold falls to this once the pool holds SHIM_LOWER_BYTES for the
+ * program: a program that never needs much keeps its small blocks where they were, and one that does gets
+ * them faster and at less memory. 0: not, or done. */
 #define SHIM_LOWER_TO (16 * KIB)
 #define SHIM_LOWER_BYTES (8 * MIB)
 extern size_t shim_lower_threshold HIDDEN;
-/* What the threshold was at first: smaller blocks of the next allocator have never been offered to the pool. */
+/* What the threshold was at first: smaller blocks of the next allocator have never been offered to the
+ * pool. */
 extern size_t shim_first_threshold HIDDEN;
 void shim_note_use(void) HIDDEN;
 
-/* The allocator behind us. The pointers are valid from the first instruction on: they begin as functions that look the real
- * ones up. Written once, by whoever comes first; all writers write the same values. */
+/* The allocator behind us. The pointers are valid from the first instruction on: they begin as functions that
+ * look the real ones up. Written once, by whoever comes first; all writers write the same values. */
 extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
 /* The same; false if this thread is in the middle of it, and must do without. */
 bool next_known(void) HIDDEN;
 
-/* What malloc calls for small requests: the next allocator itself as long as the pool holds nothing, and a function that makes room
- * and tries again when it fails once it does. */
-extern void *(*small_malloc)(size_t) HIDDEN;
+/* What malloc calls for small requests: the next allocator itself as long as the pool holds nothing, and a
+ * function that makes room and tries again when it fails once it does. */
+extern void *(*small_malloc)(size_t)HIDDEN;
 void *malloc_or_make_room(size_t size) HIDDEN;
 
 /* True for memory handed out while the next allocator was being looked up; such memory is never freed. */
@@ -55,7 +59,8 @@ size_t bootstrap_size(const void *p) HIDDEN;
 /* Set the pool up if that has not been done. False if it cannot be (yet): use the next allocator. */
 bool shim_ready(void) HIDDEN;
 
-/* The next allocator, or the kernel, has refused size bytes: see limits_make_room. True if a retry makes sense. */
+/* The next allocator, or the kernel, has refused size bytes: see limits_make_room. True if a retry makes
+ * sense. */
 bool shim_make_room(size_t size) HIDDEN;
 /* The kernel has refused to copy the process: see limits_make_room_for_copy. */
 bool shim_make_room_for_copy(void) HIDDEN;
@@ -66,12 +71,15 @@ extern bool shim_next_is_tuned HIDDEN;
 /* --- the ways into the pool, without the next allocator --- */
 
 /* Whole pages, at least one; correct for every size. */
-static inline size_t shim_pages(size_t size) { return size ? ((size - 1) >> PAGE_SHIFT) + 1 : 1; }
+static inline size_t shim_pages(size_t size) {
+    return size ? ((size - 1) >> PAGE_SHIFT) + 1 : 1;
+}
 
-static inline bool shim_owns(const void *p) { return space_owns(&shim_pool.heap.space, p); }
+static inline bool shim_owns(const void *p) {
+    return space_owns(&shim_pool.heap.space, p);
+}
 
-static inline void *shim_pool_get(size_t size)
-{
+static inline void *shim_pool_get(size_t size) {
     return pool_get(&shim_pool, tcache_tls.first, shim_pages(size));
 }
 

@@ -4,15 +4,16 @@
 
 #include <string.h>
 
-bool symbols_of(const struct dl_phdr_info *object, struct symbols *out)
-{
-    *out = (struct symbols){.base = object->dlpi_addr, .segments = object->dlpi_phdr, .n_segments = object->dlpi_phnum};
+bool symbols_of(const struct dl_phdr_info *object, struct symbols *out) {
+    *out = (struct symbols){
+        .base = object->dlpi_addr, .segments = object->dlpi_phdr, .n_segments = object->dlpi_phnum};
     for (int i = 0; i < object->dlpi_phnum; i++) {
         if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
         const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
         for (; entry->d_tag != DT_NULL; entry++) {
             /* The loader has relocated these addresses, except those of the vDSO. */
-            bool is_address = entry->d_tag == DT_SYMTAB || entry->d_tag == DT_STRTAB || entry->d_tag == DT_GNU_HASH;
+            bool is_address =
+                entry->d_tag == DT_SYMTAB || entry->d_tag == DT_STRTAB || entry->d_tag == DT_GNU_HASH;
             if (is_address && entry->d_un.d_ptr < object->dlpi_addr) return false;
             if (entry->d_tag == DT_SYMTAB) out->table = (ElfW(Sym) *)entry->d_un.d_ptr;
             if (entry->d_tag == DT_STRTAB) out->names = (const char *)entry->d_un.d_ptr;
@@ -22,8 +23,7 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out)
     return out->table && out->names && out->gnu_hash;
 }
 
-uint32_t symbols_hash(const char *name)
-{
+uint32_t symbols_hash(const char *name) {
     uint32_t hash = 5381;
     for (const unsigned char *c = (const unsigned char *)name; *c; c++)
         hash = hash * 33 + *c;
@@ -31,8 +31,7 @@ uint32_t symbols_hash(const char *name)
 }
 
 /* The table's filter tells most names that the object does not define by one word. */
-static bool may_define(const uint32_t *header, uint32_t hash)
-{
+static bool may_define(const uint32_t *header, uint32_t hash) {
     uint32_t n_words = header[2], shift = header[3], bits = sizeof(ElfW(Addr)) * 8;
     const ElfW(Addr) *filter = (const ElfW(Addr) *)(header + 4);
     if (n_words == 0) return false;
@@ -40,9 +39,9 @@ static bool may_define(const uint32_t *header, uint32_t hash)
     return word >> hash % bits & word >> (hash >> shift) % bits & 1;
 }
 
-ElfW(Sym) *symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash)
-{
-    /* Layout: number of buckets, first hashed symbol, words of the Bloom filter, its shift; filter; buckets; chains. */
+ElfW(Sym) * symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash) {
+    /* Layout: number of buckets, first hashed symbol, words of the Bloom filter, its shift; filter; buckets;
+     * chains. */
     const uint32_t *header = symbols->gnu_hash;
     uint32_t n_buckets = header[0], first = header[1];
     const uint32_t *buckets = header + 4 + header[2] * (sizeof(ElfW(Addr)) / sizeof(uint32_t));
@@ -53,32 +52,32 @@ ElfW(Sym) *symbols_find_hashed(const struct symbols *symbols, const char *name, 
     for (;; at++) {
         uint32_t here = chains[at - first];
         ElfW(Sym) *symbol = &symbols->table[at];
-        if ((here | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF && strcmp(symbols->names + symbol->st_name, name) == 0)
+        if ((here | 1) == (hash | 1) && symbol->st_shndx != SHN_UNDEF &&
+            strcmp(symbols->names + symbol->st_name, name) == 0)
             return symbol;
         if (here & 1) return NULL; /* the last of its bucket */
     }
 }
 
-ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name)
-{
+ElfW(Sym) * symbols_find(const struct symbols *symbols, const char *name) {
     return symbols_find_hashed(symbols, name, symbols_hash(name));
 }
 
-bool symbols_imports_one(const struct symbols *symbols, bool (*wanted)(const char *name))
-{
+bool symbols_imports_one(const struct symbols *symbols, bool (*wanted)(const char *name)) {
     /* The symbols before the first hashed one are those that the object does not define. */
     uint32_t n = symbols->gnu_hash[1];
     for (uint32_t i = 1; i < n; i++)
-        if (symbols->table[i].st_shndx == SHN_UNDEF && wanted(symbols->names + symbols->table[i].st_name)) return true;
+        if (symbols->table[i].st_shndx == SHN_UNDEF && wanted(symbols->names + symbols->table[i].st_name))
+            return true;
     return false;
 }
 
-unsigned symbols_segment_flags(const struct symbols *symbols, const void *address)
-{
+unsigned symbols_segment_flags(const struct symbols *symbols, const void *address) {
     for (int i = 0; i < symbols->n_segments; i++) {
         const ElfW(Phdr) *segment = &symbols->segments[i];
         uintptr_t start = symbols->base + segment->p_vaddr;
-        if (segment->p_type == PT_LOAD && (uintptr_t)address - start < segment->p_memsz) return segment->p_flags;
+        if (segment->p_type == PT_LOAD && (uintptr_t)address - start < segment->p_memsz)
+            return segment->p_flags;
     }
     return 0;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* symbols.h: the dynamic symbol table of an object that the loader has mapped, without asking the loader: no lock, no allocation. */
+/* symbols.h: the dynamic symbol table of an object that the loader has mapped, without asking the loader: no
+ * lock, no allocation. */
 #ifndef ZP_SHIM_SYMBOLS_H
 #define ZP_SHIM_SYMBOLS_H
 
@@ -12,9 +13,9 @@
 
 struct symbols {
     uintptr_t base;
-    const ElfW(Phdr) *segments;
+    const ElfW(Phdr) * segments;
     int n_segments;
-    ElfW(Sym) *table;
+    ElfW(Sym) * table;
     const char *names;
     const uint32_t *gnu_hash;
 };
@@ -23,11 +24,11 @@ struct symbols {
 bool symbols_of(const struct dl_phdr_info *object, struct symbols *out);
 
 /* The first symbol of that name which the object defines, or NULL. */
-ElfW(Sym) *symbols_find(const struct symbols *symbols, const char *name);
+ElfW(Sym) * symbols_find(const struct symbols *symbols, const char *name);
 
 /* The same for who looks in many objects, with the hash of the name. */
 uint32_t symbols_hash(const char *name);
-ElfW(Sym) *symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash);
+ElfW(Sym) * symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash);
 
 /* Does the object import a symbol that is wanted? */
 bool symbols_imports_one(const struct symbols *symbols, bool (*wanted)(const char *name));

@@ -14,35 +14,37 @@
 
 /* --- the calls themselves; libc's syscall() sets errno as the wrappers do --- */
 
-static void *raw_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
-{
+static void *raw_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
     return (void *)syscall(SYS_mmap, start, length, protection, flags, fd, offset);
 }
 
-static int raw_munmap(void *start, size_t length) { return (int)syscall(SYS_munmap, start, length); }
+static int raw_munmap(void *start, size_t length) {
+    return (int)syscall(SYS_munmap, start, length);
+}
 
-static void *raw_mremap(void *from, size_t length, size_t new_length, int flags, void *to)
-{
+static void *raw_mremap(void *from, size_t length, size_t new_length, int flags, void *to) {
     return (void *)syscall(SYS_mremap, from, length, new_length, flags, to);
 }
 
-static int raw_madvise(void *start, size_t length, int advice) { return (int)syscall(SYS_madvise, start, length, advice); }
+static int raw_madvise(void *start, size_t length, int advice) {
+    return (int)syscall(SYS_madvise, start, length, advice);
+}
 
-static int raw_mprotect(void *start, size_t length, int protection)
-{
+static int raw_mprotect(void *start, size_t length, int protection) {
     return (int)syscall(SYS_mprotect, start, length, protection);
 }
 
-static int raw_pkey_mprotect(void *start, size_t length, int protection, int key)
-{
+static int raw_pkey_mprotect(void *start, size_t length, int protection, int key) {
     return (int)syscall(SYS_pkey_mprotect, start, length, protection, key);
 }
 
-static int raw_mlock(const void *start, size_t length) { return (int)syscall(SYS_mlock, start, length); }
+static int raw_mlock(const void *start, size_t length) {
+    return (int)syscall(SYS_mlock, start, length);
+}
 
-/* Returns the error, and leaves errno alone. Advice to forget contents is not passed on: the kernel would take it at its word. */
-static int raw_posix_madvise(void *start, size_t length, int advice)
-{
+/* Returns the error, and leaves errno alone. Advice to forget contents is not passed on: the kernel would
+ * take it at its word. */
+static int raw_posix_madvise(void *start, size_t length, int advice) {
     if (advice == POSIX_MADV_DONTNEED) return 0;
     int saved = errno;
     int error = syscall(SYS_madvise, start, length, advice) ? errno : 0;
@@ -50,111 +52,110 @@ static int raw_posix_madvise(void *start, size_t length, int advice)
     return error;
 }
 
-static int raw_mlock2(const void *start, size_t length, unsigned flags)
-{
+static int raw_mlock2(const void *start, size_t length, unsigned flags) {
     return (int)(flags ? syscall(SYS_mlock2, start, length, flags) : syscall(SYS_mlock, start, length));
 }
 
-static int raw_remap_file_pages(void *start, size_t length, int protection, size_t page, int flags)
-{
+static int raw_remap_file_pages(void *start, size_t length, int protection, size_t page, int flags) {
     return (int)syscall(SYS_remap_file_pages, start, length, protection, page, flags);
 }
 
-static void *raw_shmat(int id, const void *start, int flags) { return (void *)syscall(SYS_shmat, id, start, flags); }
+static void *raw_shmat(int id, const void *start, int flags) {
+    return (void *)syscall(SYS_shmat, id, start, flags);
+}
 
-static int raw_mlockall(int flags) { return (int)syscall(SYS_mlockall, flags); }
+static int raw_mlockall(int flags) {
+    return (int)syscall(SYS_mlockall, flags);
+}
 
-static int raw_munlockall(void) { return (int)syscall(SYS_munlockall); }
+static int raw_munlockall(void) {
+    return (int)syscall(SYS_munlockall);
+}
 
-long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes, unsigned long n_nodes, unsigned flags)
-{
+long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes,
+                  unsigned long n_nodes, unsigned flags) {
     return syscall(SYS_mbind, start, length, mode, nodes, n_nodes, flags);
 }
 
 /* --- placeholders: look up, then call through the table again --- */
 
-static void *first_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset)
-{
+static void *first_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
     if (!next_known()) return raw_mmap(start, length, protection, flags, fd, offset);
     return os_calls.mmap(start, length, protection, flags, fd, offset);
 }
 
-static void *first_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t offset)
-{
+static void *first_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
     if (!next_known()) return raw_mmap(start, length, protection, flags, fd, offset);
     return system_calls.mmap64(start, length, protection, flags, fd, offset);
 }
 
-static int first_munmap(void *start, size_t length)
-{
+static int first_munmap(void *start, size_t length) {
     return next_known() ? os_calls.munmap(start, length) : raw_munmap(start, length);
 }
 
-static void *first_mremap(void *from, size_t length, size_t new_length, int flags, void *to)
-{
+static void *first_mremap(void *from, size_t length, size_t new_length, int flags, void *to) {
     if (!next_known()) return raw_mremap(from, length, new_length, flags, to);
     return os_calls.mremap(from, length, new_length, flags, to);
 }
 
-static int first_madvise(void *start, size_t length, int advice)
-{
+static int first_madvise(void *start, size_t length, int advice) {
     return next_known() ? os_calls.madvise(start, length, advice) : raw_madvise(start, length, advice);
 }
 
-static int first_mprotect(void *start, size_t length, int protection)
-{
-    return next_known() ? os_calls.mprotect(start, length, protection) : raw_mprotect(start, length, protection);
+static int first_mprotect(void *start, size_t length, int protection) {
+    return next_known() ? os_calls.mprotect(start, length, protection)
+                        : raw_mprotect(start, length, protection);
 }
 
-static int first_pkey_mprotect(void *start, size_t length, int protection, int key)
-{
+static int first_pkey_mprotect(void *start, size_t length, int protection, int key) {
     if (!next_known()) return raw_pkey_mprotect(start, length, protection, key);
     return os_calls.pkey_mprotect(start, length, protection, key);
 }
 
-static int first_mlock(const void *start, size_t length)
-{
+static int first_mlock(const void *start, size_t length) {
     return next_known() ? os_calls.mlock(start, length) : raw_mlock(start, length);
 }
 
-static int first_posix_madvise(void *start, size_t length, int advice)
-{
-    return next_known() ? system_calls.posix_madvise(start, length, advice) : raw_posix_madvise(start, length, advice);
+static int first_posix_madvise(void *start, size_t length, int advice) {
+    return next_known() ? system_calls.posix_madvise(start, length, advice)
+                        : raw_posix_madvise(start, length, advice);
 }
 
-static int first_mlock2(const void *start, size_t length, unsigned flags)
-{
+static int first_mlock2(const void *start, size_t length, unsigned flags) {
     return next_known() ? system_calls.mlock2(start, length, flags) : raw_mlock2(start, length, flags);
 }
 
-static int first_remap_file_pages(void *start, size_t length, int protection, size_t page, int flags)
-{
+static int first_remap_file_pages(void *start, size_t length, int protection, size_t page, int flags) {
     if (!next_known()) return raw_remap_file_pages(start, length, protection, page, flags);
     return system_calls.remap_file_pages(start, length, protection, page, flags);
 }
 
-static void *first_shmat(int id, const void *start, int flags)
-{
+static void *first_shmat(int id, const void *start, int flags) {
     return next_known() ? system_calls.shmat(id, start, flags) : raw_shmat(id, start, flags);
 }
 
-static int first_mlockall(int flags) { return next_known() ? system_calls.mlockall(flags) : raw_mlockall(flags); }
+static int first_mlockall(int flags) {
+    return next_known() ? system_calls.mlockall(flags) : raw_mlockall(flags);
+}
 
-static int first_munlockall(void) { return next_known() ? system_calls.munlockall() : raw_munlockall(); }
+static int first_munlockall(void) {
+    return next_known() ? system_calls.munlockall() : raw_munlockall();
+}
 
 /* Of a function with variable arguments all are in registers, whether it is declared so or not. */
 #define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
 
 OS_SEALED struct os_calls os_calls = {
-    first_mmap, first_munmap, VARIADIC(first_mremap), first_madvise, first_mprotect, first_pkey_mprotect, first_mlock,
+    first_mmap,          first_munmap, VARIADIC(first_mremap), first_madvise, first_mprotect,
+    first_pkey_mprotect, first_mlock,
 };
 
 OS_SEALED struct system_calls system_calls = {
-    first_mmap64, first_posix_madvise, first_mlock2, first_remap_file_pages, first_shmat, first_mlockall, first_munlockall,
+    first_mmap64, first_posix_madvise, first_mlock2,     first_remap_file_pages,
+    first_shmat,  first_mlockall,      first_munlockall,
 };
 
-static void find(void **entry, const char *name, void *otherwise)
-{
+static void find(void **entry, const char *name, void *otherwise) {
     void *symbol = dlsym(RTLD_NEXT, name);
     if (!symbol) dlerror(); /* the program must not find our error */
     __atomic_store_n(entry, symbol ? symbol : otherwise, __ATOMIC_RELEASE);
@@ -162,8 +163,7 @@ static void find(void **entry, const char *name, void *otherwise)
 
 #define FIND(table, name) find((void **)&(table).name, #name, (void *)raw_##name)
 
-void system_resolve(void)
-{
+void system_resolve(void) {
     FIND(os_calls, mmap);
     FIND(os_calls, munmap);
     FIND(os_calls, mremap);
@@ -180,11 +180,11 @@ void system_resolve(void)
     FIND(system_calls, munlockall);
 }
 
-bool system_is_hooked(void)
-{
+bool system_is_hooked(void) {
     struct symbols libc, allocator;
     if (!bypass_find_c_library(&libc)) return false;
-    /* The allocator behind us may define them, too, as tcmalloc does for its profiler. It is not a stranger to odd threads. */
+    /* The allocator behind us may define them, too, as tcmalloc does for its profiler. It is not a stranger
+     * to odd threads. */
     bool other_allocator = bypass_find_object((void *)next.malloc, &allocator);
     const struct {
         const void *found, *own;

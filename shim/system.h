@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* system.h: the calls that change mappings, as whoever stands behind us defines them.
  *
- * os_calls (os.h) has those that the pool itself makes; system_calls the rest of those that we interpose. The entries are valid from the
- * first instruction on: they begin as functions that look all of them up, together with the next allocator, and are then written
- * once, all writers writing the same. What nobody behind us defines becomes a plain system call, and so does a call made in the middle
- * of the lookup.
+ * os_calls (os.h) has those that the pool itself makes; system_calls the rest of those that we interpose. The
+ * entries are valid from the first instruction on: they begin as functions that look all of them up, together
+ * with the next allocator, and are then written once, all writers writing the same. What nobody behind us
+ * defines becomes a plain system call, and so does a call made in the middle of the lookup.
  */
 #ifndef ZP_SHIM_SYSTEM_H
 #define ZP_SHIM_SYSTEM_H
@@ -27,10 +27,12 @@ extern struct system_calls system_calls HIDDEN;
 /* For next_resolve, unsealed: look all of them up. */
 void system_resolve(void) HIDDEN;
 
-/* Does somebody between us and the C library define calls that the pool itself makes? After system_resolve. */
+/* Does somebody between us and the C library define calls that the pool itself makes? After
+ * system_resolve. */
 bool system_is_hooked(void) HIDDEN;
 
 /* A call of libnuma, which makes it a system call and nothing else. */
-long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes, unsigned long n_nodes, unsigned flags) HIDDEN;
+long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes,
+                  unsigned long n_nodes, unsigned flags) HIDDEN;
 
 #endif

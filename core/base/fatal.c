@@ -7,8 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
-char *format_hex(char *buffer, uint64_t value)
-{
+char *format_hex(char *buffer, uint64_t value) {
     char *p = buffer + 23;
     *p = '\0';
     do {
@@ -20,8 +19,7 @@ char *format_hex(char *buffer, uint64_t value)
     return p;
 }
 
-char *format_decimal(char *buffer, uint64_t value)
-{
+char *format_decimal(char *buffer, uint64_t value) {
     char *p = buffer + 23;
     *p = '\0';
     do {
@@ -31,15 +29,13 @@ char *format_decimal(char *buffer, uint64_t value)
     return p;
 }
 
-static size_t append(char *line, size_t used, size_t size, const char *text)
-{
+static size_t append(char *line, size_t used, size_t size, const char *text) {
     while (text && *text && used < size)
         line[used++] = *text++;
     return used;
 }
 
-static void write_line(const char *line, size_t length)
-{
+static void write_line(const char *line, size_t length) {
     int saved = errno;
     while (length) {
         ssize_t n = write(STDERR_FILENO, line, length);
@@ -50,8 +46,7 @@ static void write_line(const char *line, size_t length)
     errno = saved;
 }
 
-void warn_parts(const char *a, const char *b, const char *c, const char *d)
-{
+void warn_parts(const char *a, const char *b, const char *c, const char *d) {
     char line[512];
     size_t n = append(line, 0, sizeof line - 1, "zeropool: ");
     n = append(line, n, sizeof line - 1, a);
@@ -62,8 +57,7 @@ void warn_parts(const char *a, const char *b, const char *c, const char *d)
     write_line(line, n);
 }
 
-void fatal_pointer(const char *kind, const void *pointer)
-{
+void fatal_pointer(const char *kind, const void *pointer) {
     char digits[24], closed[28];
     strcpy(closed, format_hex(digits, (uintptr_t)pointer));
     strcat(closed, ")");

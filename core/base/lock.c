@@ -2,8 +2,7 @@
 /* lock.c: the contended half of the bounded lock. */
 #include "base/lock.h"
 
-bool lock_patiently(struct lock *lock)
-{
+bool lock_patiently(struct lock *lock) {
     for (int i = 0; i < LOCK_SPINS; i++) {
         if (lock_try(lock)) return true;
         cpu_pause();

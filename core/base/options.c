@@ -17,14 +17,13 @@ struct row {
 };
 
 static const struct row rows[] = {
-#define NUMBER_ROW(field, variable, kind, value, low, high, help)                                              \
+#define NUMBER_ROW(field, variable, kind, value, low, high, help)                                            \
     {variable, kind, offsetof(struct options, field), value, low, high, NULL},
-#define CHOICE_ROW(field, variable, value, words, help)                                                        \
+#define CHOICE_ROW(field, variable, value, words, help)                                                      \
     {variable, WORD, offsetof(struct options, field), value, 0, 0, words},
     OPTIONS_TABLE(NUMBER_ROW, CHOICE_ROW)};
 
-static void store(struct options *options, const struct row *row, size_t value)
-{
+static void store(struct options *options, const struct row *row, size_t value) {
     char *field = (char *)options + row->field_offset;
     if (row->kind == WORD)
         *(unsigned *)field = (unsigned)value;
@@ -32,14 +31,12 @@ static void store(struct options *options, const struct row *row, size_t value)
         *(size_t *)field = value;
 }
 
-void options_defaults(struct options *options)
-{
+void options_defaults(struct options *options) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         store(options, &rows[i], rows[i].value);
 }
 
-const char *options_lookup(char *const *environment, const char *variable)
-{
+const char *options_lookup(char *const *environment, const char *variable) {
     size_t length = strlen(variable);
     for (; environment && *environment; environment++)
         if (strncmp(*environment, variable, length) == 0 && (*environment)[length] == '=')
@@ -47,20 +44,37 @@ const char *options_lookup(char *const *environment, const char *variable)
     return NULL;
 }
 
-bool options_parse_size(const char *text, size_t *value)
-{
+bool options_parse_size(const char *text, size_t *value) {
     size_t n = 0;
     const char *c = text;
     for (; *c >= '0' && *c <= '9'; c++)
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (size_t)(*c - '0'), &n)) return false;
+        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (size_t)(*c - '0'), &n))
+            return false;
     if (c == text) return false;
     unsigned shift = 0;
     switch (*c) {
-    case 'k': case 'K': shift = 10; c++; break;
-    case 'm': case 'M': shift = 20; c++; break;
-    case 'g': case 'G': shift = 30; c++; break;
-    case 't': case 'T': shift = 40; c++; break;
-    default: break;
+    case 'k':
+    case 'K':
+        shift = 10;
+        c++;
+        break;
+    case 'm':
+    case 'M':
+        shift = 20;
+        c++;
+        break;
+    case 'g':
+    case 'G':
+        shift = 30;
+        c++;
+        break;
+    case 't':
+    case 'T':
+        shift = 40;
+        c++;
+        break;
+    default:
+        break;
     }
     if (shift && *c == 'i') c++;
     if (*c == 'B' || *c == 'b') c++;
@@ -70,8 +84,7 @@ bool options_parse_size(const char *text, size_t *value)
 }
 
 /* The index of text among words separated by '|', or -1. */
-static int find_word(const char *words, const char *text)
-{
+static int find_word(const char *words, const char *text) {
     size_t length = strlen(text);
     for (int index = 0; words; index++) {
         const char *end = strchr(words, '|');
@@ -82,8 +95,7 @@ static int find_word(const char *words, const char *text)
     return -1;
 }
 
-static void warn_bad_value(const struct row *row, const char *text)
-{
+static void warn_bad_value(const struct row *row, const char *text) {
     char expected[160] = " is not accepted; expected ", digits[24], shown[64];
     if (row->kind == WORD) {
         strcat(expected, row->words);
@@ -103,8 +115,7 @@ static void warn_bad_value(const struct row *row, const char *text)
     warn_parts(row->variable, "=", shown, expected);
 }
 
-void options_from_environment(struct options *options, char *const *environment)
-{
+void options_from_environment(struct options *options, char *const *environment) {
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         const struct row *row = &rows[i];
         const char *text = options_lookup(environment, row->variable);

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* probe.h: static probes (USDT) for perf, bpftrace and SystemTap; docs/probes.md lists them.
  *
- * A probe is one nop and a note in the file; it costs nothing until a tracer puts a breakpoint there. Probes stand on slow
- * paths only: a traced one costs a microsecond. Without <sys/sdt.h> (Debian: systemtap-sdt-dev) there are none.
+ * A probe is one nop and a note in the file; it costs nothing until a tracer puts a breakpoint there. Probes
+ * stand on slow paths only: a traced one costs a microsecond. Without <sys/sdt.h> (Debian: systemtap-sdt-dev)
+ * there are none.
  */
 #ifndef ZP_BASE_PROBE_H
 #define ZP_BASE_PROBE_H

@@ -6,8 +6,7 @@
 #include <errno.h>
 #include <linux/membarrier.h>
 
-static int membarrier(int command)
-{
+static int membarrier(int command) {
     int fault = os_fault(OS_MEMBARRIER);
     if (fault) return -fault;
     if (os_restricted) return -EPERM;
@@ -15,6 +14,10 @@ static int membarrier(int command)
     return result < 0 ? (int)result : 0;
 }
 
-int os_membarrier_register(void) { return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED); }
+int os_membarrier_register(void) {
+    return membarrier(MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED);
+}
 
-int os_membarrier(void) { return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED); }
+int os_membarrier(void) {
+    return membarrier(MEMBARRIER_CMD_PRIVATE_EXPEDITED);
+}

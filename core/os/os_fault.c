@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT */
 /* os_fault.c: makes chosen kernel calls fail, in builds with -DZP_FAULT. Elsewhere this file is empty.
  *
- * A test that is linked with it calls os_fault_configure. Programs that it is preloaded into are told by their environment:
- *   ZP_FAULT_AT=K      the K-th call (from 0) fails           ZP_FAULT_ERRNO=E   with this number
- *   ZP_FAULT_ONE_IN=N  one call in N fails, by chance         ZP_FAULT_SEED=S    which chance
- *   ZP_FAULT_CALL=C    only calls of this kind (enum os_call) are counted and fail
- *   ZP_FAULT_COUNT=F   the largest number of calls that one process made is written into this file of 8 bytes
+ * A test that is linked with it calls os_fault_configure. Programs that it is preloaded into are told by
+ *   their environment: ZP_FAULT_AT=K the K-th call (from 0) fails ZP_FAULT_ERRNO=E with this number
+ *   ZP_FAULT_ONE_IN=N one call in N fails, by chance ZP_FAULT_SEED=S which chance ZP_FAULT_CALL=C only calls
+ *   of this kind (enum os_call) are counted and fail ZP_FAULT_COUNT=F the largest number of calls that one
+ *   process made is written into this file of 8 bytes
  *
- * The configuration is written before there is a second thread; the counters are atomic, and the word in the file is shared by
- * processes and only ever raised.
+ * The configuration is written before there is a second thread; the counters are atomic, and the word in the
+ * file is shared by processes and only ever raised.
  */
 #ifdef ZP_FAULT
 #include "os/os.h"
@@ -29,8 +29,7 @@ static _Atomic uint64_t random_state;
 static unsigned lock_one_in_n;
 static _Atomic uint64_t lock_state;
 
-void os_fault_configure(long fail_at, int error, unsigned random_one_in, uint64_t seed)
-{
+void os_fault_configure(long fail_at, int error, unsigned random_one_in, uint64_t seed) {
     atomic_store(&n_calls, 0);
     fail_at_call = fail_at;
     fail_errno = error;
@@ -38,43 +37,40 @@ void os_fault_configure(long fail_at, int error, unsigned random_one_in, uint64_
     atomic_store(&random_state, seed);
 }
 
-long os_fault_count(void) { return atomic_load(&n_calls); }
+long os_fault_count(void) {
+    return atomic_load(&n_calls);
+}
 
-static uint64_t mix(uint64_t x)
-{
+static uint64_t mix(uint64_t x) {
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     return x ^ (x >> 27);
 }
 
-void os_fault_locks(unsigned random_one_in, uint64_t seed)
-{
+void os_fault_locks(unsigned random_one_in, uint64_t seed) {
     lock_one_in_n = random_one_in;
     atomic_store(&lock_state, seed);
 }
 
-bool os_fault_lock(void)
-{
+bool os_fault_lock(void) {
     if (!lock_one_in_n) return false;
     return mix(atomic_fetch_add(&lock_state, 0x9e3779b97f4a7c15u)) % lock_one_in_n == 0;
 }
 
-static long number_of(const char *name, long otherwise)
-{
+static long number_of(const char *name, long otherwise) {
     const char *text = getenv(name);
     return text ? strtol(text, NULL, 10) : otherwise;
 }
 
-static void count_into(const char *path)
-{
+static void count_into(const char *path) {
     int fd = open(path, O_RDWR | O_CLOEXEC);
-    void *word = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *most_calls, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    void *word =
+        fd < 0 ? MAP_FAILED : mmap(NULL, sizeof *most_calls, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
     if (word != MAP_FAILED) most_calls = word;
     if (fd >= 0) close(fd);
 }
 
 /* Before the constructor of whoever we are linked into. */
-__attribute__((constructor(101))) static void configure_from_environment(void)
-{
+__attribute__((constructor(101))) static void configure_from_environment(void) {
     const char *file = getenv("ZP_FAULT_COUNT");
     if (file) count_into(file);
     if (!getenv("ZP_FAULT_ERRNO")) return;
@@ -83,15 +79,13 @@ __attribute__((constructor(101))) static void configure_from_environment(void)
                        (unsigned)number_of("ZP_FAULT_ONE_IN", 0), (uint64_t)number_of("ZP_FAULT_SEED", 0));
 }
 
-static void note_count(long count)
-{
+static void note_count(long count) {
     long seen = atomic_load(most_calls);
     while (seen < count && !atomic_compare_exchange_weak(most_calls, &seen, count)) {
     }
 }
 
-int os_fault(enum os_call call)
-{
+int os_fault(enum os_call call) {
     if (only_call >= 0 && call != (enum os_call)only_call) return 0;
     long index = atomic_fetch_add(&n_calls, 1);
     if (most_calls) note_count(index + 1);

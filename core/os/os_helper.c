@@ -183,8 +183,8 @@ static bool look;
 void os_helper_sleep(unsigned timeout_ms) {
     uint32_t begin_ms = os_clock_ms(), passed_ms = 0;
     nap(timeout_ms < NAP_MS ? timeout_ms : NAP_MS);
-    while ((passed_ms = os_clock_ms() - begin_ms) < timeout_ms && !READ_RELAXED(leave) && !READ_RELAXED(look) &&
-           __atomic_load_n(main_tid_word, __ATOMIC_ACQUIRE) == own_pid)
+    while ((passed_ms = os_clock_ms() - begin_ms) < timeout_ms && !READ_RELAXED(leave) &&
+           !READ_RELAXED(look) && __atomic_load_n(main_tid_word, __ATOMIC_ACQUIRE) == own_pid)
         nap(timeout_ms - passed_ms);
     WRITE_RELAXED(look, false);
 }

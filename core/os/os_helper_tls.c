@@ -5,10 +5,10 @@
  *   guard page | stack | static thread-local storage | thread control block | dynamic thread vector
  *                                                    ^ thread pointer, at a page's start: any alignment holds
  *
- * - Handlers use errno, thread-local variables of any model, ctype, stack guards, pthread_self. So the storage
- *   holds the initial images of all modules that were loaded at start-up, the vector is one in which modules
- *   loaded later count as not yet used (glibc then allocates their part at the first access), and the guards
- *   are the process's.
+ * - Handlers use errno, thread-local variables of any model, ctype, stack guards, pthread_self. So the
+ *   storage holds the initial images of all modules that were loaded at start-up, the vector is one in which
+ *   modules loaded later count as not yet used (glibc then allocates their part at the first access), and the
+ *   guards are the process's.
  * - Not there: initial values of static storage that a library brings which is opened later (it reads as
  *   zero), thread-specific buffers of the resolver, cancellation, robust mutexes.
  * - Knowledge of glibc: tcbhead_t and dtv_t, unchanged since 2.26 and checked against what dl_iterate_phdr

@@ -28,23 +28,21 @@ bool os_keeps_locked;
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE)
 
 /* Runs a call that reports failure through errno, and hands errno on as a value instead. */
-#define PRESERVING_ERRNO(failed, expression)                                                                  \
-    ({                                                                                                         \
-        int saved_ = errno;                                                                                    \
-        int result_ = (failed) == (expression) ? -errno : 0;                                                   \
-        errno = saved_;                                                                                        \
-        result_;                                                                                               \
+#define PRESERVING_ERRNO(failed, expression)                                                                 \
+    ({                                                                                                       \
+        int saved_ = errno;                                                                                  \
+        int result_ = (failed) == (expression) ? -errno : 0;                                                 \
+        errno = saved_;                                                                                      \
+        result_;                                                                                             \
     })
 
-static int advise(void *address, size_t length, int advice)
-{
+static int advise(void *address, size_t length, int advice) {
     int fault = os_fault(OS_MADVISE);
     if (fault) return -fault;
     return PRESERVING_ERRNO(-1, os_calls.madvise(address, length, advice));
 }
 
-static int map(void *address, size_t length, int protection, int flags, void **out)
-{
+static int map(void *address, size_t length, int protection, int flags, void **out) {
     int fault = os_fault(OS_MMAP);
     if (fault) return -fault;
     int saved = errno;
@@ -56,12 +54,15 @@ static int map(void *address, size_t length, int protection, int flags, void **o
     return 0;
 }
 
-int os_map(size_t length, void **out) { return map(NULL, length, PROT_READ | PROT_WRITE, ANON, out); }
+int os_map(size_t length, void **out) {
+    return map(NULL, length, PROT_READ | PROT_WRITE, ANON, out);
+}
 
-int os_reserve(size_t length, void **out) { return map(NULL, length, PROT_NONE, ANON, out); }
+int os_reserve(size_t length, void **out) {
+    return map(NULL, length, PROT_NONE, ANON, out);
+}
 
-int os_map_at(void *address, size_t length)
-{
+int os_map_at(void *address, size_t length) {
     void *p = NULL;
     int error = map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED_NOREPLACE, &p);
     if (error) return error;
@@ -71,19 +72,18 @@ int os_map_at(void *address, size_t length)
     return -EEXIST;
 }
 
-/* Set once a heap has been kept from huge pages: what is mapped anew within it must be like the rest, or it is a VMA of its own. */
+/* Set once a heap has been kept from huge pages: what is mapped anew within it must be like the rest, or it
+ * is a VMA of its own. */
 static bool huge_forbidden;
 
-int os_remap_fresh(void *address, size_t length)
-{
+int os_remap_fresh(void *address, size_t length) {
     void *p;
     int error = map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED, &p);
     if (!error && READ_RELAXED(huge_forbidden)) os_forbid_huge(address, length);
     return error;
 }
 
-int os_unmap(void *address, size_t length)
-{
+int os_unmap(void *address, size_t length) {
     int fault = os_fault(OS_MUNMAP);
     if (fault) return -fault;
     return PRESERVING_ERRNO(-1, os_calls.munmap(address, length));
@@ -91,42 +91,43 @@ int os_unmap(void *address, size_t length)
 
 static bool purge_keeps;
 
-void os_learn_purge(void)
-{
+void os_learn_purge(void) {
     static bool learned;
     void *page = NULL;
     if (READ_RELAXED(learned) || os_map(PAGE_BYTES, &page)) return;
     WRITE_RELAXED(learned, true);
     *(volatile char *)page = 1;
-    if (advise(page, PAGE_BYTES, MADV_DONTNEED) == 0 && *(volatile char *)page) WRITE_RELAXED(purge_keeps, true);
+    if (advise(page, PAGE_BYTES, MADV_DONTNEED) == 0 && *(volatile char *)page)
+        WRITE_RELAXED(purge_keeps, true);
     os_unmap(page, PAGE_BYTES);
 }
 
-int os_purge(void *address, size_t length)
-{
+int os_purge(void *address, size_t length) {
     int error = READ_RELAXED(purge_keeps) ? -ENOSYS : advise(address, length, MADV_DONTNEED);
     /* Locked: mapping it anew would fill it at once where all mappings are to be locked. */
-    if (error == -EINVAL && READ_RELAXED(os_keeps_locked)) error = advise(address, length, MADV_DONTNEED_LOCKED);
+    if (error == -EINVAL && READ_RELAXED(os_keeps_locked))
+        error = advise(address, length, MADV_DONTNEED_LOCKED);
     return error ? os_remap_fresh(address, length) : 0;
 }
 
-int os_mark_reclaimable(void *address, size_t length)
-{
+int os_mark_reclaimable(void *address, size_t length) {
     return READ_RELAXED(purge_keeps) ? -ENOSYS : advise(address, length, MADV_FREE);
 }
 
-int os_give_unwritten(void *address, size_t length) { return advise(address, length, MADV_PAGEOUT); }
+int os_give_unwritten(void *address, size_t length) {
+    return advise(address, length, MADV_PAGEOUT);
+}
 
-int os_advise_huge(void *address, size_t length) { return advise(address, length, MADV_HUGEPAGE); }
+int os_advise_huge(void *address, size_t length) {
+    return advise(address, length, MADV_HUGEPAGE);
+}
 
-int os_forbid_huge(void *address, size_t length)
-{
+int os_forbid_huge(void *address, size_t length) {
     WRITE_RELAXED(huge_forbidden, true);
     return advise(address, length, MADV_NOHUGEPAGE);
 }
 
-int os_fill(void *address, size_t length, bool by_advice)
-{
+int os_fill(void *address, size_t length, bool by_advice) {
     static bool unknown; /* to this kernel (before 5.14); all writers write the same */
     if (READ_RELAXED(unknown)) return -EINVAL;
     char *unit = (char *)align_up((uintptr_t)address, HUGE_BYTES);
@@ -138,27 +139,29 @@ int os_fill(void *address, size_t length, bool by_advice)
     return error;
 }
 
-int os_populate(void *address, size_t length) { return advise(address, length, MADV_POPULATE_WRITE); }
+int os_populate(void *address, size_t length) {
+    return advise(address, length, MADV_POPULATE_WRITE);
+}
 
-/* One call moves one VMA: kernels before 6.17 refuse a range of several, after they have unmapped the place where it was to go. */
-static int move_one(void *from, void *to, size_t length)
-{
+/* One call moves one VMA: kernels before 6.17 refuse a range of several, after they have unmapped the place
+ * where it was to go. */
+static int move_one(void *from, void *to, size_t length) {
     int fault = os_fault(OS_MREMAP);
     if (fault) {
         os_unmap(to, length); /* what a real failure may have done */
         return -fault;
     }
-    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, length,
-                                               MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
+    return PRESERVING_ERRNO(
+        MAP_FAILED,
+        os_calls.mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, to));
 }
 
-/* A block that was moved and has grown since is two or three VMAs, one that the program has given advice about a few more; numpy does so
- * from the second page on. */
+/* A block that was moved and has grown since is two or three VMAs, one that the program has given advice
+ * about a few more; numpy does so from the second page on. */
 #define MOVE_PIECES 8
 
 /* How much of a range, from its beginning on, is one VMA. */
-static size_t one_vma_prefix(char *from, size_t length)
-{
+static size_t one_vma_prefix(char *from, size_t length) {
     if (length <= PAGE_BYTES || os_is_one_vma(from, length)) return length;
     size_t is = PAGE_BYTES, is_not = length;
     while (is_not - is > PAGE_BYTES) {
@@ -171,8 +174,7 @@ static size_t one_vma_prefix(char *from, size_t length)
     return is;
 }
 
-ssize_t os_move_pages(void *from, void *to, size_t length)
-{
+ssize_t os_move_pages(void *from, void *to, size_t length) {
     if (os_restricted) return 0;
     size_t moved = 0;
     for (int piece = 0; piece < MOVE_PIECES && moved < length; piece++) {
@@ -189,47 +191,44 @@ ssize_t os_move_pages(void *from, void *to, size_t length)
     return (ssize_t)moved;
 }
 
-int os_relocate(void *from, size_t length, void *to, size_t new_length)
-{
+int os_relocate(void *from, size_t length, void *to, size_t new_length) {
     if (os_restricted) return -EPERM;
     int fault = os_fault(OS_MREMAP);
     if (fault) return -fault;
-    return PRESERVING_ERRNO(MAP_FAILED, os_calls.mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
+    return PRESERVING_ERRNO(MAP_FAILED,
+                            os_calls.mremap(from, length, new_length, MREMAP_MAYMOVE | MREMAP_FIXED, to));
 }
 
-int os_lock(void *address, size_t length)
-{
+int os_lock(void *address, size_t length) {
     if (os_restricted) return -EPERM;
     int fault = os_fault(OS_MLOCK);
     if (fault) return -fault;
     return PRESERVING_ERRNO(-1, os_calls.mlock(address, length));
 }
 
-int os_unlock(void *address, size_t length)
-{
+int os_unlock(void *address, size_t length) {
     if (os_restricted) return -EPERM;
     return PRESERVING_ERRNO(-1, munlock(address, length));
 }
 
 /* mprotect leaves a protection key where it is. Where there are none, the call that takes it away fails. */
-int os_make_accessible(void *address, size_t length)
-{
+int os_make_accessible(void *address, size_t length) {
     int fault = os_fault(OS_MPROTECT);
     if (fault) return -fault;
-    if (!os_restricted && PRESERVING_ERRNO(-1, os_calls.pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0) return 0;
+    if (!os_restricted &&
+        PRESERVING_ERRNO(-1, os_calls.pkey_mprotect(address, length, PROT_READ | PROT_WRITE, 0)) == 0)
+        return 0;
     return PRESERVING_ERRNO(-1, os_calls.mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
 /* What some kernels do not have, and then nobody can have asked for. */
-static void forget_hints(void *address, size_t length)
-{
+static void forget_hints(void *address, size_t length) {
     advise(address, length, MADV_NORMAL);
     advise(address, length, MADV_UNMERGEABLE);
     if (!os_restricted) os_call(SYS_mbind, (long)address, (long)length, 0 /* MPOL_DEFAULT */, 0, 0, 0);
 }
 
-int os_scrub(void *address, size_t length)
-{
+int os_scrub(void *address, size_t length) {
     int error = -os_make_accessible(address, length);
     /* MADV_WIPEONFORK is refused on anything but private anonymous memory, which makes it the detector of
      * overlays; its opposite then clears what the program (or this call) has set. */
@@ -247,11 +246,11 @@ int os_scrub(void *address, size_t length)
     return error ? -error : 1;
 }
 
-bool os_is_one_vma(void *address, size_t length)
-{
-    /* Growing a mapping in place fails with EFAULT if the old range is not within one VMA, which is looked at first, and
-     * with something else for a size that no address space has room for: a query without effect, in one call. The
-     * size must stay below TASK_SIZE, which kernels from 6.16 on check before anything else. */
+bool os_is_one_vma(void *address, size_t length) {
+    /* Growing a mapping in place fails with EFAULT if the old range is not within one VMA, which is looked at
+     * first, and with something else for a size that no address space has room for: a query without effect,
+     * in one call. The size must stay below TASK_SIZE, which kernels from 6.16 on check before anything
+     * else. */
     const size_t impossible = ((size_t)1 << 47) - 2 * PAGE_BYTES;
     if (os_restricted) return true;
     if (os_fault(OS_MREMAP)) return false;
@@ -259,33 +258,33 @@ bool os_is_one_vma(void *address, size_t length)
     return error != -EFAULT;
 }
 
-int os_resident_probes(void *address, size_t length, int n_probes)
-{
+int os_resident_probes(void *address, size_t length, int n_probes) {
     if (os_restricted) return -EPERM;
     int n_resident = 0;
     size_t stride = align_down(length / (size_t)n_probes, PAGE_BYTES);
     for (int i = 0; i < n_probes; i++) {
         unsigned char resident = 0;
-        /* An odd offset within the stride, so that a program touching one byte per 2 MiB is not taken for dense. */
+        /* An odd offset within the stride, so that a program touching one byte per 2 MiB is not taken for
+         * dense. */
         size_t offset = (size_t)i * stride + align_down(stride / 3, PAGE_BYTES);
         int error = -os_fault(OS_MINCORE);
-        if (!error)
-            error = PRESERVING_ERRNO(-1, mincore((char *)address + offset, PAGE_BYTES, &resident));
+        if (!error) error = PRESERVING_ERRNO(-1, mincore((char *)address + offset, PAGE_BYTES, &resident));
         if (error) return error;
         n_resident += resident & 1;
     }
     return n_resident;
 }
 
-int os_resident_pages(void *address, size_t n_pages)
-{
+int os_resident_pages(void *address, size_t n_pages) {
     unsigned char resident[64]; /* stacks may be small */
     int n_resident = 0;
     n_pages = min_size(n_pages, OS_RESIDENT_MAX);
     for (size_t done = 0, n; done < n_pages; done += n) {
         n = min_size(n_pages - done, sizeof resident);
         int error = os_restricted ? -EPERM : -os_fault(OS_MINCORE);
-        if (!error) error = PRESERVING_ERRNO(-1, mincore((char *)address + (done << PAGE_SHIFT), n << PAGE_SHIFT, resident));
+        if (!error)
+            error = PRESERVING_ERRNO(
+                -1, mincore((char *)address + (done << PAGE_SHIFT), n << PAGE_SHIFT, resident));
         if (error) return error;
         for (size_t i = 0; i < n; i++)
             n_resident += resident[i] & 1;
@@ -293,8 +292,7 @@ int os_resident_pages(void *address, size_t n_pages)
     return n_resident;
 }
 
-uint32_t *os_fork_word(void)
-{
+uint32_t *os_fork_word(void) {
     void *page = NULL;
     if (os_map(PAGE_BYTES, &page)) return NULL;
     if (advise(page, PAGE_BYTES, MADV_WIPEONFORK)) {

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* os_sys.c: what machine is this, which CPU, which limits. See os.h for the contract.
  *
- * The kernel is asked directly: the C library's functions lie far apart, and the kernel maps 64 KiB of a library around each page of it that is
- * touched, which shows in the resident size of a small program. They would be cancellation points, too.
+ * The kernel is asked directly: the C library's functions lie far apart, and the kernel maps 64 KiB of a
+ * library around each page of it that is touched, which shows in the resident size of a small program. They
+ * would be cancellation points, too.
  */
 #include "os/os.h"
 #include "os/os_call.h"
@@ -35,16 +36,14 @@ bool os_restricted;
 static size_t ram_bytes;
 static unsigned n_cpus;
 
-static size_t ask_ram(void)
-{
+static size_t ask_ram(void) {
     struct sysinfo info;
     if (os_restricted || OS_CALL1(SYS_sysinfo, &info) < 0) return RAM_UNKNOWN;
     return (size_t)info.totalram * info.mem_unit;
 }
 
 /* The affinity mask, not sysconf: sysconf reads files in /sys, and the mask is what we may run on. */
-static unsigned ask_cpus(void)
-{
+static unsigned ask_cpus(void) {
     cpu_set_t set;
     long n_bytes = os_restricted ? -EPERM : OS_CALL3(SYS_sched_getaffinity, 0, sizeof set, &set);
     int n = 0;
@@ -53,26 +52,22 @@ static unsigned ask_cpus(void)
     return n > 0 ? (unsigned)n : CPUS_UNKNOWN;
 }
 
-void os_learn_machine(void)
-{
+void os_learn_machine(void) {
     WRITE_RELAXED(ram_bytes, ask_ram());
     WRITE_RELAXED(n_cpus, ask_cpus());
 }
 
-size_t os_ram_bytes(void)
-{
+size_t os_ram_bytes(void) {
     size_t known = READ_RELAXED(ram_bytes);
     return known ? known : ask_ram();
 }
 
-unsigned os_cpu_count(void)
-{
+unsigned os_cpu_count(void) {
     unsigned known = READ_RELAXED(n_cpus);
     return known ? known : ask_cpus();
 }
 
-unsigned os_cpu_current(void)
-{
+unsigned os_cpu_current(void) {
 #ifdef HAVE_RSEQ
     if (__rseq_size > 0) {
         const volatile struct rseq *area =
@@ -86,41 +81,44 @@ unsigned os_cpu_current(void)
     return cpu;
 }
 
-/* Does the kernel place everything at the same addresses in each run (setarch -R, gdb, kernel.randomize_va_space=0)? Then the stack ends
- * at the highest page there is; otherwise that happens once in millions of runs. The name of the program lies at the stack's very end.
- * To ask for the personality would take a system call, and a filter may be older than the program. */
+/* Does the kernel place everything at the same addresses in each run (setarch -R, gdb,
+ * kernel.randomize_va_space=0)? Then the stack ends at the highest page there is; otherwise that happens once
+ * in millions of runs. The name of the program lies at the stack's very end. To ask for the personality would
+ * take a system call, and a filter may be older than the program. */
 #define STACK_END 0x7ffffffff000u
 
-static bool addresses_are_fixed(void)
-{
+static bool addresses_are_fixed(void) {
     const char *name = (const char *)getauxval(AT_EXECFN);
     if (!name) return false;
     uintptr_t end = (uintptr_t)name + strlen(name) + 1;
     return align_up(end, PAGE_BYTES) == STACK_END;
 }
 
-uint64_t os_random(void)
-{
-    /* The kernel's 16 random bytes for this exec, stirred with the clock so that a second pool differs. No system
-     * call: this runs at the first large allocation, possibly under a seccomp filter. */
+uint64_t os_random(void) {
+    /* The kernel's 16 random bytes for this exec, stirred with the clock so that a second pool differs. No
+     * system call: this runs at the first large allocation, possibly under a seccomp filter. */
     static _Atomic uint64_t n_drawn;
     uint64_t seed[2] = {0, 0};
     const void *bytes = (const void *)getauxval(AT_RANDOM);
     if (bytes) memcpy(seed, bytes, sizeof seed);
     uint64_t x = seed[0] ^ (seed[1] << 1) ^ os_clock_ns();
     /* Where addresses are the same in each run, ours are, too. */
-    if (addresses_are_fixed()) x = 0x9e3779b97f4a7c15u * (atomic_fetch_add_explicit(&n_drawn, 1, memory_order_relaxed) + 1);
+    if (addresses_are_fixed())
+        x = 0x9e3779b97f4a7c15u * (atomic_fetch_add_explicit(&n_drawn, 1, memory_order_relaxed) + 1);
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebu;
     return x ^ (x >> 31);
 }
 
-int os_process_id(void) { return (int)OS_CALL0(SYS_getpid); }
+int os_process_id(void) {
+    return (int)OS_CALL0(SYS_getpid);
+}
 
-int os_thread_id(void) { return (int)OS_CALL0(SYS_gettid); }
+int os_thread_id(void) {
+    return (int)OS_CALL0(SYS_gettid);
+}
 
-void os_yield(void)
-{
+void os_yield(void) {
     if (!os_restricted) {
         OS_CALL0(SYS_sched_yield);
         return;
@@ -132,23 +130,23 @@ void os_yield(void)
 /* In a mask of what is blocked: SIGKILL, which never is. The mask was not changed, and is not to be. */
 #define MASK_UNTOUCHED ((uint64_t)1 << (SIGKILL - 1))
 
-uint64_t os_block_signals(void)
-{
+uint64_t os_block_signals(void) {
     uint64_t all = ~(uint64_t)0, before = 0;
-    if (os_restricted || OS_CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all) < 0) return MASK_UNTOUCHED;
+    if (os_restricted || OS_CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &all, &before, sizeof all) < 0)
+        return MASK_UNTOUCHED;
     return before;
 }
 
-void os_restore_signals(uint64_t before)
-{
+void os_restore_signals(uint64_t before) {
     if (before != MASK_UNTOUCHED) OS_CALL4(SYS_rt_sigprocmask, SIG_SETMASK, &before, NULL, sizeof before);
 }
 
 /* Is it only for now that a file cannot be opened? */
-static bool is_short_of_means(long error) { return error == -EMFILE || error == -ENFILE || error == -ENOMEM; }
+static bool is_short_of_means(long error) {
+    return error == -EMFILE || error == -ENFILE || error == -ENOMEM;
+}
 
-long os_read_file(const char *path, char *buffer, size_t size)
-{
+long os_read_file(const char *path, char *buffer, size_t size) {
     if (os_restricted) return -EPERM;
     long fd = OS_CALL4(SYS_openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC, 0);
     long n = fd < 0 ? fd : OS_CALL3(SYS_read, fd, buffer, size - 1);
@@ -158,14 +156,12 @@ long os_read_file(const char *path, char *buffer, size_t size)
     return n;
 }
 
-const char *os_find_field(const char *text, const char *name)
-{
+const char *os_find_field(const char *text, const char *name) {
     const char *found = strstr(text, name);
     return found ? found + strlen(name) : NULL;
 }
 
-enum filter_state os_read_filter_state(void)
-{
+enum filter_state os_read_filter_state(void) {
     static const char name[] = "\nSeccomp:\t";
     char piece[FILTER_PIECE_BYTES];
     long fd = OS_CALL4(SYS_openat, AT_FDCWD, "/proc/self/status", O_RDONLY | O_CLOEXEC, 0);
@@ -185,8 +181,7 @@ enum filter_state os_read_filter_state(void)
     return state;
 }
 
-enum huge_pages os_huge_pages(void)
-{
+enum huge_pages os_huge_pages(void) {
     char text[64];
     long n = os_read_file("/sys/kernel/mm/transparent_hugepage/enabled", text, sizeof text);
     if (n == -EBUSY) return HUGE_UNKNOWN;
@@ -195,8 +190,7 @@ enum huge_pages os_huge_pages(void)
     return strstr(text, "[always]") ? HUGE_UNASKED : HUGE_NEVER;
 }
 
-bool os_has_several_nodes(void)
-{
+bool os_has_several_nodes(void) {
     char text[64];
     if (os_read_file("/sys/devices/system/node/online", text, sizeof text) <= 0) return false;
     return strpbrk(text, "-,") != NULL;

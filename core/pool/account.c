@@ -11,40 +11,36 @@
 /* Less is not worth taking blocks from threads that work. */
 #define RECLAIM_WORTH_BYTES MIB
 
-static const struct extent *slot_block(const struct pool *pool, const struct tcache_slot *slot)
-{
+static const struct extent *slot_block(const struct pool *pool, const struct tcache_slot *slot) {
     const struct extent *extent = READ_RELAXED(slot->extent);
     return extent && space_describes(&pool->heap.space, extent) ? extent : NULL;
 }
 
-static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot)
-{
+static size_t slot_bytes(const struct pool *pool, const struct tcache_slot *slot) {
     const struct extent *extent = slot_block(pool, slot);
     return extent ? extent_bytes(extent) : 0;
 }
 
 /* Of that, what counts as live neither there nor elsewhere (heap.h). */
-static size_t slot_unproven_bytes(const struct pool *pool, const struct tcache_slot *slot)
-{
+static size_t slot_unproven_bytes(const struct pool *pool, const struct tcache_slot *slot) {
     const struct extent *extent = slot_block(pool, slot);
-    return extent ? min_size((size_t)READ_RELAXED(extent->unproven_pages) << PAGE_SHIFT, extent_bytes(extent)) : 0;
+    return extent ? min_size((size_t)READ_RELAXED(extent->unproven_pages) << PAGE_SHIFT, extent_bytes(extent))
+                  : 0;
 }
 
-size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache)
-{
-    return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) + slot_bytes(pool, &tcache->big);
+size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache) {
+    return ((size_t)READ_RELAXED(tcache->n_pages) << PAGE_SHIFT) + slot_bytes(pool, &tcache->small) +
+           slot_bytes(pool, &tcache->big);
 }
 
-size_t account_shards_bytes(const struct pool *pool)
-{
+size_t account_shards_bytes(const struct pool *pool) {
     size_t sum = 0;
     for (unsigned i = 0; i < pool->n_shards; i++)
         sum += READ_RELAXED(pool->shards[i].bytes);
     return sum;
 }
 
-size_t account_cached_bytes(const struct pool *pool, size_t *unproven)
-{
+size_t account_cached_bytes(const struct pool *pool, size_t *unproven) {
     size_t sum = account_shards_bytes(pool), not_live = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->pool) != pool) continue;
@@ -56,8 +52,7 @@ size_t account_cached_bytes(const struct pool *pool, size_t *unproven)
 }
 
 /* Returns what caches hold beyond the budget, and beyond what the heap could give back instead. */
-static size_t sum_up(struct pool *pool, size_t n_bytes, bool proven)
-{
+static size_t sum_up(struct pool *pool, size_t n_bytes, bool proven) {
     size_t unproven, cached = account_cached_bytes(pool, &unproven);
     cached -= unproven;
     if (!lock_acquire(&pool->heap.lock)) return 0;
@@ -66,19 +61,18 @@ static size_t sum_up(struct pool *pool, size_t n_bytes, bool proven)
     return min_size(excess, cached);
 }
 
-void account_settle(struct pool *pool, size_t n_bytes, bool proven)
-{
+void account_settle(struct pool *pool, size_t n_bytes, bool proven) {
     size_t excess = sum_up(pool, n_bytes, proven);
     if (!excess) return;
     if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes, proven);
     if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES) || !tcache_reclaim(pool, RECLAIM_SLOTS)) return;
-    WRITE_RELAXED(pool->slots_closed_ms, (uint32_t)max_size(os_clock_ms(), 1)); /* 0 is never; not a moment that is yet to come */
+    /* 0 is never; not a moment that is yet to come */
+    WRITE_RELAXED(pool->slots_closed_ms, (uint32_t)max_size(os_clock_ms(), 1));
     tcache_disturb(pool);
     sum_up(pool, n_bytes, proven);
 }
 
-bool account_slots_closed(const struct pool *pool)
-{
+bool account_slots_closed(const struct pool *pool) {
     uint32_t since = READ_RELAXED(pool->slots_closed_ms);
     return since && time_passed_ms(os_clock_ms(), since) < CLOSED_MS;
 }

@@ -14,13 +14,15 @@ void cache_flush_big(struct pool *pool, struct tcache *tcache);
 /* The block in the slot for big blocks, which is empty then; NULL if it was. */
 struct extent *cache_take_big(struct tcache *tcache);
 
-/* A big block has come back: is it for other threads (TCACHE_UNUSED_BIG)? Then what is in the slot is, too. */
+/* A big block has come back: is it for other threads (TCACHE_UNUSED_BIG)? Then what is in the slot is,
+ * too. */
 bool cache_hands_over(struct tcache *tcache);
 
 /* The thread has asked for a big block, so it may keep one again. */
 void cache_keep_again(struct pool *pool, struct tcache *tcache);
 
-/* Keep a block of state CACHED. What has to go for it, or the block itself where it cannot be kept, goes to shards and heap. */
+/* Keep a block of state CACHED. What has to go for it, or the block itself where it cannot be kept, goes to
+ * shards and heap. */
 void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent);
 
 #endif

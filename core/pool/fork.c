@@ -10,13 +10,11 @@
 
 uint32_t *fork_word;
 
-void fork_setup(void)
-{
+void fork_setup(void) {
     if (!fork_word) fork_word = os_fork_word();
 }
 
-static void forget_shards(struct pool *pool)
-{
+static void forget_shards(struct pool *pool) {
     for (unsigned i = 0; i < pool->n_shards; i++) {
         struct shard *shard = &pool->shards[i];
         for (unsigned cls = 0; cls < shard->end_class; cls++) {
@@ -29,8 +27,7 @@ static void forget_shards(struct pool *pool)
     }
 }
 
-static void repair(struct pool *pool)
-{
+static void repair(struct pool *pool) {
     if (!pool->ready) return;
     forget_shards(pool);
     heap_rebuild(&pool->heap);
@@ -43,8 +40,7 @@ static void repair(struct pool *pool)
 }
 
 /* Repairing takes microseconds; as with a lock, wait for a bounded time. */
-static bool wait_for_repair(void)
-{
+static bool wait_for_repair(void) {
     /* By the clock: yields say nothing about the progress of others. */
     uint64_t end_ns = os_clock_ns() + WAIT_NS;
     while (os_clock_ns() < end_ns) {
@@ -54,9 +50,9 @@ static bool wait_for_repair(void)
     return false;
 }
 
-static bool repair_all(bool alone)
-{
-    /* Forked from a signal handler that has interrupted this thread in a slow path, or in its cache: when that has ended. */
+static bool repair_all(bool alone) {
+    /* Forked from a signal handler that has interrupted this thread in a slow path, or in its cache: when
+     * that has ended. */
     if (tcache_tls.entered || tcache_owner_is_inside()) return false;
     uint32_t closed = 0;
     if (!__atomic_compare_exchange_n(fork_word, &closed, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
@@ -71,9 +67,10 @@ static bool repair_all(bool alone)
     return true;
 }
 
-bool fork_repair(void) { return repair_all(false); }
+bool fork_repair(void) {
+    return repair_all(false);
+}
 
-void fork_child(void)
-{
+void fork_child(void) {
     if (fork_word && __atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 0) repair_all(true);
 }

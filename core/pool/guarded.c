@@ -13,14 +13,14 @@
 /* As for open spaces: nothing is placed here by itself. */
 #define RANGE_LOW ((uintptr_t)22 << 40)
 #define RANGE_HIGH ((uintptr_t)42 << 40)
-/* A class is given up for this request after so many slots that were taken, and after it the next larger one is tried. */
+/* A class is given up for this request after so many slots that were taken, and after it the next larger one
+ * is tried. */
 #define PROBES 48
 #define CLASSES_TRIED 3
 /* Foreign mappings met before the request is refused. */
 #define COLLISIONS_MAX 8
 
-void guarded_init(struct guarded *guarded, size_t max_bytes)
-{
+void guarded_init(struct guarded *guarded, size_t max_bytes) {
     size_t span = GUARDED_CLASSES * CLASS_SPAN;
     guarded->key = os_random();
     guarded->max_bytes = max_bytes;
@@ -30,22 +30,21 @@ void guarded_init(struct guarded *guarded, size_t max_bytes)
 
 /* --- slots --- */
 
-static unsigned slot_log2(unsigned cls) { return GUARDED_FIRST_LOG2 + cls; }
+static unsigned slot_log2(unsigned cls) {
+    return GUARDED_FIRST_LOG2 + cls;
+}
 
-static uint32_t n_slots(unsigned cls)
-{
+static uint32_t n_slots(unsigned cls) {
     unsigned fitting = CLASS_SPAN_LOG2 - slot_log2(cls);
     return 1u << (fitting < SLOTS_MAX_LOG2 ? fitting : SLOTS_MAX_LOG2);
 }
 
-static uintptr_t slot_address(const struct guarded *guarded, unsigned cls, uint32_t index)
-{
+static uintptr_t slot_address(const struct guarded *guarded, unsigned cls, uint32_t index) {
     return guarded->base + cls * CLASS_SPAN + ((uintptr_t)index << slot_log2(cls));
 }
 
 /* Unpredictable to who cannot read the process's memory, no more. */
-static uint64_t draw(struct guarded *guarded)
-{
+static uint64_t draw(struct guarded *guarded) {
     uint64_t n = atomic_fetch_add_explicit(&guarded->n_drawn, 1, memory_order_relaxed);
     uint64_t x = guarded->key + (n + 1) * 0x9e3779b97f4a7c15u;
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9u;
@@ -53,22 +52,21 @@ static uint64_t draw(struct guarded *guarded)
     return x ^ (x >> 31);
 }
 
-static struct guarded_slot *class_slots(struct guarded_class *class, unsigned cls)
-{
+static struct guarded_slot *class_slots(struct guarded_class *class, unsigned cls) {
     struct guarded_slot *slots = atomic_load_explicit(&class->slots, memory_order_acquire);
     if (likely(slots)) return slots;
     size_t bytes = align_up(n_slots(cls) * sizeof *slots, PAGE_BYTES);
     void *made = NULL;
     if (os_map(bytes, &made)) return NULL;
-    if (atomic_compare_exchange_strong_explicit(&class->slots, &slots, made, memory_order_acq_rel, memory_order_acquire))
+    if (atomic_compare_exchange_strong_explicit(&class->slots, &slots, made, memory_order_acq_rel,
+                                                memory_order_acquire))
         return made;
     os_unmap(made, bytes); /* another thread was first */
     return slots;
 }
 
 /* Take a slot that may be used; *index says which. NULL if none was found. */
-static struct guarded_slot *take_slot(struct guarded *guarded, unsigned cls, uint32_t *index)
-{
+static struct guarded_slot *take_slot(struct guarded *guarded, unsigned cls, uint32_t *index) {
     struct guarded_class *class = &guarded->classes[cls];
     struct guarded_slot *slots = class_slots(class, cls);
     if (!slots) return NULL;
@@ -78,7 +76,8 @@ static struct guarded_slot *take_slot(struct guarded *guarded, unsigned cls, uin
         struct guarded_slot *slot = &slots[*index];
         uint32_t state = atomic_load_explicit(&slot->state, memory_order_acquire);
         if (state == GUARDED_FREED) {
-            uint64_t freed_since = atomic_load_explicit(&class->n_freed, memory_order_relaxed) - READ_RELAXED(slot->freed_at);
+            uint64_t freed_since =
+                atomic_load_explicit(&class->n_freed, memory_order_relaxed) - READ_RELAXED(slot->freed_at);
             if (freed_since < count / 4) continue;
         } else if (state != GUARDED_UNUSED) {
             continue;
@@ -90,9 +89,9 @@ static struct guarded_slot *take_slot(struct guarded *guarded, unsigned cls, uin
     return NULL;
 }
 
-/* The slot an owned pointer points into, and its first address; NULL if that part of the range has never been used. */
-static struct guarded_slot *slot_of(struct guarded *guarded, const void *p)
-{
+/* The slot an owned pointer points into, and its first address; NULL if that part of the range has never been
+ * used. */
+static struct guarded_slot *slot_of(struct guarded *guarded, const void *p) {
     size_t offset = (uintptr_t)p - guarded->base;
     unsigned cls = (unsigned)(offset >> CLASS_SPAN_LOG2);
     size_t index = (offset & (CLASS_SPAN - 1)) >> slot_log2(cls);
@@ -102,15 +101,19 @@ static struct guarded_slot *slot_of(struct guarded *guarded, const void *p)
 
 /* --- getting --- */
 
-static uintptr_t first_page(const char *p) { return align_down((uintptr_t)p, PAGE_BYTES); }
-static uintptr_t end_page(const char *p, size_t size) { return align_up((uintptr_t)p + size, PAGE_BYTES); }
+static uintptr_t first_page(const char *p) {
+    return align_down((uintptr_t)p, PAGE_BYTES);
+}
+static uintptr_t end_page(const char *p, size_t size) {
+    return align_up((uintptr_t)p + size, PAGE_BYTES);
+}
 
 /* Map a block somewhere in a slot that is BUSY. 0 or negative errno. */
-static int place(struct guarded *guarded, unsigned cls, uint32_t index, struct guarded_slot *slot, size_t alignment, size_t size,
-                 size_t needed)
-{
+static int place(struct guarded *guarded, unsigned cls, uint32_t index, struct guarded_slot *slot,
+                 size_t alignment, size_t size, size_t needed) {
     size_t room_pages = (((size_t)1 << slot_log2(cls)) - PAGE_BYTES - needed) >> PAGE_SHIFT;
-    uintptr_t end = slot_address(guarded, cls, index) + needed + (draw(guarded) % (room_pages + 1) << PAGE_SHIFT);
+    uintptr_t end =
+        slot_address(guarded, cls, index) + needed + (draw(guarded) % (room_pages + 1) << PAGE_SHIFT);
     char *p = (char *)align_down(end - size, alignment);
     int error = os_map_at((void *)first_page(p), end_page(p, size) - first_page(p));
     if (error) return error;
@@ -120,22 +123,19 @@ static int place(struct guarded *guarded, unsigned cls, uint32_t index, struct g
     return 0;
 }
 
-static unsigned class_for(size_t needed)
-{
+static unsigned class_for(size_t needed) {
     unsigned log2 = log2_floor(needed + PAGE_BYTES - 1) + 1; /* one page at least stays unmapped */
     return log2 < GUARDED_FIRST_LOG2 ? 0 : log2 - GUARDED_FIRST_LOG2;
 }
 
 /* A slot that was taken and could not be used: as if just freed. What it was before is forgotten. */
-static void give_up(struct guarded_slot *slot, enum guarded_state state)
-{
+static void give_up(struct guarded_slot *slot, enum guarded_state state) {
     WRITE_RELAXED(slot->address, NULL);
     WRITE_RELAXED(slot->freed_at, 0);
     atomic_store_explicit(&slot->state, state, memory_order_release);
 }
 
-static void *get(struct guarded *guarded, size_t alignment, size_t size)
-{
+static void *get(struct guarded *guarded, size_t alignment, size_t size) {
     size_t needed = align_up(size, PAGE_BYTES) + (alignment > PAGE_BYTES ? alignment : 0);
     unsigned first = class_for(needed);
     int n_collisions = 0;
@@ -153,8 +153,7 @@ static void *get(struct guarded *guarded, size_t alignment, size_t size)
     return NULL;
 }
 
-void *guarded_get(struct guarded *guarded, size_t alignment, size_t size)
-{
+void *guarded_get(struct guarded *guarded, size_t alignment, size_t size) {
     if (size == 0 || size > guarded->max_bytes || alignment > GUARDED_ALIGNMENT_MAX) return NULL;
     if (alignment < 16) alignment = 16;
     if (atomic_fetch_add_explicit(&guarded->n_live, 1, memory_order_relaxed) < GUARDED_LIVE_MAX) {
@@ -170,18 +169,17 @@ void *guarded_get(struct guarded *guarded, size_t alignment, size_t size)
 
 /* --- freeing --- */
 
-_Noreturn static noinline_cold void bad_pointer(const struct guarded_slot *slot, const char *p)
-{
+_Noreturn static noinline_cold void bad_pointer(const struct guarded_slot *slot, const char *p) {
     const char *address = slot ? READ_RELAXED(slot->address) : NULL;
     bool covered = address && p >= address && p < address + READ_RELAXED(slot->size);
-    if (covered && atomic_load_explicit(&slot->state, memory_order_relaxed) != GUARDED_LIVE) fatal_pointer("double free", p);
+    if (covered && atomic_load_explicit(&slot->state, memory_order_relaxed) != GUARDED_LIVE)
+        fatal_pointer("double free", p);
     if (!covered) fatal_pointer("free of an invalid pointer", p);
     if ((size_t)(p - address) % PAGE_BYTES) fatal_pointer("free of a misaligned pointer", p);
     fatal_pointer("free of an interior pointer", p);
 }
 
-static struct guarded_slot *live_slot(struct guarded *guarded, const void *p)
-{
+static struct guarded_slot *live_slot(struct guarded *guarded, const void *p) {
     struct guarded_slot *slot = slot_of(guarded, p);
     if (unlikely(!slot || READ_RELAXED(slot->address) != p ||
                  atomic_load_explicit(&slot->state, memory_order_relaxed) != GUARDED_LIVE))
@@ -190,26 +188,24 @@ static struct guarded_slot *live_slot(struct guarded *guarded, const void *p)
 }
 
 /* The live block's slot, now BUSY. */
-static struct guarded_slot *seize(struct guarded *guarded, const void *p)
-{
+static struct guarded_slot *seize(struct guarded *guarded, const void *p) {
     struct guarded_slot *slot = live_slot(guarded, p);
     uint32_t state = GUARDED_LIVE;
-    if (unlikely(!atomic_compare_exchange_strong_explicit(&slot->state, &state, GUARDED_BUSY, memory_order_acquire,
-                                                          memory_order_relaxed)))
+    if (unlikely(!atomic_compare_exchange_strong_explicit(&slot->state, &state, GUARDED_BUSY,
+                                                          memory_order_acquire, memory_order_relaxed)))
         fatal_pointer("double free", p); /* in this moment, by another thread */
     return slot;
 }
 
 /* The pages are gone: let the slot rest. */
-static void retire(struct guarded *guarded, struct guarded_slot *slot, bool unmapped)
-{
-    struct guarded_class *class = &guarded->classes[((uintptr_t)slot->address - guarded->base) >> CLASS_SPAN_LOG2];
+static void retire(struct guarded *guarded, struct guarded_slot *slot, bool unmapped) {
+    struct guarded_class *class =
+        &guarded->classes[((uintptr_t)slot->address - guarded->base) >> CLASS_SPAN_LOG2];
     WRITE_RELAXED(slot->freed_at, atomic_fetch_add_explicit(&class->n_freed, 1, memory_order_relaxed));
     atomic_store_explicit(&slot->state, unmapped ? GUARDED_FREED : GUARDED_LOST, memory_order_release);
 }
 
-void guarded_put(struct guarded *guarded, void *p)
-{
+void guarded_put(struct guarded *guarded, void *p) {
     struct guarded_slot *slot = seize(guarded, p);
     size_t size = slot->size;
     bool unmapped = os_unmap((void *)first_page(p), end_page(p, size) - first_page(p)) == 0;
@@ -218,10 +214,11 @@ void guarded_put(struct guarded *guarded, void *p)
     if (unmapped) atomic_fetch_sub_explicit(&guarded->n_live, 1, memory_order_relaxed);
 }
 
-size_t guarded_size(struct guarded *guarded, const void *p) { return live_slot(guarded, p)->size; }
+size_t guarded_size(struct guarded *guarded, const void *p) {
+    return live_slot(guarded, p)->size;
+}
 
-void guarded_shrink(struct guarded *guarded, void *p, size_t size)
-{
+void guarded_shrink(struct guarded *guarded, void *p, size_t size) {
     struct guarded_slot *slot = live_slot(guarded, p);
     size_t had = slot->size;
     uintptr_t end = end_page(p, size), old_end = end_page(p, had);
@@ -230,8 +227,7 @@ void guarded_shrink(struct guarded *guarded, void *p, size_t size)
     atomic_fetch_sub_explicit(&guarded->live_bytes, had - size, memory_order_relaxed);
 }
 
-void *guarded_grow(struct guarded *guarded, void *p, size_t size)
-{
+void *guarded_grow(struct guarded *guarded, void *p, size_t size) {
     if (size > guarded->max_bytes) return NULL;
     size_t in_page = (uintptr_t)p % PAGE_BYTES, needed = align_up(in_page + size, PAGE_BYTES);
     unsigned cls = class_for(needed);

@@ -7,8 +7,7 @@
 #define FREE_BATCH 16
 
 /* Lock held. Returns what is left of the list. */
-static struct extent *insert_some(struct heap *heap, struct extent *list)
-{
+static struct extent *insert_some(struct heap *heap, struct extent *list) {
     for (int i = 0; list && i < FREE_BATCH; i++) {
         struct extent *next = list->next;
         heap_bins_return(heap, list);
@@ -17,8 +16,7 @@ static struct extent *insert_some(struct heap *heap, struct extent *list)
     return list;
 }
 
-static void defer_all(struct heap *heap, struct extent *list)
-{
+static void defer_all(struct heap *heap, struct extent *list) {
     while (list) {
         struct extent *next = list->next;
         heap_bins_defer(heap, list);
@@ -26,8 +24,7 @@ static void defer_all(struct heap *heap, struct extent *list)
     }
 }
 
-void heap_free_list(struct heap *heap, struct extent *list)
-{
+void heap_free_list(struct heap *heap, struct extent *list) {
     if (list) heap_prefetch(heap, list);
     while (list) {
         if (!lock_acquire(&heap->lock)) {
@@ -44,14 +41,12 @@ void heap_free_list(struct heap *heap, struct extent *list)
     }
 }
 
-void heap_free(struct heap *heap, struct extent *extent)
-{
+void heap_free(struct heap *heap, struct extent *extent) {
     extent->next = NULL;
     heap_free_list(heap, extent);
 }
 
-ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages)
-{
+ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *to, size_t n_pages) {
     ssize_t moved = os_move_pages(from->address, to->address, n_pages << PAGE_SHIFT);
     if (moved <= 0) return moved;
     __atomic_fetch_add(&heap->counters.n_moved_blocks, 1, __ATOMIC_RELAXED);
@@ -60,14 +55,12 @@ ssize_t heap_move_pages(struct heap *heap, struct extent *from, struct extent *t
     return moved;
 }
 
-void heap_forget_move(struct heap *heap, struct extent *extent)
-{
+void heap_forget_move(struct heap *heap, struct extent *extent) {
     if (extent->flags & EXTENT_MOVED) __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
     extent->flags &= (uint16_t)~EXTENT_MOVED;
 }
 
-void heap_lose(struct heap *heap, struct extent *extent)
-{
+void heap_lose(struct heap *heap, struct extent *extent) {
     bool unmapped = os_unmap(extent->address, extent_bytes(extent)) == 0;
     heap_forget_move(heap, extent);
     extent->flags = 0;

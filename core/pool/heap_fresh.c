@@ -8,8 +8,9 @@
 
 #include <errno.h>
 
-/* Address space is taken in steps of an eighth of what there is, within these bounds: every step changes a VMA, which all page
- * faults in it wait for. With steps of 1 MiB eight threads stood still for a third of the time. */
+/* Address space is taken in steps of an eighth of what there is, within these bounds: every step changes a
+ * VMA, which all page faults in it wait for. With steps of 1 MiB eight threads stood still for a third of the
+ * time. */
 #define STEP_SHIFT 3
 #define STEP_MIN_PAGES (MIB >> PAGE_SHIFT)
 #define STEP_MAX_PAGES (64 * MIB >> PAGE_SHIFT)
@@ -17,32 +18,31 @@
 /* Where a step is refused (limits, strict overcommit) exactly what is needed is asked for, for so long. */
 #define STEP_REFUSED_MS 1000u
 
-static size_t step_pages(const struct heap *heap)
-{
+static size_t step_pages(const struct heap *heap) {
     if (READ_RELAXED(heap->address_limited)) return 1;
-    if (heap->step_refused_ms && time_passed_ms(os_clock_ms(), heap->step_refused_ms) < STEP_REFUSED_MS) return 1;
+    if (heap->step_refused_ms && time_passed_ms(os_clock_ms(), heap->step_refused_ms) < STEP_REFUSED_MS)
+        return 1;
     size_t used = (heap->frontier - heap->space.base) >> PAGE_SHIFT;
-    return max_size(STEP_MIN_PAGES, min_size(align_down(used >> STEP_SHIFT, HUGE_BYTES >> PAGE_SHIFT), STEP_MAX_PAGES));
+    return max_size(STEP_MIN_PAGES,
+                    min_size(align_down(used >> STEP_SHIFT, HUGE_BYTES >> PAGE_SHIFT), STEP_MAX_PAGES));
 }
 
-static int map_pages(struct heap *heap, uintptr_t start, size_t bytes, bool small_pages)
-{
+static int map_pages(struct heap *heap, uintptr_t start, size_t bytes, bool small_pages) {
     int error = space_map(&heap->space, (void *)start, bytes);
     if (!error && small_pages) os_forbid_huge((void *)start, bytes);
     return error;
 }
 
-/* While nobody knows what rules here, memory is mapped as if it were advice: so its VMAs are of one kind if that turns out to be true. */
-static bool small_unless_asked(const struct heap *heap)
-{
+/* While nobody knows what rules here, memory is mapped as if it were advice: so its VMAs are of one kind if
+ * that turns out to be true. */
+static bool small_unless_asked(const struct heap *heap) {
     enum huge_pages kind = READ_RELAXED(heap->huge_pages);
     return kind == HUGE_BY_ADVICE || kind == HUGE_UNKNOWN;
 }
 
-/* Claim, map and publish n_pages beyond the frontier as a BUSY extent. NULL: no address space, no memory, or the lock was lost.
- * *error is what the kernel said, 0 if it was not asked. */
-static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error)
-{
+/* Claim, map and publish n_pages beyond the frontier as a BUSY extent. NULL: no address space, no memory, or
+ * the lock was lost. *error is what the kernel said, 0 if it was not asked. */
+static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error) {
     *error = 0;
     struct extent *extent = heap_bins_new_extent(heap);
     if (!extent) return NULL;
@@ -86,8 +86,7 @@ static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, 
     return extent;
 }
 
-struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost)
-{
+struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock_lost) {
     size_t step = step_pages(heap);
     int error;
     if (n_pages < step) { /* what is in the way of a whole step may leave room for what is needed */
@@ -100,9 +99,9 @@ struct extent *heap_fresh_frontier(struct heap *heap, size_t n_pages, bool *lock
     return extent;
 }
 
-/* A hole large enough, mapped anew, BUSY; NULL if there is none or it cannot be mapped. Lock as in heap_fresh_frontier. */
-static struct extent *map_hole(struct heap *heap, size_t n_pages, bool *lock_lost)
-{
+/* A hole large enough, mapped anew, BUSY; NULL if there is none or it cannot be mapped. Lock as in
+ * heap_fresh_frontier. */
+static struct extent *map_hole(struct heap *heap, size_t n_pages, bool *lock_lost) {
     struct extent *extent = heap_bins_take(heap, &heap->holes, n_pages);
     if (!extent) return NULL;
     if (extent->n_pages > n_pages) {
@@ -127,8 +126,7 @@ static struct extent *map_hole(struct heap *heap, size_t n_pages, bool *lock_los
     return NULL;
 }
 
-struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost)
-{
+struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_pages, bool *lock_lost) {
     size_t need = n_pages + align_pages - 1;
     struct extent *extent = heap_bins_take(heap, &heap->clean, need);
     if (!extent) {
@@ -148,73 +146,75 @@ struct extent *heap_fresh_take(struct heap *heap, size_t n_pages, size_t align_p
 /* --- filling --- */
 
 /* Near the limit of a control group nothing is made resident before it is written. */
-static bool has_room(const struct heap *heap, size_t bytes)
-{
+static bool has_room(const struct heap *heap, size_t bytes) {
     size_t limit = READ_RELAXED(heap->limit_bytes);
     return limit == SIZE_MAX || heap->active_bytes + heap->dirty_bytes + bytes < limit / 2;
 }
 
-/* The clean memory from the end of an extent to the next multiple of 2 MiB, taken off its bin; NULL if there is none. */
-static struct extent *claim_rest(struct heap *heap, const struct extent *extent)
-{
+/* The clean memory from the end of an extent to the next multiple of 2 MiB, taken off its bin; NULL if there
+ * is none. */
+static struct extent *claim_rest(struct heap *heap, const struct extent *extent) {
     struct extent *right = heap_bins_idle_after(heap, extent, EXTENT_CLEAN);
-    size_t n_pages = (align_up((uintptr_t)extent_end(extent), HUGE_BYTES) - (uintptr_t)extent_end(extent)) >> PAGE_SHIFT;
+    size_t n_pages =
+        (align_up((uintptr_t)extent_end(extent), HUGE_BYTES) - (uintptr_t)extent_end(extent)) >> PAGE_SHIFT;
     if (!right || n_pages == 0 || right->flags & (EXTENT_HUGE | EXTENT_MOVED)) return NULL;
     heap_bins_unfile(heap, &heap->clean, right);
     if (right->n_pages <= n_pages) return right;
     struct extent *beyond = heap_bins_split(heap, right, n_pages);
-    if (beyond) heap_bins_file(heap, &heap->clean, beyond);
-    else heap_bins_file(heap, &heap->clean, right), right = NULL;
+    if (beyond)
+        heap_bins_file(heap, &heap->clean, beyond);
+    else
+        heap_bins_file(heap, &heap->clean, right), right = NULL;
     return right;
 }
 
-static bool huge_is_faster(const struct heap *heap)
-{
+static bool huge_is_faster(const struct heap *heap) {
     uint32_t small = READ_RELAXED(heap->fill_ns[0]);
     return !small || READ_RELAXED(heap->fill_ns[1]) <= small;
 }
 
-bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages)
-{
+bool heap_fresh_wants_huge(const struct heap *heap, size_t n_pages) {
     if (READ_RELAXED(heap->fill_ns[1]) < FRESH_GOOD_NS) return true;
     bool try_other = !READ_RELAXED(heap->fill_ns[0]) ||
-                     READ_RELAXED(heap->one_kind_pages) >= (FRESH_RETRY_EVERY - 1) * max_size(n_pages, HUGE_BYTES >> PAGE_SHIFT);
+                     READ_RELAXED(heap->one_kind_pages) >=
+                         (FRESH_RETRY_EVERY - 1) * max_size(n_pages, HUGE_BYTES >> PAGE_SHIFT);
     return huge_is_faster(heap) != try_other;
 }
 
-void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, struct fresh_timing timing)
-{
+void heap_fresh_learn(struct heap *heap, bool huge, size_t n_pages, struct fresh_timing timing) {
     bool other = huge != huge_is_faster(heap);
     WRITE_RELAXED(heap->one_kind_pages, other ? 0 : READ_RELAXED(heap->one_kind_pages) + (uint32_t)n_pages);
     if (timing.fill_ns > timing.thread_ns + timing.thread_ns / 2) return; /* it has waited */
     uint32_t before = READ_RELAXED(heap->fill_ns[huge]);
-    uint32_t now = (uint32_t)max_size(1, min_size((timing.fill_ns + timing.touch_ns) / n_pages, UINT32_MAX / 2));
-    /* Half and half, and bounded: a hypervisor may have taken the processor away, which no clock of ours tells. */
-    WRITE_RELAXED(heap->fill_ns[huge], before ? (uint32_t)((before + min_size(now, (size_t)8 * before) + 1) / 2) : now);
+    uint32_t now =
+        (uint32_t)max_size(1, min_size((timing.fill_ns + timing.touch_ns) / n_pages, UINT32_MAX / 2));
+    /* Half and half, and bounded: a hypervisor may have taken the processor away, which no clock of ours
+     * tells. */
+    WRITE_RELAXED(heap->fill_ns[huge],
+                  before ? (uint32_t)((before + min_size(now, (size_t)8 * before) + 1) / 2) : now);
 }
 
-static bool chooses_huge(const struct heap *heap, size_t n_pages)
-{
+static bool chooses_huge(const struct heap *heap, size_t n_pages) {
     return READ_RELAXED(heap->huge_pages) == HUGE_BY_ADVICE && heap_fresh_wants_huge(heap, n_pages);
 }
 
-static bool fills_units(const struct heap *heap, const struct heap_request *request, bool huge)
-{
-    return request->will_be_filled && (huge || READ_RELAXED(heap->huge_pages) == HUGE_UNASKED) && !heap->pinned &&
+static bool fills_units(const struct heap *heap, const struct heap_request *request, bool huge) {
+    return request->will_be_filled && (huge || READ_RELAXED(heap->huge_pages) == HUGE_UNASKED) &&
+           !heap->pinned &&
            heap->active_bytes >= FRESH_UNIT_MIN_BYTES * (size_t)(READ_RELAXED(heap->n_growing) + 1);
 }
 
-bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request)
-{
+bool heap_fresh_fills_units(const struct heap *heap, const struct heap_request *request) {
     return fills_units(heap, request, chooses_huge(heap, request->n_pages));
 }
 
-struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request, struct extent *extent,
-                                   struct fresh_range untouched)
-{
-    struct fresh_range range = {.begin = untouched.begin, .end = untouched.begin, .huge = chooses_huge(heap, request->n_pages)};
+struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request *request,
+                                   struct extent *extent, struct fresh_range untouched) {
+    struct fresh_range range = {
+        .begin = untouched.begin, .end = untouched.begin, .huge = chooses_huge(heap, request->n_pages)};
     size_t bytes = (size_t)(untouched.end - untouched.begin);
-    if (!request->will_be_filled || bytes == 0 || heap->pinned || extent->flags & EXTENT_HUGE || !has_room(heap, bytes + HUGE_BYTES))
+    if (!request->will_be_filled || bytes == 0 || heap->pinned || extent->flags & EXTENT_HUGE ||
+        !has_room(heap, bytes + HUGE_BYTES))
         return range;
     range.end = untouched.end;
     if (range.end != extent_end(extent) || !fills_units(heap, request, range.huge)) return range;
@@ -223,8 +223,7 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
     return range;
 }
 
-uint64_t heap_fresh_touch_ns(const char *page)
-{
+uint64_t heap_fresh_touch_ns(const char *page) {
     uint64_t sorted[FRESH_TOUCHES];
     for (int i = 0; i < FRESH_TOUCHES; i++) {
         uint64_t before = os_clock_ns();
@@ -238,9 +237,9 @@ uint64_t heap_fresh_touch_ns(const char *page)
     return sorted[FRESH_TOUCHES / 2];
 }
 
-/* What is filled by huge pages tells what those take if most of it is whole units, and what small ones take if none is. */
-static void learn_from(struct heap *heap, char *begin, char *end, bool huge, struct fresh_timing timing)
-{
+/* What is filled by huge pages tells what those take if most of it is whole units, and what small ones take
+ * if none is. */
+static void learn_from(struct heap *heap, char *begin, char *end, bool huge, struct fresh_timing timing) {
     size_t bytes = (size_t)(end - begin), n_pages = bytes >> PAGE_SHIFT;
     uintptr_t unit = align_up((uintptr_t)begin, HUGE_BYTES), last = align_down((uintptr_t)end, HUGE_BYTES);
     size_t by_huge = huge && unit < last ? last - unit : 0;
@@ -250,19 +249,19 @@ static void learn_from(struct heap *heap, char *begin, char *end, bool huge, str
     heap_fresh_learn(heap, by_huge > 0, n_pages, timing);
 }
 
-static int fill(struct heap *heap, char *begin, char *end, bool huge)
-{
+static int fill(struct heap *heap, char *begin, char *end, bool huge) {
     size_t bytes = (size_t)(end - begin);
-    if (READ_RELAXED(heap->huge_pages) != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge); /* a filter may forbid the clock */
+    /* a filter may forbid the clock */
+    if (READ_RELAXED(heap->huge_pages) != HUGE_BY_ADVICE || os_restricted) return os_fill(begin, bytes, huge);
     uint64_t begin_thread_ns = os_thread_ns(), begin_ns = os_clock_ns();
     int error = os_fill(begin, bytes, huge);
-    struct fresh_timing timing = {.fill_ns = os_clock_ns() - begin_ns, .thread_ns = os_thread_ns() - begin_thread_ns};
+    struct fresh_timing timing = {.fill_ns = os_clock_ns() - begin_ns,
+                                  .thread_ns = os_thread_ns() - begin_thread_ns};
     if (!error) learn_from(heap, begin, end, huge, timing);
     return error;
 }
 
-bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
-{
+bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range) {
     if (range->begin == range->end) return false;
     struct extent *rest = range->rest;
     char *end = rest ? extent_end(rest) : range->end;
@@ -282,19 +281,19 @@ bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range)
     return !error;
 }
 
-void heap_fresh_learn_machine(struct heap *heap)
-{
+void heap_fresh_learn_machine(struct heap *heap) {
     if (READ_RELAXED(heap->huge_pages) != HUGE_UNKNOWN) return;
     WRITE_RELAXED(heap->several_nodes, os_has_several_nodes());
     WRITE_RELAXED(heap->huge_pages, os_huge_pages());
 }
 
-void heap_fresh_prepare(struct heap *heap)
-{
+void heap_fresh_prepare(struct heap *heap) {
     heap->huge_pages = os_restricted ? HUGE_NEVER : HUGE_UNKNOWN;
     heap_fresh_learn_machine(heap);
     /* The page before base, too, the first block's neighbour (space.h). */
     if (small_unless_asked(heap)) os_forbid_huge((void *)(heap->space.base - PAGE_BYTES), PAGE_BYTES);
 }
 
-void heap_fresh_fork_child(struct heap *heap) { WRITE_RELAXED(heap->n_growing, 0); }
+void heap_fresh_fork_child(struct heap *heap) {
+    WRITE_RELAXED(heap->n_growing, 0);
+}

@@ -20,9 +20,10 @@ struct collected {
     unsigned n, n_max;
 };
 
-/* Take extents off one list by age, the oldest first, until n_bytes are off; with before_ms none that was used after that. */
-static void collect_from(struct heap *heap, struct extent *by_age, size_t n_bytes, const uint32_t *before_ms, struct collected *out)
-{
+/* Take extents off one list by age, the oldest first, until n_bytes are off; with before_ms none that was
+ * used after that. */
+static void collect_from(struct heap *heap, struct extent *by_age, size_t n_bytes, const uint32_t *before_ms,
+                         struct collected *out) {
     struct extent *extent;
     while (out->bytes < n_bytes && out->n < out->n_max && (extent = age_oldest(by_age))) {
         if (before_ms && time_is_later(extent->last_use_ms, *before_ms)) break;
@@ -45,42 +46,39 @@ static void collect_from(struct heap *heap, struct extent *by_age, size_t n_byte
     }
 }
 
-static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms)
-{
+static struct extent *collect(struct heap *heap, size_t n_bytes, const uint32_t *before_ms) {
     struct collected collected = {.n_max = UINT_MAX};
     collect_from(heap, &heap->muzzy_by_age, n_bytes, before_ms, &collected); /* what rests longest */
     collect_from(heap, &heap->by_age, n_bytes, before_ms, &collected);
     return collected.list;
 }
 
-/* The page map's own pages that describe nothing but the inside of this extent hold zeros: they can go as well. The extent is
- * off all lists, so nobody else writes there meanwhile. */
-static void purge_map(struct space *space, const struct extent *extent)
-{
+/* The page map's own pages that describe nothing but the inside of this extent hold zeros: they can go as
+ * well. The extent is off all lists, so nobody else writes there meanwhile. */
+static void purge_map(struct space *space, const struct extent *extent) {
     size_t first = space_offset(space, extent->address) >> PAGE_SHIFT;
     size_t from = align_up((size_t)(space->page_map + first + 1), PAGE_BYTES);
     size_t to = align_down((size_t)(space->page_map + first + extent->n_pages - 1), PAGE_BYTES);
     if (from < to) os_purge((void *)from, to - from);
 }
 
-struct extent *heap_collect(struct heap *heap, size_t n_bytes) { return collect(heap, n_bytes, NULL); }
+struct extent *heap_collect(struct heap *heap, size_t n_bytes) {
+    return collect(heap, n_bytes, NULL);
+}
 
-struct extent *heap_collect_older(struct heap *heap, size_t n_bytes, uint32_t before_ms)
-{
+struct extent *heap_collect_older(struct heap *heap, size_t n_bytes, uint32_t before_ms) {
     return collect(heap, n_bytes, &before_ms);
 }
 
 /* One extent; its VMA attributes are reset too if we or a move have changed them. */
-static bool purge_one(struct extent *extent)
-{
+static bool purge_one(struct extent *extent) {
     size_t bytes = extent_bytes(extent);
     if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED))
         return os_remap_fresh(extent->address, bytes) == 0 || os_purge(extent->address, bytes) == 0;
     return os_purge(extent->address, bytes) == 0;
 }
 
-size_t heap_purge_list(struct heap *heap, struct extent *list)
-{
+size_t heap_purge_list(struct heap *heap, struct extent *list) {
     size_t purged = 0;
     uint64_t n_purges = 0;
     size_t unpinned = 0;
@@ -121,9 +119,9 @@ size_t heap_purge_list(struct heap *heap, struct extent *list)
 /* An extent of so many pages has whole pages of the map to itself. */
 #define MAP_MIN_PAGES (2 * PAGE_BYTES / sizeof(uint32_t))
 
-/* Pieces that were purged one by one and have merged since leave those pages of the map resident on which their ends were. */
-static void purge_map_of_clean(struct heap *heap)
-{
+/* Pieces that were purged one by one and have merged since leave those pages of the map resident on which
+ * their ends were. */
+static void purge_map_of_clean(struct heap *heap) {
     struct extent *list = NULL, *extent;
     if (!lock_acquire(&heap->lock)) return;
     for (unsigned cls = class_of_pages(MAP_MIN_PAGES); cls < N_CLASSES; cls++)
@@ -148,10 +146,9 @@ static void purge_map_of_clean(struct heap *heap)
     if (locked) lock_release(&heap->lock);
 }
 
-/* Where huge pages are in use only whole ones are marked, since the kernel would split the others: unless a limit makes memory scarce. What is left
- * out is less than two of them an extent. */
-static int mark_one(const struct heap *heap, const struct extent *extent)
-{
+/* Where huge pages are in use only whole ones are marked, since the kernel would split the others: unless a
+ * limit makes memory scarce. What is left out is less than two of them an extent. */
+static int mark_one(const struct heap *heap, const struct extent *extent) {
     uintptr_t begin = (uintptr_t)extent->address, end = (uintptr_t)extent_end(extent);
     if (READ_RELAXED(heap->has_huge) && READ_RELAXED(heap->limit_bytes) == SIZE_MAX) {
         begin = align_up(begin, HUGE_BYTES);
@@ -161,9 +158,10 @@ static int mark_one(const struct heap *heap, const struct extent *extent)
     return os_mark_reclaimable((void *)begin, end - begin);
 }
 
-size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
-{
-    if (READ_RELAXED(heap->cannot_mark) || heap->pinned || READ_RELAXED(heap->dirty_bytes) == READ_RELAXED(heap->muzzy_bytes)) return 0;
+size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms) {
+    if (READ_RELAXED(heap->cannot_mark) || heap->pinned ||
+        READ_RELAXED(heap->dirty_bytes) == READ_RELAXED(heap->muzzy_bytes))
+        return 0;
     if (!lock_acquire(&heap->lock)) return 0;
     struct collected collected = {.n_max = MARK_BATCH};
     collect_from(heap, &heap->by_age, n_bytes, &before_ms, &collected);
@@ -188,8 +186,7 @@ size_t heap_mark(struct heap *heap, size_t n_bytes, uint32_t before_ms)
     return collected.bytes;
 }
 
-size_t heap_trim(struct heap *heap, size_t keep_bytes)
-{
+size_t heap_trim(struct heap *heap, size_t keep_bytes) {
     if (!lock_acquire(&heap->lock)) return 0;
     heap_bins_drain_deferred(heap);
     struct extent *list = NULL;
@@ -201,13 +198,14 @@ size_t heap_trim(struct heap *heap, size_t keep_bytes)
 }
 
 /* In which bins an extent belongs: dirty, clean, holes; -1: in none. */
-static int kind_of(const struct extent *e)
-{
-    return extent_is_resident_idle(e) ? 0 : extent_state(e) == EXTENT_CLEAN ? 1 : extent_state(e) == EXTENT_HOLE ? 2 : -1;
+static int kind_of(const struct extent *e) {
+    return extent_is_resident_idle(e)        ? 0
+           : extent_state(e) == EXTENT_CLEAN ? 1
+           : extent_state(e) == EXTENT_HOLE  ? 2
+                                             : -1;
 }
 
-const char *heap_check(struct heap *heap)
-{
+const char *heap_check(struct heap *heap) {
     const char *broken = NULL;
     if (!lock_acquire(&heap->lock)) return "heap lock is held";
     heap_bins_drain_deferred(heap);
@@ -221,9 +219,12 @@ const char *heap_check(struct heap *heap)
             before = EXTENT_UNUSED;
             continue;
         }
-        if ((uintptr_t)e->address != at || e->n_pages == 0) broken = "extents do not tile the space";
-        else if (space_lookup(space, extent_end(e) - 1) != e) broken = "last page not entered";
-        else if (e->cls != class_floor(e->n_pages)) broken = "class does not match size";
+        if ((uintptr_t)e->address != at || e->n_pages == 0)
+            broken = "extents do not tile the space";
+        else if (space_lookup(space, extent_end(e) - 1) != e)
+            broken = "last page not entered";
+        else if (e->cls != class_floor(e->n_pages))
+            broken = "class does not match size";
         else if (extent_state(e) == before && kind_of(e) >= 0 && !heap->pinned)
             broken = "idle neighbours not merged";
         else if (e->n_pages > 2 && space_lookup(space, (char *)e->address + PAGE_BYTES)->address)
@@ -232,13 +233,17 @@ const char *heap_check(struct heap *heap)
         if (extent_state(e) == EXTENT_MUZZY) muzzy += extent_bytes(e);
         if (extent_state(e) == EXTENT_CLEAN) clean += extent_bytes(e);
         if (extent_state(e) == EXTENT_HOLE) holes += extent_bytes(e);
-        if (extent_state(e) == EXTENT_LIVE || extent_state(e) == EXTENT_CACHED) active += extent_active_bytes(e);
+        if (extent_state(e) == EXTENT_LIVE || extent_state(e) == EXTENT_CACHED)
+            active += extent_active_bytes(e);
         before = extent_state(e);
         at += extent_bytes(e);
     }
-    if (!broken && !space_counts_agree(space, heap->frontier - space->base)) broken = "page map entries miscounted";
-    if (!broken && (dirty != heap->dirty_bytes || muzzy != heap->muzzy_bytes)) broken = "dirty bytes miscounted";
-    if (!broken && (clean != heap->clean_bytes || holes != heap->hole_bytes)) broken = "clean bytes or holes miscounted";
+    if (!broken && !space_counts_agree(space, heap->frontier - space->base))
+        broken = "page map entries miscounted";
+    if (!broken && (dirty != heap->dirty_bytes || muzzy != heap->muzzy_bytes))
+        broken = "dirty bytes miscounted";
+    if (!broken && (clean != heap->clean_bytes || holes != heap->hole_bytes))
+        broken = "clean bytes or holes miscounted";
     if (!broken && active > heap->active_bytes) broken = "active bytes miscounted";
     size_t aged = 0;
     for (struct extent *e = heap->by_age.newer; e != &heap->by_age; e = e->newer)

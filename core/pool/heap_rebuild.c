@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* heap_rebuild.c: a forked child makes its heap anew from what tells the truth: the page map, and the descriptors of live blocks.
+/* heap_rebuild.c: a forked child makes its heap anew from what tells the truth: the page map, and the
+ * descriptors of live blocks.
  *
- * Whoever held the heap's lock in the parent, had extents on the way to the kernel, or cached blocks, does not exist in the child. So nothing
- * is believed but this: a block that the program holds has a descriptor of state LIVE, which the page map names at its first page, and which
- * nobody changes but its owner and, when it grows or shrinks, the holder of the lock, page count last or first. All else is idle, wherever it
- * was. Its pages are shared with the parent, so that writing them costs a copy, more than fresh pages do: it goes back to the kernel,
- * and the child keeps nothing of what the parent had freed.
+ * Whoever held the heap's lock in the parent, had extents on the way to the kernel, or cached blocks, does
+ * not exist in the child. So nothing is believed but this: a block that the program holds has a descriptor of
+ * state LIVE, which the page map names at its first page, and which nobody changes but its owner and, when it
+ * grows or shrinks, the holder of the lock, page count last or first. All else is idle, wherever it was. Its
+ * pages are shared with the parent, so that writing them costs a copy, more than fresh pages do: it goes back
+ * to the kernel, and the child keeps nothing of what the parent had freed.
  *
  * It costs a walk over four bytes a page, a thousandth of what the fork itself has cost for these pages.
  */
@@ -23,8 +25,7 @@ struct run {
     bool hole, lost;       /* what it consists of; mapped memory if neither */
 };
 
-static void forget_lists(struct heap *heap)
-{
+static void forget_lists(struct heap *heap) {
     struct bins *bins[] = {&heap->dirty, &heap->clean, &heap->holes};
     for (int i = 0; i < 3; i++) {
         for (unsigned word = 0; word < BIN_WORDS; word++) {
@@ -43,16 +44,19 @@ static void forget_lists(struct heap *heap)
     heap->counters.bytes_pinned = 0;
 }
 
-/* A live block: enter it as it is. A page of the map within it may still name a neighbour that it was growing over. */
-static void keep_live(struct heap *heap, struct extent *extent, bool torn)
-{
+/* A live block: enter it as it is. A page of the map within it may still name a neighbour that it was growing
+ * over. */
+static void keep_live(struct heap *heap, struct extent *extent, bool torn) {
     if (extent->used_pages > extent->n_pages || !extent->used_pages) extent->used_pages = extent->n_pages;
-    /* Half-way through growing it may have joined dirty memory, which must not be taken for headroom, that is zero. */
+    /* Half-way through growing it may have joined dirty memory, which must not be taken for headroom, that is
+     * zero. */
     if (torn && extent->used_pages < extent->n_pages &&
-        os_purge((char *)extent->address + extent_active_bytes(extent), extent_bytes(extent) - extent_active_bytes(extent)))
+        os_purge((char *)extent->address + extent_active_bytes(extent),
+                 extent_bytes(extent) - extent_active_bytes(extent)))
         extent->used_pages = extent->n_pages;
     extent->cls = (uint16_t)class_floor(extent->n_pages);
-    size_t first = space_offset(&heap->space, extent->address) >> PAGE_SHIFT, last = first + extent->n_pages - 1;
+    size_t first = space_offset(&heap->space, extent->address) >> PAGE_SHIFT,
+           last = first + extent->n_pages - 1;
     for (size_t page = first + 1; page < last; page++) {
         size_t region = space_region(page);
         if (atomic_load_explicit(space_count(&heap->space, region), memory_order_relaxed) == 0)
@@ -67,21 +71,18 @@ static void keep_live(struct heap *heap, struct extent *extent, bool torn)
     heap->active_bytes += extent_active_bytes(extent);
 }
 
-static bool is_live_at(const struct heap *heap, const struct extent *extent, const char *at)
-{
-    return extent != heap->space.extents && extent->address == at && extent_state(extent) == EXTENT_LIVE && extent->n_pages > 0 &&
-           (size_t)extent->n_pages << PAGE_SHIFT <= heap->frontier - (uintptr_t)at;
+static bool is_live_at(const struct heap *heap, const struct extent *extent, const char *at) {
+    return extent != heap->space.extents && extent->address == at && extent_state(extent) == EXTENT_LIVE &&
+           extent->n_pages > 0 && (size_t)extent->n_pages << PAGE_SHIFT <= heap->frontier - (uintptr_t)at;
 }
 
 /* 0 or negative errno. Attributes go by a new mapping only; without them the shorter call does. */
-static int make_clean(void *begin, size_t n_bytes, bool special)
-{
+static int make_clean(void *begin, size_t n_bytes, bool special) {
     return special && os_remap_fresh(begin, n_bytes) == 0 ? 0 : os_purge(begin, n_bytes);
 }
 
 /* File what lies between two live blocks. */
-static void end_run(struct heap *heap, struct run *run)
-{
+static void end_run(struct heap *heap, struct run *run) {
     if (run->begin == run->end) return;
     size_t n_pages = (size_t)(run->end - run->begin) >> PAGE_SHIFT;
     struct extent *extent = run->extent ? run->extent : heap_bins_new_extent(heap);
@@ -104,20 +105,21 @@ static void end_run(struct heap *heap, struct run *run)
     else if (run->hole)
         heap_bins_link(heap, &heap->holes, extent);
     else
-        heap_bins_link(heap, &heap->clean, extent); /* it has no neighbours of its kind: runs end where kinds meet */
+        /* it has no neighbours of its kind: runs end where kinds meet */
+        heap_bins_link(heap, &heap->clean, extent);
 }
 
-/* A page that begins no live block. Runs end where mapped memory, holes and lost addresses meet. What no descriptor tells of was claimed, and
- * perhaps mapped, by who is not here. */
-static void add_page(struct heap *heap, struct run *run, char *at)
-{
+/* A page that begins no live block. Runs end where mapped memory, holes and lost addresses meet. What no
+ * descriptor tells of was claimed, and perhaps mapped, by who is not here. */
+static void add_page(struct heap *heap, struct run *run, char *at) {
     struct extent *extent = space_lookup(&heap->space, at);
     if (extent != heap->space.extents) space_set_page(&heap->space, at, 0);
     bool begins = extent != heap->space.extents && extent->address == at && extent != run->extent;
     if (begins && extent_state(extent) != EXTENT_LIVE) {
         uint8_t state = extent_state(extent);
         bool hole = state == EXTENT_HOLE, lost = state == EXTENT_LOST;
-        bool special = !hole && !lost && (state == EXTENT_BUSY || extent->flags & (EXTENT_HUGE | EXTENT_MOVED));
+        bool special =
+            !hole && !lost && (state == EXTENT_BUSY || extent->flags & (EXTENT_HUGE | EXTENT_MOVED));
         bool resident = !hole && !lost && (state != EXTENT_CLEAN || special);
         bool same = run->extent && run->hole == hole && run->lost == lost;
         run->resident |= same && resident;
@@ -136,11 +138,11 @@ static void add_page(struct heap *heap, struct run *run, char *at)
     run->end = at + PAGE_BYTES;
 }
 
-void heap_rebuild(struct heap *heap)
-{
+void heap_rebuild(struct heap *heap) {
     bool torn = atomic_load_explicit(&heap->lock.held, memory_order_relaxed) != 0;
     atomic_store_explicit(&heap->lock.held, 1, memory_order_relaxed); /* for who looks; nobody else is here */
-    if (torn) { /* the list may be, and what was being counted; new descriptors are mapped where these are missed */
+    /* the list may be, and what was being counted; new descriptors are mapped where these are missed */
+    if (torn) {
         heap->unused = NULL;
         heap->n_unused = heap->untouched_end - heap->untouched;
         space_recount(&heap->space, heap->frontier - heap->space.base);

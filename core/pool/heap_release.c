@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* heap_release.c: giving addresses back, not only memory. See heap.h for locking.
  *
- * Addresses matter where they are limited (RLIMIT_AS, RLIMIT_DATA) or charged (strict overcommit). What is unmapped below the frontier
- * stays in the heap as a hole (EXTENT_HOLE): nobody else is placed there by default, so it is mapped anew when it is needed. Each
- * hole splits a VMA, of which a process may have some 65,000, so their number is bounded.
+ * Addresses matter where they are limited (RLIMIT_AS, RLIMIT_DATA) or charged (strict overcommit). What is
+ * unmapped below the frontier stays in the heap as a hole (EXTENT_HOLE): nobody else is placed there by
+ * default, so it is mapped anew when it is needed. Each hole splits a VMA, of which a process may have some
+ * 65,000, so their number is bounded.
  */
 #include "os/os.h"
 #include "pool/heap_bins.h"
@@ -14,16 +15,14 @@
 #define RELEASE_MIN_PAGES 16
 
 /* The extent that ends at the frontier, or NULL if none does (a claim is being mapped). */
-static struct extent *top_extent(struct heap *heap)
-{
+static struct extent *top_extent(struct heap *heap) {
     if (heap->frontier == heap->space.base) return NULL;
     struct extent *top = space_lookup(&heap->space, (void *)(heap->frontier - 1));
     return top->address && (uintptr_t)extent_end(top) == heap->frontier ? top : NULL;
 }
 
 /* With the lock held: lower the frontier over the holes just below it. */
-static void drop_top_holes(struct heap *heap)
-{
+static void drop_top_holes(struct heap *heap) {
     struct extent *top;
     while ((top = top_extent(heap)) && extent_state(top) == EXTENT_HOLE) {
         heap_bins_unfile(heap, &heap->holes, top);
@@ -31,15 +30,15 @@ static void drop_top_holes(struct heap *heap)
         space_set_page(&heap->space, start, 0);
         space_set_page(&heap->space, extent_end(top) - 1, 0);
         WRITE_RELAXED(heap->frontier, (uintptr_t)start);
-        /* Others may get these addresses now, and free there what is none of ours. Nobody holds a block beyond. */
+        /* Others may get these addresses now, and free there what is none of ours. Nobody holds a block
+         * beyond. */
         atomic_store_explicit(&heap->space.span, (uintptr_t)start - heap->space.base, memory_order_relaxed);
         heap_bins_drop_extent(heap, top);
     }
 }
 
 /* The largest extent of these bins, or NULL if that is too small. */
-static struct extent *largest(const struct bins *bins)
-{
+static struct extent *largest(const struct bins *bins) {
     for (unsigned word = BIN_WORDS; word-- > 0;) {
         if (!bins->nonempty[word]) continue;
         struct extent *extent = bins->head[word * 64 + log2_floor(bins->nonempty[word])];
@@ -49,21 +48,22 @@ static struct extent *largest(const struct bins *bins)
 }
 
 /* Is there a hole beside it, or nothing above? Then unmapping it makes no further VMA. */
-static bool costs_no_vma(struct heap *heap, struct extent *extent)
-{
-    return (uintptr_t)extent_end(extent) == heap->frontier || heap_bins_idle_after(heap, extent, EXTENT_HOLE) ||
+static bool costs_no_vma(struct heap *heap, struct extent *extent) {
+    return (uintptr_t)extent_end(extent) == heap->frontier ||
+           heap_bins_idle_after(heap, extent, EXTENT_HOLE) ||
            heap_bins_idle_before(heap, extent, EXTENT_HOLE);
 }
 
-/* With the lock held: what to unmap next, off its list; NULL if nothing is worth it. At the top, where it leaves no hole, else the
- * largest, clean memory first, since it need not be faulted in again. n_coming: chosen before, so soon holes. */
-static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_coming)
-{
+/* With the lock held: what to unmap next, off its list; NULL if nothing is worth it. At the top, where it
+ * leaves no hole, else the largest, clean memory first, since it need not be faulted in again. n_coming:
+ * chosen before, so soon holes. */
+static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_coming) {
     struct extent *extent = top_extent(heap);
     if (!extent || !extent_is_idle(extent)) {
         extent = largest(&heap->clean);
         if (!extent) extent = largest(&heap->dirty);
-        if (!extent || (heap->n_holes + n_coming >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent))) return NULL;
+        if (!extent || (heap->n_holes + n_coming >= HEAP_HOLES_MAX && !costs_no_vma(heap, extent)))
+            return NULL;
     }
     struct bins *bins = heap_bins_of(heap, extent);
     heap_bins_unfile(heap, bins, extent);
@@ -80,8 +80,7 @@ static struct extent *choose(struct heap *heap, size_t n_bytes, uint32_t n_comin
 #define RELEASE_BATCH 16
 
 /* Without the lock: unmap them. Returns the bytes unmapped; what the kernel refuses keeps its memory. */
-static size_t unmap_list(struct heap *heap, struct extent *list, bool *refused)
-{
+static size_t unmap_list(struct heap *heap, struct extent *list, bool *refused) {
     size_t released = 0;
     for (struct extent *e = list; e; e = e->next) {
         if (*refused || os_unmap(e->address, extent_bytes(e))) {
@@ -96,8 +95,7 @@ static size_t unmap_list(struct heap *heap, struct extent *list, bool *refused)
 }
 
 /* With the lock held. */
-static void file_unmapped(struct heap *heap, struct extent *list)
-{
+static void file_unmapped(struct heap *heap, struct extent *list) {
     while (list) {
         struct extent *next = list->next;
         if (list->flags & EXTENT_UNMAPPED) {
@@ -110,8 +108,7 @@ static void file_unmapped(struct heap *heap, struct extent *list)
     drop_top_holes(heap);
 }
 
-size_t heap_release(struct heap *heap, size_t n_bytes)
-{
+size_t heap_release(struct heap *heap, size_t n_bytes) {
     size_t released = 0;
     bool refused = false;
     if (heap->space.reserved) return 0;
@@ -143,8 +140,7 @@ size_t heap_release(struct heap *heap, size_t n_bytes)
     return released;
 }
 
-void heap_release_top(struct heap *heap)
-{
+void heap_release_top(struct heap *heap) {
     if (heap->space.reserved || !lock_acquire(&heap->lock)) return;
     bool refused = false;
     struct extent *top = top_extent(heap);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 /* heap_relocate.c: moving a live block to new addresses without ever having both. See heap.h for locking.
  *
- * Where addresses are limited a block that grows may find no room for its old and its new self. The kernel can move a mapping and make it
- * longer in one call, which is charged for what is new only, to addresses where nothing is mapped: a hole, or what lies beyond the frontier.
+ * Where addresses are limited a block that grows may find no room for its old and its new self. The kernel
+ * can move a mapping and make it longer in one call, which is charged for what is new only, to addresses
+ * where nothing is mapped: a hole, or what lies beyond the frontier.
  */
 #include "os/os.h"
 #include "pool/budget.h"
 #include "pool/heap_bins.h"
 
 /* With the lock held: addresses for n_pages where nothing is mapped, BUSY; NULL if there are none. */
-static struct extent *take_addresses(struct heap *heap, size_t n_pages)
-{
+static struct extent *take_addresses(struct heap *heap, size_t n_pages) {
     struct extent *extent = heap_bins_take(heap, &heap->holes, n_pages);
     if (extent) {
         heap_bins_carve(heap, extent, n_pages, 1, &heap->holes);
@@ -33,8 +33,7 @@ static struct extent *take_addresses(struct heap *heap, size_t n_pages)
 }
 
 /* What is not mapped goes back as a hole. */
-static void give_addresses(struct heap *heap, struct extent *extent)
-{
+static void give_addresses(struct heap *heap, struct extent *extent) {
     extent->flags = EXTENT_UNMAPPED;
     if (!lock_acquire(&heap->lock)) {
         heap_bins_defer(heap, extent);
@@ -44,8 +43,7 @@ static void give_addresses(struct heap *heap, struct extent *extent)
     lock_release(&heap->lock);
 }
 
-struct extent *heap_relocate(struct heap *heap, struct extent *extent, size_t n_pages)
-{
+struct extent *heap_relocate(struct heap *heap, struct extent *extent, size_t n_pages) {
     if (heap->space.reserved || heap->pinned || !lock_acquire(&heap->lock)) return NULL;
     struct extent *to = heap->n_unused >= 2 ? take_addresses(heap, n_pages) : NULL;
     lock_release(&heap->lock);

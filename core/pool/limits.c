@@ -17,8 +17,7 @@
 /* As last read, by whatever pool: two that read at once find the same. */
 static struct os_group_memory known = {SIZE_MAX, SIZE_MAX};
 
-void limits_learn(void)
-{
+void limits_learn(void) {
     struct os_group_memory memory;
     if (os_read_group_memory(&memory)) return;
     WRITE_RELAXED(known.limit_bytes, memory.limit_bytes);
@@ -26,8 +25,7 @@ void limits_learn(void)
     os_address_limit();
 }
 
-static void set_memory(struct pool *pool)
-{
+static void set_memory(struct pool *pool) {
     struct heap *heap = &pool->heap;
     size_t limit = READ_RELAXED(known.limit_bytes), room = READ_RELAXED(known.room_bytes);
     WRITE_RELAXED(heap->limit_bytes, limit);
@@ -38,15 +36,15 @@ static void set_memory(struct pool *pool)
     if (most < before / 2) tcache_disturb(pool); /* what lies in slots may be larger now */
 }
 
-void limits_addresses_changed(struct pool *pool)
-{
+void limits_addresses_changed(struct pool *pool) {
     WRITE_RELAXED(pool->heap.address_limited, os_address_limit() != SIZE_MAX);
     WRITE_RELAXED(pool->addresses_seen_bytes, 0);
 }
 
-void limits_refresh(struct pool *pool)
-{
-    if (os_restricted || READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < REFRESH_MIN_BYTES) return;
+void limits_refresh(struct pool *pool) {
+    if (os_restricted ||
+        READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < REFRESH_MIN_BYTES)
+        return;
     uint32_t now = os_clock_ms(), last = READ_RELAXED(pool->limits_read_ms);
     uint32_t every = READ_RELAXED(pool->heap.limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
     if (last && time_passed_ms(now, last) < every) return;
@@ -56,17 +54,17 @@ void limits_refresh(struct pool *pool)
     limits_addresses_changed(pool);
 }
 
-void limits_prepare(struct pool *pool)
-{
+void limits_prepare(struct pool *pool) {
     pool->ram_bytes = os_ram_bytes();
     set_memory(pool);
     limits_addresses_changed(pool);
 }
 
-static size_t idle_addresses(const struct heap *heap) { return READ_RELAXED(heap->dirty_bytes) + READ_RELAXED(heap->clean_bytes); }
+static size_t idle_addresses(const struct heap *heap) {
+    return READ_RELAXED(heap->dirty_bytes) + READ_RELAXED(heap->clean_bytes);
+}
 
-static void keep_addresses(struct pool *pool)
-{
+static void keep_addresses(struct pool *pool) {
     struct heap *heap = &pool->heap;
     size_t idle = idle_addresses(heap), seen = READ_RELAXED(pool->addresses_seen_bytes);
     if (idle < seen) WRITE_RELAXED(pool->addresses_seen_bytes, idle);
@@ -79,10 +77,10 @@ static void keep_addresses(struct pool *pool)
     WRITE_RELAXED(pool->addresses_seen_bytes, idle_addresses(heap));
 }
 
-void limits_keep(struct pool *pool)
-{
+void limits_keep(struct pool *pool) {
     struct heap *heap = &pool->heap;
-    size_t unmarked = READ_RELAXED(heap->dirty_bytes) - READ_RELAXED(heap->muzzy_bytes), most = READ_RELAXED(heap->unmarked_max_bytes);
+    size_t unmarked = READ_RELAXED(heap->dirty_bytes) - READ_RELAXED(heap->muzzy_bytes),
+           most = READ_RELAXED(heap->unmarked_max_bytes);
     if (unlikely(unmarked > most && unmarked < SIZE_MAX / 2)) {
         heap_mark(heap, unmarked - most / 4 * 3, os_clock_ms());
         if (READ_RELAXED(heap->cannot_mark)) heap_trim(heap, most);
@@ -93,9 +91,9 @@ void limits_keep(struct pool *pool)
 /* What the next allocator maps beside what it was asked for. */
 #define OVERHEAD_BYTES (256 * KIB)
 
-/* How much has to be unmapped for n_bytes more to be mapped; 0 if no limit is in the way that the pool counts against. */
-static size_t missing_bytes(size_t n_bytes, size_t idle)
-{
+/* How much has to be unmapped for n_bytes more to be mapped; 0 if no limit is in the way that the pool counts
+ * against. */
+static size_t missing_bytes(size_t n_bytes, size_t idle) {
     size_t room;
     int error = os_read_address_room(&room);
     if (error && os_address_limit() != SIZE_MAX) return n_bytes;
@@ -108,8 +106,7 @@ static size_t missing_bytes(size_t n_bytes, size_t idle)
     return error ? n_bytes : n_bytes > room ? n_bytes - room : 0;
 }
 
-bool limits_make_room(struct pool *pool, size_t n_bytes)
-{
+bool limits_make_room(struct pool *pool, size_t n_bytes) {
     struct heap *heap = &pool->heap;
     size_t idle = idle_addresses(heap) + account_cached_bytes(pool, NULL);
     if (idle == 0 || n_bytes > heap->space.span_max) return false;
@@ -123,8 +120,7 @@ bool limits_make_room(struct pool *pool, size_t n_bytes)
     return released > 0;
 }
 
-bool limits_make_room_for_copy(struct pool *pool)
-{
+bool limits_make_room_for_copy(struct pool *pool) {
     size_t room;
     if (os_read_commit_room(&room) || room == SIZE_MAX) return false;
     pool_flush_caches(pool);

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* limits.h: what the machine and its owners allow, and what follows for idle memory.
  *
- * Memory      Idle memory must never be the reason for a kill. What is marked (EXTENT_MUZZY) the kernel takes before it kills anybody; what has
- *             rested for some tens of milliseconds is (decay.h). What is younger than that may be at most an eighth of the memory
- *             there is, the machine's or the control group's, or half of what the group has left, if that is less: more is marked as
- *             it is freed. A block larger than that does not lie in a thread's slot.
- * Addresses   Under RLIMIT_AS or RLIMIT_DATA a stack that grows, a thread that starts or a library that is loaded may need
- *             addresses that idle memory holds, and cannot ask for them. So some are always left: LIMITS_ROOM_BYTES or an eighth of the
- *             limit; idle memory is unmapped for that.
+ * Memory      Idle memory must never be the reason for a kill. What is marked (EXTENT_MUZZY) the kernel takes
+ *             before it kills anybody; what has rested for some tens of milliseconds is (decay.h). What is
+ *             younger than that may be at most an eighth of the memory there is, the machine's or the control
+ *             group's, or half of what the group has left, if that is less: more is marked as it is freed. A
+ *             block larger than that does not lie in a thread's slot.
+ * Addresses   Under RLIMIT_AS or RLIMIT_DATA a stack that grows, a thread that starts or a library that is
+ *             loaded may need addresses that idle memory holds, and cannot ask for them. So some are always
+ *             left: LIMITS_ROOM_BYTES or an eighth of the limit; idle memory is unmapped for that.
  *
- * Limits are read anew while the program works, since they change and processes move between groups; not under a seccomp filter, where
- * what was known last holds. Fields of the heap are written by whoever reads them first; a lost update is harmless.
+ * Limits are read anew while the program works, since they change and processes move between groups; not
+ * under a seccomp filter, where what was known last holds. Fields of the heap are written by whoever reads
+ * them first; a lost update is harmless.
  */
 #ifndef ZP_POOL_LIMITS_H
 #define ZP_POOL_LIMITS_H
@@ -30,16 +32,17 @@ void limits_refresh(struct pool *pool);
 /* At set-up: what is known by then. */
 void limits_prepare(struct pool *pool);
 
-/* Something has become idle, or somebody else has mapped something: mark and unmap what the limits do not allow. Inside a slow path, no lock
- * held. Some plain reads if there is nothing to do. */
+/* Something has become idle, or somebody else has mapped something: mark and unmap what the limits do not
+ * allow. Inside a slow path, no lock held. Some plain reads if there is nothing to do. */
 void limits_keep(struct pool *pool);
 
-/* A mapping of n_bytes has been refused. If what the pool holds idle may be the reason, and suffices, unmap what is missing, and no more. True if a
- * second try makes sense. Inside a slow path, no lock held. */
+/* A mapping of n_bytes has been refused. If what the pool holds idle may be the reason, and suffices, unmap
+ * what is missing, and no more. True if a second try makes sense. Inside a slow path, no lock held. */
 bool limits_make_room(struct pool *pool, size_t n_bytes);
 
-/* A fork has been refused for want of memory. Where memory is strictly accounted the child is charged for all that is mapped: unmap all that is
- * idle. True if a second try makes sense. Inside a slow path, no lock held. */
+/* A fork has been refused for want of memory. Where memory is strictly accounted the child is charged for all
+ * that is mapped: unmap all that is idle. True if a second try makes sense. Inside a slow path, no lock
+ * held. */
 bool limits_make_room_for_copy(struct pool *pool);
 
 /* RLIMIT_AS, RLIMIT_DATA may have changed. */

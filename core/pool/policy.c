@@ -6,8 +6,7 @@
 
 #include <string.h>
 
-void policy_init(struct policy *policy, enum eviction kind, struct policy_marks *marks)
-{
+void policy_init(struct policy *policy, enum eviction kind, struct policy_marks *marks) {
     memset(policy, 0, sizeof *policy);
     policy->kind = kind;
     if (kind == EVICT_CLOCKPRO) {
@@ -18,22 +17,19 @@ void policy_init(struct policy *policy, enum eviction kind, struct policy_marks 
     age_list_init(&policy->cold);
 }
 
-static void link_hot(struct policy *policy, struct extent *extent)
-{
+static void link_hot(struct policy *policy, struct extent *extent) {
     extent->flags |= EXTENT_HOT;
     age_push_newest(&policy->hot, extent);
     policy->hot_bytes += extent_bytes(extent);
 }
 
-static void link_cold(struct policy *policy, struct extent *extent)
-{
+static void link_cold(struct policy *policy, struct extent *extent) {
     extent->flags &= (uint16_t)~EXTENT_HOT;
     age_push_newest(&policy->cold, extent);
     policy->cold_bytes += extent_bytes(extent);
 }
 
-static void unlink_any(struct policy *policy, struct extent *extent)
-{
+static void unlink_any(struct policy *policy, struct extent *extent) {
     age_remove(extent);
     if (extent->flags & EXTENT_HOT)
         policy->hot_bytes -= extent_bytes(extent);
@@ -42,8 +38,7 @@ static void unlink_any(struct policy *policy, struct extent *extent)
 }
 
 /* Hot blocks may fill what the cold target leaves; the hot hand demotes the rest. */
-static void balance(struct policy *policy, size_t limit_bytes)
-{
+static void balance(struct policy *policy, size_t limit_bytes) {
     size_t hot_limit = limit_bytes - min_size(limit_bytes, policy->cold_target_bytes);
     struct extent *extent;
     while (policy->hot_bytes > hot_limit && (extent = age_oldest(&policy->hot))) {
@@ -58,8 +53,7 @@ static void balance(struct policy *policy, size_t limit_bytes)
     }
 }
 
-void policy_insert(struct policy *policy, struct extent *extent, size_t limit_bytes)
-{
+void policy_insert(struct policy *policy, struct extent *extent, size_t limit_bytes) {
     if (policy->kind == EVICT_LIFO) {
         link_cold(policy, extent);
         return;
@@ -80,8 +74,7 @@ void policy_insert(struct policy *policy, struct extent *extent, size_t limit_by
     balance(policy, limit_bytes);
 }
 
-void policy_remove(struct policy *policy, struct extent *extent, bool reused)
-{
+void policy_remove(struct policy *policy, struct extent *extent, bool reused) {
     unlink_any(policy, extent);
     if (reused)
         extent->policy |= POLICY_REUSED;
@@ -89,8 +82,7 @@ void policy_remove(struct policy *policy, struct extent *extent, bool reused)
         extent->policy = 0;
 }
 
-void policy_miss(struct policy *policy, unsigned cls, size_t limit_bytes)
-{
+void policy_miss(struct policy *policy, unsigned cls, size_t limit_bytes) {
     if (policy->kind == EVICT_LIFO || policy->marks->n_marks[cls] == 0) return;
     for (unsigned i = 0; i < POLICY_HISTORY; i++) {
         if (policy->marks->history[i] != cls) continue;
@@ -103,15 +95,13 @@ void policy_miss(struct policy *policy, unsigned cls, size_t limit_bytes)
     policy->cold_target_bytes = min_size(policy->cold_target_bytes + bytes, limit_bytes);
 }
 
-struct extent *policy_victim(struct policy *policy, size_t limit_bytes)
-{
+struct extent *policy_victim(struct policy *policy, size_t limit_bytes) {
     if (policy->kind == EVICT_CLOCKPRO) balance(policy, limit_bytes);
     struct extent *extent = age_oldest(&policy->cold);
     return extent ? extent : age_oldest(&policy->hot);
 }
 
-static void mark(struct policy *policy, unsigned cls)
-{
+static void mark(struct policy *policy, unsigned cls) {
     unsigned expired = policy->marks->history[policy->marks->history_at];
     if (expired) {
         policy->marks->n_marks[expired]--;
@@ -123,8 +113,7 @@ static void mark(struct policy *policy, unsigned cls)
     policy->marks->n_marks[cls]++;
 }
 
-void policy_evict(struct policy *policy, struct extent *extent, size_t limit_bytes)
-{
+void policy_evict(struct policy *policy, struct extent *extent, size_t limit_bytes) {
     (void)limit_bytes;
     unlink_any(policy, extent);
     if (policy->kind == EVICT_CLOCKPRO && (extent->policy & POLICY_TEST)) mark(policy, extent->cls);
@@ -132,8 +121,7 @@ void policy_evict(struct policy *policy, struct extent *extent, size_t limit_byt
     extent->flags &= (uint16_t)~EXTENT_HOT;
 }
 
-struct extent *policy_oldest(struct policy *policy, uint32_t now_ms)
-{
+struct extent *policy_oldest(struct policy *policy, uint32_t now_ms) {
     struct extent *cold = age_oldest(&policy->cold), *hot = age_oldest(&policy->hot);
     if (!cold || !hot) return cold ? cold : hot;
     return time_passed_ms(now_ms, cold->last_use_ms) >= time_passed_ms(now_ms, hot->last_use_ms) ? cold : hot;

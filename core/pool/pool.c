@@ -23,8 +23,7 @@
 #define RECLAIM_INTERVAL_MS 50
 #define RECLAIM_MIN_PAGES (MIB >> PAGE_SHIFT)
 
-int pool_init(struct pool *pool, const struct pool_setup *setup)
-{
+int pool_init(struct pool *pool, const struct pool_setup *setup) {
     int error = heap_init(&pool->heap, setup->span_max, setup->reserved);
     if (error) return error;
     unsigned n_shards = setup->n_shards ? setup->n_shards : os_cpu_count();
@@ -64,25 +63,23 @@ int pool_init(struct pool *pool, const struct pool_setup *setup)
     return 0;
 }
 
-void pool_finish(struct pool *pool)
-{
+void pool_finish(struct pool *pool) {
     pool->ready = false;
     tcache_forget_pool(pool);
     shards_unmake(pool);
     space_destroy(&pool->heap.space);
 }
 
-static bool stack(struct tcache *tcache, struct extent *extent)
-{
+static bool stack(struct tcache *tcache, struct extent *extent) {
     if (!tcache_enter(tcache)) return false;
     bool kept = pool_push(tcache, extent);
     tcache_leave(tcache);
     return kept;
 }
 
-/* A list of blocks of one class, fresh from a shard: the first is for the caller, the rest for the cache's stack. */
-static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct extent *list)
-{
+/* A list of blocks of one class, fresh from a shard: the first is for the caller, the rest for the cache's
+ * stack. */
+static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct extent *list) {
     struct extent *first = list;
     list = list->next;
     while (list) {
@@ -93,8 +90,7 @@ static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct
     return first;
 }
 
-static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, unsigned cls)
-{
+static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, unsigned cls) {
     bool stolen;
     struct extent *list = shard_take(pool, cls, tcache && cls < TCACHE_BIG_CLASS ? REFILL_BATCH : 1, &stolen);
     if (!list) return NULL;
@@ -108,9 +104,10 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
 }
 
 /* Untouched memory is about to be taken: is there idle memory with threads that sleep? */
-static void maybe_reclaim(struct pool *pool, size_t n_pages)
-{
-    if (n_pages < RECLAIM_MIN_PAGES || !tcache_can_reclaim() || READ_RELAXED(pool->heap.dirty_bytes) >= n_pages << PAGE_SHIFT) return;
+static void maybe_reclaim(struct pool *pool, size_t n_pages) {
+    if (n_pages < RECLAIM_MIN_PAGES || !tcache_can_reclaim() ||
+        READ_RELAXED(pool->heap.dirty_bytes) >= n_pages << PAGE_SHIFT)
+        return;
     struct tcache *caches = tcache_registered();
     if (!caches || !caches->next_registered) return;
     uint32_t now = os_clock_ms();
@@ -121,8 +118,7 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages)
 }
 
 /* From the heap; if that is over a budget that may be out of date, the account is settled first. */
-static struct extent *alloc_settled(struct pool *pool, struct heap_request *request)
-{
+static struct extent *alloc_settled(struct pool *pool, struct heap_request *request) {
     bool over = false;
     request->over = &over;
     struct extent *extent = heap_alloc(&pool->heap, request);
@@ -133,8 +129,7 @@ static struct extent *alloc_settled(struct pool *pool, struct heap_request *requ
     return heap_alloc(&pool->heap, request);
 }
 
-struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero)
-{
+struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero) {
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
     if (unlikely(!fork_pass())) return NULL;
     tcache_tls.entered = 1;
@@ -148,8 +143,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
     if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
-        /* A big block was wanted and the slot holds another size, or the slot holds what this request would otherwise take of untouched
-         * memory: let it merge with its neighbours before searching. */
+        /* A big block was wanted and the slot holds another size, or the slot holds what this request would
+         * otherwise take of untouched memory: let it merge with its neighbours before searching. */
         bool short_of_warm = READ_RELAXED(pool->heap.dirty_bytes) < n_pages << PAGE_SHIFT;
         maybe_reclaim(pool, n_pages);
         size_t fresh_bytes = 0;
@@ -171,7 +166,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         }
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
         if (pool_tick_due(pool, os_clock_ms()) && !helper_runs()) {
-            if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache); /* else the background thread sees to that */
+            /* else the background thread sees to that */
+            if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache);
             pool_tick(pool, os_clock_ms());
         }
         limits_refresh(pool);
@@ -187,16 +183,14 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     return extent;
 }
 
-void *pool_get_missed(struct pool *pool, size_t n_pages)
-{
+void *pool_get_missed(struct pool *pool, size_t n_pages) {
     if (n_pages > CLASS_MAX_PAGES) return NULL;
     struct extent *extent = pool_get_slow(pool, n_pages, class_of_pages(n_pages), 1, false);
     return extent ? extent->address : NULL;
 }
 
 /* To the heap from outside a slow path. */
-static void heap_free_guarded(struct pool *pool, struct extent *extent)
-{
+static void heap_free_guarded(struct pool *pool, struct extent *extent) {
     if (tcache_tls.entered || !fork_pass()) {
         heap_bins_defer(&pool->heap, extent);
         return;
@@ -206,20 +200,22 @@ static void heap_free_guarded(struct pool *pool, struct extent *extent)
     tcache_tls.entered = 0;
 }
 
-void pool_put_slow(struct pool *pool, struct extent *extent)
-{
+void pool_put_slow(struct pool *pool, struct extent *extent) {
     PROBE2(free_slow, extent->address, extent_active_bytes(extent));
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
     bool watched = extent->flags & EXTENT_OBSERVE && watch_returned(pool, extent);
-    if (extent->flags & EXTENT_GREW) zero_observe_tail(pool, extent);
-    else if (extent->flags & EXTENT_OBSERVE && !watched) zero_observe(pool, extent); /* of the size that was asked for */
+    if (extent->flags & EXTENT_GREW)
+        zero_observe_tail(pool, extent);
+    else if (extent->flags & EXTENT_OBSERVE && !watched)
+        zero_observe(pool, extent); /* of the size that was asked for */
     bool checked = recycle_wants(pool, extent);
     if (checked) recycle_check(pool, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent_set_state(extent, EXTENT_CACHED);
     if (tcache_tls.entered || !passed) {
-        /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being repaired. */
+        /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being
+         * repaired. */
         heap_bins_defer(&pool->heap, extent);
         return;
     }
@@ -248,8 +244,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent)
     tcache_tls.entered = 0;
 }
 
-void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignment, size_t n_pages)
-{
+void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignment, size_t n_pages) {
     if (alignment <= PAGE_BYTES) return pool_get(pool, tcache, n_pages);
     if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
@@ -265,21 +260,19 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
     return extent ? extent->address : NULL;
 }
 
-unsigned pool_tick(struct pool *pool, uint32_t now_ms)
-{
+unsigned pool_tick(struct pool *pool, uint32_t now_ms) {
     WRITE_RELAXED(pool->watch_ticked_ms, now_ms);
     unsigned decay = decay_tick(&pool->heap, now_ms);
     return time_sooner(decay, watch_tick(pool, now_ms));
 }
 
-bool pool_tick_due(const struct pool *pool, uint32_t now_ms)
-{
+bool pool_tick_due(const struct pool *pool, uint32_t now_ms) {
     return decay_due(&pool->heap, now_ms) ||
-           (READ_RELAXED(pool->watch.n_open) && time_passed_ms(now_ms, READ_RELAXED(pool->watch_ticked_ms)) >= WATCH_AFTER_MS);
+           (READ_RELAXED(pool->watch.n_open) &&
+            time_passed_ms(now_ms, READ_RELAXED(pool->watch_ticked_ms)) >= WATCH_AFTER_MS);
 }
 
-static struct extent *make_ready(struct pool *pool, size_t n_pages)
-{
+static struct extent *make_ready(struct pool *pool, size_t n_pages) {
     /* Straight from the heap: blocks idle already must not be counted twice. */
     struct heap_request request = {
         .n_pages = pool_block_pages(pool, n_pages, class_of_pages(n_pages)),
@@ -297,8 +290,7 @@ static struct extent *make_ready(struct pool *pool, size_t n_pages)
     return extent;
 }
 
-size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
-{
+size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count) {
     if (n_pages > pool->max_pages || tcache_tls.entered || !fork_pass()) return 0;
     size_t before = tcache_count_blocks(pool) + shard_count_blocks(pool);
     tcache_tls.entered = 1;
@@ -313,8 +305,7 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count)
     return after > before ? min_size(after - before, count) : 0;
 }
 
-void pool_drain_caches(struct pool *pool, bool only_idle)
-{
+void pool_drain_caches(struct pool *pool, bool only_idle) {
     uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
     tcache_reclaim(pool, only_idle ? RECLAIM_IDLE : RECLAIM_ALL);
     tcache_disturb(pool);
@@ -322,8 +313,7 @@ void pool_drain_caches(struct pool *pool, bool only_idle)
         shard_flush(pool, &pool->shards[i], before, !only_idle);
 }
 
-void pool_flush_caches(struct pool *pool)
-{
+void pool_flush_caches(struct pool *pool) {
     struct tcache *tcache = tcache_find(pool);
     if (tcache && tcache_enter(tcache)) {
         struct extent *list = tcache_take_all(tcache);
@@ -333,31 +323,33 @@ void pool_flush_caches(struct pool *pool)
     pool_drain_caches(pool, false);
 }
 
-size_t pool_trim(struct pool *pool, size_t keep_bytes)
-{
+size_t pool_trim(struct pool *pool, size_t keep_bytes) {
     if (!pool->ready || tcache_tls.entered || !fork_pass()) return 0;
     tcache_tls.entered = 1;
     pool_flush_caches(pool);
     size_t bytes = heap_trim(&pool->heap, keep_bytes);
-    /* Addresses count, too, where they are limited, or charged. Elsewhere they stay, so that who frees a block twice is told. */
+    /* Addresses count, too, where they are limited, or charged. Elsewhere they stay, so that who frees a
+     * block twice is told. */
     size_t room;
-    if (READ_RELAXED(pool->heap.address_limited) || (os_read_commit_room(&room) == 0 && room != SIZE_MAX)) heap_release_top(&pool->heap);
+    if (READ_RELAXED(pool->heap.address_limited) || (os_read_commit_room(&room) == 0 && room != SIZE_MAX))
+        heap_release_top(&pool->heap);
     tcache_tls.entered = 0;
     return bytes;
 }
 
-void pool_bad_pointer(struct pool *pool, const void *p)
-{
+void pool_bad_pointer(struct pool *pool, const void *p) {
     struct space *space = &pool->heap.space;
     const char *page = (const char *)align_down((size_t)p, PAGE_BYTES);
     struct extent *extent = space_lookup(space, page);
     if (extent->address == p) fatal_pointer("double free", p);
-    /* An interior page: walk down to the extent that covers it. Slow, but these are the process's last words. */
+    /* An interior page: walk down to the extent that covers it. Slow, but these are the process's last
+     * words. */
     while (!extent->address && (uintptr_t)page > space->base) {
         page -= PAGE_BYTES;
         extent = space_lookup(space, page);
     }
-    bool covered = extent->address && (const char *)extent->address <= (const char *)p && (const char *)p < extent_end(extent);
+    bool covered = extent->address && (const char *)extent->address <= (const char *)p &&
+                   (const char *)p < extent_end(extent);
     if (covered && extent_state(extent) == EXTENT_LIVE) {
         if ((uintptr_t)p % PAGE_BYTES) fatal_pointer("free of a misaligned pointer", p);
         fatal_pointer("free of an interior pointer", p);

@@ -16,17 +16,18 @@
 #define MOVE_MIN_PAGES ROOM_MIN_PAGES
 /* Up to here a block is copied rather than moved if the pool has enough idle memory for the larger one. */
 #define COPY_MAX_PAGES (8 * MIB >> PAGE_SHIFT)
-/* A moved block gets this many times its size as address space behind it, up to a bound. Addresses are free. */
+/* A moved block gets this many times its size as address space behind it, up to a bound. Addresses are
+ * free. */
 #define HEADROOM_FACTOR 3
 #define HEADROOM_MAX_PAGES (4 * GIB >> PAGE_SHIFT)
-/* Each moved block is a VMA of its own until it is purged; of 65530 a process may have, we take at most this many. */
+/* Each moved block is a VMA of its own until it is purged; of 65530 a process may have, we take at most this
+ * many. */
 #define MOVED_MAX 4096
 /* A block gives its tail back when that is worth an operation on the heap: an eighth, and 16 KiB. */
 #define SHRINK_SHIFT 3
 #define SHRINK_MIN_PAGES 4
 
-bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
-{
+bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
     size_t n_pages = n_bytes ? pages_of(n_bytes) : 1;
     if (n_pages > pool->max_pages) return false;
     size_t used = extent->used_pages, wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
@@ -53,12 +54,12 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes)
     return grown;
 }
 
-static void *move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes, bool *by_tables)
-{
+static void *move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes,
+                  bool *by_tables) {
     size_t n_pages = pages_of(n_bytes), used = extent->used_pages;
     if (n_pages > pool->max_pages || !pool->ready) return NULL;
-    bool tables_may = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() &&
-                     !pool->heap.pinned && pool->heap.counters.n_moved_vmas < MOVED_MAX;
+    bool tables_may = used >= MOVE_MIN_PAGES && !tcache_tls.entered && fork_pass() && !pool->heap.pinned &&
+                      pool->heap.counters.n_moved_vmas < MOVED_MAX;
     if (tables_may) {
         size_t wanted = pool_block_pages(pool, n_pages, class_of_pages(n_pages));
         struct heap_request request = {
@@ -66,10 +67,14 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             .align_pages = 1,
             .proven = true,
             .grows = room_is_wanted(wanted, used),
-            .headroom_pages = READ_RELAXED(pool->heap.address_limited) ? 0 : min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
+            .headroom_pages = READ_RELAXED(pool->heap.address_limited)
+                                  ? 0
+                                  : min_size(wanted * HEADROOM_FACTOR, HEADROOM_MAX_PAGES),
         };
-        /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the lesser price. */
-        if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT) request.headroom_pages = 0;
+        /* Headroom is found in untouched memory only. Where enough is idle and warm, copying a few MiB is the
+         * lesser price. */
+        if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT)
+            request.headroom_pages = 0;
         tcache_tls.entered = 1;
         struct extent *larger = heap_alloc(&pool->heap, &request);
         size_t moved = 0;
@@ -84,7 +89,8 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
         }
         if (larger) {
             extent_set_state(larger, EXTENT_LIVE);
-            memcpy((char *)larger->address + moved, (char *)extent->address + moved, (used << PAGE_SHIFT) - moved);
+            memcpy((char *)larger->address + moved, (char *)extent->address + moved,
+                   (used << PAGE_SHIFT) - moved);
             larger->flags = (uint16_t)((larger->flags & ~EXTENT_ZERO) | EXTENT_GREW);
             /* Attributes move with the pages. */
             if (moved) recycle_follow(larger, extent);
@@ -109,10 +115,11 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
     return larger;
 }
 
-/* There is no room for the old and the new block together. Returns where it is now, which may be where it was. */
-static void *relocate(struct pool *pool, struct extent *extent, size_t n_bytes)
-{
-    size_t n_pages = pages_of(n_bytes), grows_by = (n_pages - min_size(n_pages, extent->n_pages)) << PAGE_SHIFT;
+/* There is no room for the old and the new block together. Returns where it is now, which may be where it
+ * was. */
+static void *relocate(struct pool *pool, struct extent *extent, size_t n_bytes) {
+    size_t n_pages = pages_of(n_bytes), grows_by = (n_pages - min_size(n_pages, extent->n_pages))
+                                                   << PAGE_SHIFT;
     if (n_pages > pool->max_pages || !grows_by || tcache_tls.entered || !fork_pass()) return NULL;
     tcache_tls.entered = 1;
     struct extent from = *extent;
@@ -128,12 +135,12 @@ static void *relocate(struct pool *pool, struct extent *extent, size_t n_bytes)
     return to ? to->address : grown ? extent->address : NULL;
 }
 
-void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes)
-{
+void *resize_move(struct pool *pool, struct tcache *tcache, struct extent *extent, size_t n_bytes) {
     bool by_tables = false;
     size_t had = extent_active_bytes(extent);
     void *larger = move(pool, tcache, extent, n_bytes, &by_tables);
-    if (unlikely(!larger) && READ_RELAXED(pool->heap.address_limited)) larger = relocate(pool, extent, n_bytes);
+    if (unlikely(!larger) && READ_RELAXED(pool->heap.address_limited))
+        larger = relocate(pool, extent, n_bytes);
     if (larger) PROBE3(realloc_move, had, n_bytes, by_tables); /* one place: perf takes no name twice */
     return larger;
 }

@@ -56,7 +56,8 @@ static size_t cached_bytes(const struct pool *pool) {
 
 bool rest_is_wanted(const struct pool *pool) {
     if (!__atomic_load_n(&pool->ready, __ATOMIC_ACQUIRE) || !pool->heap.decay_ms) return false;
-    if (READ_RELAXED(pool->watch.n_open)) return !helper_runs(); /* a sparse block may have much to give back */
+    /* a sparse block may have much to give back */
+    if (READ_RELAXED(pool->watch.n_open)) return !helper_runs();
     size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
     size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
     if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += account_shards_bytes(pool);

@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /* shard.h: the shared middle level: idle blocks by size class, one shard per CPU (to a power of two).
  *
- * Between a thread cache and the heap; blocks pass between threads here in batches without merging and splitting.
- * Each shard has one lock, its own limit and its own eviction policy. For every class a word in the pool has one bit per
- * shard that holds blocks of it, so a miss finds another shard with that class in O(1) before fresh pages are taken.
+ * Between a thread cache and the heap; blocks pass between threads here in batches without merging and
+ * splitting. Each shard has one lock, its own limit and its own eviction policy. For every class a word in
+ * the pool has one bit per shard that holds blocks of it, so a miss finds another shard with that class in
+ * O(1) before fresh pages are taken.
  *
  *   operation        lock            may fail
  *   put              own shard       never: without the lock the blocks go to the heap
  *   take             one shard       yes (lock, empty)
  *   evicted blocks go to the heap after the shard's lock is released
  *
- * Lists and counters by class lie behind the array of all shards, only for the classes that pass through shards: those of a machine of
- * few processors share one page with the shards.
+ * Lists and counters by class lie behind the array of all shards, only for the classes that pass through
+ * shards: those of a machine of few processors share one page with the shards.
  */
 #ifndef ZP_POOL_SHARD_H
 #define ZP_POOL_SHARD_H
@@ -28,9 +29,10 @@ struct shard {
     size_t bytes, n_blocks;
     size_t limit_bytes;
     uint64_t n_evictions;
-    unsigned end_class;         /* bins and n_hits have so many entries; blocks of this class and above are not kept */
+    /* bins and n_hits have so many entries; blocks of this class and above are not kept */
+    unsigned end_class;
     struct extent **bins;
-    uint64_t *n_hits;           /* takes that found something */
+    uint64_t *n_hits; /* takes that found something */
     struct policy policy;
 } __attribute__((aligned(CACHE_LINE)));
 
@@ -53,8 +55,8 @@ void shard_put_list(struct pool *pool, struct extent *list);
 /* The same for a certain shard. */
 void shard_put_at(struct pool *pool, struct shard *shard, struct extent *list);
 
-/* Take up to n_wanted blocks of a class, from this CPU's shard, else from any other; the list is linked by next.
- * *stolen says that it came from another CPU's shard. NULL if there is none. */
+/* Take up to n_wanted blocks of a class, from this CPU's shard, else from any other; the list is linked by
+ * next. *stolen says that it came from another CPU's shard. NULL if there is none. */
 struct extent *shard_take(struct pool *pool, unsigned cls, unsigned n_wanted, bool *stolen);
 
 /* Return blocks idle since before the given time to the heap, all of them if everything is set. */

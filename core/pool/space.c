@@ -6,8 +6,9 @@
 
 #include <errno.h>
 
-/* Open spaces lie where nobody else claims addresses: docs/address-space.md has the list. Above is what begins at 32 TiB (SPDK, mimalloc's
- * huge pages, the race detector of Go), below the views of Java's ZGC up to 20 TiB. */
+/* Open spaces lie where nobody else claims addresses: docs/address-space.md has the list. Above is what
+ * begins at 32 TiB (SPDK, mimalloc's huge pages, the race detector of Go), below the views of Java's ZGC up
+ * to 20 TiB. */
 #define OPEN_LOW ((uintptr_t)22 << 40)
 #define OPEN_HIGH ((uintptr_t)31 << 40)
 #define OPEN_TRIES 8
@@ -19,21 +20,20 @@ struct layout {
 };
 
 /* One descriptor per two pages is enough for blocks of one page separated by free ones. */
-static struct layout plan(size_t span_max)
-{
+static struct layout plan(size_t span_max) {
     struct layout layout;
     size_t n_pages = span_max >> PAGE_SHIFT;
     layout.extents_bytes = align_up((n_pages + 2) * sizeof(struct extent), HUGE_BYTES);
     size_t counts_bytes = (space_region(n_pages) + 1) * sizeof(uint16_t);
     layout.lead_bytes = SPACE_MAP_COLOUR_BYTES;
-    if (counts_bytes > SPACE_MAP_COLOUR_BYTES) layout.lead_bytes += align_up(counts_bytes - SPACE_MAP_COLOUR_BYTES, PAGE_BYTES);
+    if (counts_bytes > SPACE_MAP_COLOUR_BYTES)
+        layout.lead_bytes += align_up(counts_bytes - SPACE_MAP_COLOUR_BYTES, PAGE_BYTES);
     layout.map_bytes = align_up(layout.lead_bytes + n_pages * sizeof(uint32_t), HUGE_BYTES);
     layout.total_bytes = layout.extents_bytes + layout.map_bytes + GAP_BYTES + span_max;
     return layout;
 }
 
-static void place(struct space *space, uintptr_t bottom, struct layout layout)
-{
+static void place(struct space *space, uintptr_t bottom, struct layout layout) {
     space->extents = (struct extent *)bottom;
     space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes + layout.lead_bytes);
     space->map_lead_bytes = layout.lead_bytes;
@@ -41,12 +41,15 @@ static void place(struct space *space, uintptr_t bottom, struct layout layout)
     space->map_bytes = 0;
 }
 
-static char *map_start(const struct space *space) { return (char *)space->page_map - space->map_lead_bytes; }
+static char *map_start(const struct space *space) {
+    return (char *)space->page_map - space->map_lead_bytes;
+}
 
-static void *page_before(const struct space *space) { return (void *)(space->base - PAGE_BYTES); }
+static void *page_before(const struct space *space) {
+    return (void *)(space->base - PAGE_BYTES);
+}
 
-static int map_beginning(struct space *space)
-{
+static int map_beginning(struct space *space) {
     int error = space_map(space, page_before(space), PAGE_BYTES);
     if (error) return error;
     error = space_reach(space, 1);
@@ -54,8 +57,7 @@ static int map_beginning(struct space *space)
     return error;
 }
 
-int space_init(struct space *space, size_t span_max, bool reserved)
-{
+int space_init(struct space *space, size_t span_max, bool reserved) {
     struct layout layout = plan(span_max);
     space->span_max = span_max;
     space->reserved = reserved;
@@ -79,8 +81,7 @@ int space_init(struct space *space, size_t span_max, bool reserved)
     return error;
 }
 
-void space_destroy(struct space *space)
-{
+void space_destroy(struct space *space) {
     if (space->reserved) {
         os_unmap(space->reservation, space->reservation_bytes);
     } else {
@@ -93,13 +94,11 @@ void space_destroy(struct space *space)
     }
 }
 
-int space_map(struct space *space, void *address, size_t length)
-{
+int space_map(struct space *space, void *address, size_t length) {
     return space->reserved ? os_remap_fresh(address, length) : os_map_at(address, length);
 }
 
-int space_reach(struct space *space, size_t n_bytes)
-{
+int space_reach(struct space *space, size_t n_bytes) {
     size_t wanted = align_up(space->map_lead_bytes + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
     if (likely(wanted <= space->map_bytes)) return 0;
     int error = space_map(space, map_start(space) + space->map_bytes, wanted - space->map_bytes);
@@ -107,8 +106,7 @@ int space_reach(struct space *space, size_t n_bytes)
     return error;
 }
 
-int space_map_extents(struct space *space, uint32_t first, uint32_t count)
-{
+int space_map_extents(struct space *space, uint32_t first, uint32_t count) {
     return space_map(space, space->extents + first, (size_t)count * sizeof(struct extent));
 }
 
@@ -117,12 +115,12 @@ int space_map_extents(struct space *space, uint32_t first, uint32_t count)
 #define NOTHING SIZE_MAX
 
 /* The last page from first to page whose entry is not 0; NOTHING if there is none. */
-static size_t last_entry(const struct space *space, size_t first, size_t page)
-{
+static size_t last_entry(const struct space *space, size_t first, size_t page) {
     const _Atomic uint32_t *map = space->page_map;
     for (;; page--) {
         /* Two entries at once: first is even. */
-        while (page % 2 && !__atomic_load_n((const uint64_t *)(const void *)&map[page - 1], __ATOMIC_RELAXED)) {
+        while (page % 2 &&
+               !__atomic_load_n((const uint64_t *)(const void *)&map[page - 1], __ATOMIC_RELAXED)) {
             if (page - 1 == first) return NOTHING;
             page -= 2;
         }
@@ -132,11 +130,11 @@ static size_t last_entry(const struct space *space, size_t first, size_t page)
 }
 
 /* The last region before this one whose count is not 0; NOTHING if there is none. */
-static size_t busy_region_before(const struct space *space, size_t region)
-{
+static size_t busy_region_before(const struct space *space, size_t region) {
     while (region-- > 0) {
         /* Four at once, of regions falling from one whose number is a multiple of four and three more. */
-        while (region % 4 == 3 && !__atomic_load_n((const uint64_t *)(const void *)space_count(space, region), __ATOMIC_RELAXED)) {
+        while (region % 4 == 3 && !__atomic_load_n((const uint64_t *)(const void *)space_count(space, region),
+                                                   __ATOMIC_RELAXED)) {
             if (region == 3) return NOTHING;
             region -= 4;
         }
@@ -145,10 +143,11 @@ static size_t busy_region_before(const struct space *space, size_t region)
     return NOTHING;
 }
 
-struct extent *space_find(const struct space *space, const void *p)
-{
+struct extent *space_find(const struct space *space, const void *p) {
     size_t page = space_offset(space, p) >> PAGE_SHIFT, region = space_region(page);
-    size_t found = atomic_load_explicit(space_count(space, region), memory_order_relaxed) ? last_entry(space, space_first_page(region), page) : NOTHING;
+    size_t found = atomic_load_explicit(space_count(space, region), memory_order_relaxed)
+                       ? last_entry(space, space_first_page(region), page)
+                       : NOTHING;
     while (found == NOTHING) {
         region = busy_region_before(space, region);
         if (region == NOTHING) return NULL;
@@ -158,28 +157,29 @@ struct extent *space_find(const struct space *space, const void *p)
 }
 
 /* The entries of a region, of the first n_pages, that are not 0. */
-static uint16_t count_region(const struct space *space, size_t region, size_t n_pages)
-{
+static uint16_t count_region(const struct space *space, size_t region, size_t n_pages) {
     uint16_t n = 0;
-    for (size_t page = space_first_page(region); page < space_first_page(region + 1) && page < n_pages; page++)
+    for (size_t page = space_first_page(region); page < space_first_page(region + 1) && page < n_pages;
+         page++)
         n = (uint16_t)(n + (atomic_load_explicit(&space->page_map[page], memory_order_relaxed) != 0));
     return n;
 }
 
-void space_recount(struct space *space, size_t n_bytes)
-{
+void space_recount(struct space *space, size_t n_bytes) {
     size_t n_pages = pages_of(n_bytes);
     for (size_t region = 0; space_first_page(region) < n_pages; region++) {
         _Atomic uint16_t *count = space_count(space, region);
         uint16_t n = count_region(space, region, n_pages);
-        if (n != atomic_load_explicit(count, memory_order_relaxed)) atomic_store_explicit(count, n, memory_order_relaxed);
+        if (n != atomic_load_explicit(count, memory_order_relaxed))
+            atomic_store_explicit(count, n, memory_order_relaxed);
     }
 }
 
-bool space_counts_agree(const struct space *space, size_t n_bytes)
-{
+bool space_counts_agree(const struct space *space, size_t n_bytes) {
     size_t n_pages = pages_of(n_bytes);
     for (size_t region = 0; space_first_page(region) < n_pages; region++)
-        if (count_region(space, region, n_pages) != atomic_load_explicit(space_count(space, region), memory_order_relaxed)) return false;
+        if (count_region(space, region, n_pages) !=
+            atomic_load_explicit(space_count(space, region), memory_order_relaxed))
+            return false;
     return true;
 }

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* stats.c: sums of the counters that each level keeps for itself, and the check of a whole pool.
  *
- * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing; a sum taken while
- * others work may mix moments. What a thread that ends hands over is seen before or after, unless that takes it longer than FOLD_PATIENCE_NS
- * or SUM_TRIES sums in a row meet one that ends; for a slot that changes its class see tcache_hits. */
+ * Counters are plain fields written by one thread or under one lock. Reading them costs their owners nothing;
+ * a sum taken while others work may mix moments. What a thread that ends hands over is seen before or after,
+ * unless that takes it longer than FOLD_PATIENCE_NS or SUM_TRIES sums in a row meet one that ends; for a slot
+ * that changes its class see tcache_hits. */
 #include "pool/stats.h"
 
 #include "pool/account.h"
@@ -30,15 +31,13 @@ struct sum {
     uint64_t end_ns;
 };
 
-static void sum_begin(struct sum *sum, const struct pool *pool)
-{
+static void sum_begin(struct sum *sum, const struct pool *pool) {
     sum->n_ended = atomic_load_explicit(&pool->gone.n_folds_ended, memory_order_acquire);
 }
 
-/* Whether to sum once more, because counts were on the way from a cache to gone meanwhile. x86 does not let the loads of the sum pass those
- * here; the compiler is told. */
-static bool sum_again(struct sum *sum, const struct pool *pool)
-{
+/* Whether to sum once more, because counts were on the way from a cache to gone meanwhile. x86 does not let
+ * the loads of the sum pass those here; the compiler is told. */
+static bool sum_again(struct sum *sum, const struct pool *pool) {
     compiler_barrier();
     if (READ_ATOMIC(pool->gone.n_folds_begun) == sum->n_ended) return false;
     bool still_the_same = READ_ATOMIC(pool->gone.n_folds_ended) == sum->n_ended;
@@ -49,8 +48,7 @@ static bool sum_again(struct sum *sum, const struct pool *pool)
     return now_ns < sum->end_ns;
 }
 
-size_t tcache_count_blocks(struct pool *pool)
-{
+size_t tcache_count_blocks(struct pool *pool) {
     size_t n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ(tcache->pool) != pool) continue;
@@ -61,8 +59,7 @@ size_t tcache_count_blocks(struct pool *pool)
     return n;
 }
 
-static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_stats *stats)
-{
+static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_stats *stats) {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         stats->n_tcache_hits += tcache_hits(tcache, cls);
     stats->n_shard_hits += READ(tcache->n_shard_hits);
@@ -72,19 +69,18 @@ static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_
 }
 
 /* What the caches of threads count, those that are gone included. */
-static void sum_tcaches(const struct pool *pool, zp_stats *stats)
-{
+static void sum_tcaches(const struct pool *pool, zp_stats *stats) {
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->pool) == pool) add_tcache(pool, tcache, stats);
     stats->n_tcache_hits += READ_ATOMIC(pool->gone.n_tcache_hits);
     stats->n_shard_hits += READ_ATOMIC(pool->gone.n_shard_hits);
     stats->n_steals += READ_ATOMIC(pool->gone.n_steals);
-    stats->n_gets += stats->n_tcache_hits + READ_ATOMIC(pool->gone.n_slow_gets) + READ_ATOMIC(pool->n_direct_gets);
+    stats->n_gets +=
+        stats->n_tcache_hits + READ_ATOMIC(pool->gone.n_slow_gets) + READ_ATOMIC(pool->n_direct_gets);
 }
 
-void pool_stats(struct pool *pool, zp_stats *stats)
-{
+void pool_stats(struct pool *pool, zp_stats *stats) {
     struct sum sum = {0};
     do {
         sum_begin(&sum, pool);
@@ -110,16 +106,14 @@ void pool_stats(struct pool *pool, zp_stats *stats)
 }
 
 /* A level has served n requests of a class with warm blocks. */
-static void add_class(struct stats_size sizes[HEAP_SIZES], unsigned cls, uint64_t n, bool from_shard)
-{
+static void add_class(struct stats_size sizes[HEAP_SIZES], unsigned cls, uint64_t n, bool from_shard) {
     if (!n) return;
     struct stats_size *size = &sizes[log2_floor(class_pages(cls))];
     *(from_shard ? &size->n_shard : &size->n_tcache) += n;
     size->bytes_warm += n * (class_pages(cls) << PAGE_SHIFT);
 }
 
-static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes[HEAP_SIZES])
-{
+static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes[HEAP_SIZES]) {
     memset(sizes, 0, HEAP_SIZES * sizeof sizes[0]);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ(tcache->pool) != pool) continue;
@@ -130,8 +124,7 @@ static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes
         add_class(sizes, cls, READ_ATOMIC(pool->gone.n_class_hits[cls]), false);
 }
 
-void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
-{
+void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]) {
     struct sum sum = {0};
     do {
         sum_begin(&sum, pool);
@@ -153,8 +146,7 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES])
     }
 }
 
-static void forget_tcache(struct tcache *tcache)
-{
+static void forget_tcache(struct tcache *tcache) {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         if (tcache_hits(tcache, cls)) tcache_forget_hits(tcache, cls);
     WRITE_RELAXED(tcache->n_slow_gets, 0);
@@ -163,8 +155,7 @@ static void forget_tcache(struct tcache *tcache)
     WRITE_RELAXED(tcache->n_steals, 0);
 }
 
-void pool_stats_fork_child(struct pool *pool)
-{
+void pool_stats_fork_child(struct pool *pool) {
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->pool) == pool) forget_tcache(tcache);
     memset(&pool->gone, 0, sizeof pool->gone);
@@ -182,18 +173,17 @@ void pool_stats_fork_child(struct pool *pool)
     counters->active_peak = pool->heap.active_bytes;
 }
 
-size_t shard_count_blocks(struct pool *pool)
-{
+size_t shard_count_blocks(struct pool *pool) {
     size_t n = 0;
     for (unsigned i = 0; i < pool->n_shards; i++)
         n += READ(pool->shards[i].n_blocks);
     return n;
 }
 
-void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle)
-{
+void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle) {
     const struct heap *heap = &pool->heap;
-    size_t n_used = READ(heap->space.has_gaps) ? 0 : READ(heap->untouched); /* those from there on have never been used */
+    /* those from there on have never been used */
+    size_t n_used = READ(heap->space.has_gaps) ? 0 : READ(heap->untouched);
     *n_live = *n_idle = 0;
     for (size_t i = 1; i < n_used; i++) {
         const struct extent *extent = &heap->space.extents[i];
@@ -203,8 +193,7 @@ void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle)
     }
 }
 
-static const char *check_shard(struct shard *shard)
-{
+static const char *check_shard(struct shard *shard) {
     if (!lock_acquire(&shard->lock)) return "shard lock is held";
     const char *broken = NULL;
     size_t bytes = 0, n = 0;
@@ -215,13 +204,13 @@ static const char *check_shard(struct shard *shard)
             n++;
         }
     if (!broken && (bytes != shard->bytes || n != shard->n_blocks)) broken = "shard bytes miscounted";
-    if (!broken && shard->policy.hot_bytes + shard->policy.cold_bytes != bytes) broken = "policy bytes miscounted";
+    if (!broken && shard->policy.hot_bytes + shard->policy.cold_bytes != bytes)
+        broken = "policy bytes miscounted";
     lock_release(&shard->lock);
     return broken;
 }
 
-const char *pool_check(struct pool *pool)
-{
+const char *pool_check(struct pool *pool) {
     const char *broken = heap_check(&pool->heap);
     for (unsigned i = 0; i < pool->n_shards && !broken; i++)
         broken = check_shard(&pool->shards[i]);

@@ -27,12 +27,13 @@ static bool exit_key_valid;
 /* Of addresses, for each thread that uses several pools; touched where their numbers are. */
 #define INDEX_BYTES (align_up((HELPER_POOLS_MAX + 1) * sizeof(struct tcache *), PAGE_BYTES))
 
-struct tcache *tcache_registered(void) { return atomic_load_explicit(&registered, memory_order_acquire); }
+struct tcache *tcache_registered(void) {
+    return atomic_load_explicit(&registered, memory_order_acquire);
+}
 
-/* Hand a cache's counts to its pool, for the totals, and begin anew. Who sums them up meanwhile would find some of them in both places, or in
- * none; counts_begin in stats.c tells. */
-void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
-{
+/* Hand a cache's counts to its pool, for the totals, and begin anew. Who sums them up meanwhile would find
+ * some of them in both places, or in none; counts_begin in stats.c tells. */
+void tcache_fold_counters(struct tcache *tcache, struct pool *pool) {
     uint64_t n_hits = 0;
     atomic_fetch_add_explicit(&pool->gone.n_folds_begun, 1, memory_order_seq_cst);
     for (unsigned cls = 0; cls < N_CLASSES; cls++) {
@@ -53,12 +54,13 @@ void tcache_fold_counters(struct tcache *tcache, struct pool *pool)
     atomic_fetch_add_explicit(&pool->gone.n_folds_ended, 1, memory_order_seq_cst);
 }
 
-static void thread_exits(void *ignored)
-{
+static void thread_exits(void *ignored) {
     (void)ignored;
     int saved = errno;
     bool passed = fork_pass();
-    tcache_tls.entered |= 1; /* a handler of a signal must not wait for the locks that are taken here, nor repair after a fork of its own */
+    /* a handler of a signal must not wait for the locks that are taken here, nor repair after a fork of its
+     * own */
+    tcache_tls.entered |= 1;
     struct tcache *tcache = tcache_tls.first, **by_number = tcache_tls.by_number;
     tcache_tls.first = NULL;
     tcache_tls.by_number = NULL;
@@ -66,8 +68,8 @@ static void thread_exits(void *ignored)
     if (by_number) os_unmap(by_number, INDEX_BYTES);
     while (tcache) {
         struct tcache *next = tcache->next_of_thread;
-        /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. Entered until all is
-         * returned, so that zp_pool_destroy waits for us. */
+        /* A reclaimer that has claimed it either empties it or gives up; both take microseconds. Entered
+         * until all is returned, so that zp_pool_destroy waits for us. */
         for (int i = 0; i < EXIT_TRIES; i++) {
             if (!tcache_enter(tcache)) {
                 lock_relax();
@@ -84,7 +86,8 @@ static void thread_exits(void *ignored)
             tcache_leave(tcache);
             break;
         }
-        /* If the lock cannot be had the cache stays off the free list and is reclaimed as idle; it is lost for reuse. */
+        /* If the lock cannot be had the cache stays off the free list and is reclaimed as idle; it is lost
+         * for reuse. */
         if (lock_acquire(&registry_lock)) {
             tcache->next_free = free_caches;
             free_caches = tcache;
@@ -98,15 +101,13 @@ static void thread_exits(void *ignored)
     errno = saved;
 }
 
-void tcache_setup_process(void)
-{
+void tcache_setup_process(void) {
     static _Atomic int done;
     if (atomic_exchange(&done, 1)) return;
     exit_key_valid = pthread_key_create(&exit_key, thread_exits) == 0;
 }
 
-struct tcache *tcache_find(struct pool *pool)
-{
+struct tcache *tcache_find(struct pool *pool) {
     struct tcache *tcache = tcache_tls.first;
     if (tcache && READ_RELAXED(tcache->pool) == pool) return tcache;
     struct tcache **by_number = READ_RELAXED(tcache_tls.by_number);
@@ -120,8 +121,7 @@ struct tcache *tcache_find(struct pool *pool)
 }
 
 /* The thread is about to have a second cache. */
-static void make_index(void)
-{
+static void make_index(void) {
     void *memory = NULL;
     if (tcache_tls.by_number || !tcache_tls.first || os_map(INDEX_BYTES, &memory)) return;
     struct tcache **by_number = memory;
@@ -130,12 +130,11 @@ static void make_index(void)
     WRITE_RELAXED(tcache_tls.by_number, by_number);
 }
 
-/* Where in its pages a cache begins. Blocks begin at a page, so a program that walks one in steps of a page fills the cache sets
- * of a page's first line; the lines that every call touches must not be among them. */
+/* Where in its pages a cache begins. Blocks begin at a page, so a program that walks one in steps of a page
+ * fills the cache sets of a page's first line; the lines that every call touches must not be among them. */
 #define MAKE_OFFSET (17 * CACHE_LINE)
 
-static struct tcache *make(void)
-{
+static struct tcache *make(void) {
     void *memory = NULL;
     if (os_map(align_up(MAKE_OFFSET + sizeof(struct tcache), PAGE_BYTES), &memory)) return NULL;
     struct tcache *tcache = (struct tcache *)((char *)memory + MAKE_OFFSET);
@@ -147,10 +146,9 @@ static struct tcache *make(void)
     return tcache;
 }
 
-/* A cache of this thread whose pool is gone; it stays where it is in the thread's list. Of several only one that had a pool of the same
- * number is looked for: new pools have the lowest number that is free. */
-static struct tcache *find_unused(const struct pool *pool)
-{
+/* A cache of this thread whose pool is gone; it stays where it is in the thread's list. Of several only one
+ * that had a pool of the same number is looked for: new pools have the lowest number that is free. */
+static struct tcache *find_unused(const struct pool *pool) {
     struct tcache *tcache = tcache_tls.first;
     if (tcache_tls.by_number && pool->number) {
         tcache = tcache_tls.by_number[pool->number];
@@ -162,8 +160,7 @@ static struct tcache *find_unused(const struct pool *pool)
 }
 
 /* One whose thread is gone, or a new one. */
-static struct tcache *obtain(void)
-{
+static struct tcache *obtain(void) {
     if (!lock_acquire(&registry_lock)) return NULL;
     struct tcache *tcache = free_caches;
     if (tcache) free_caches = tcache->next_free;
@@ -172,12 +169,11 @@ static struct tcache *obtain(void)
 }
 
 /* A cache for this thread and pool, in the thread's list; NULL if there is none to be had. */
-static struct tcache *set_up_for(struct pool *pool)
-{
+static struct tcache *set_up_for(struct pool *pool) {
     struct tcache *unused = find_unused(pool), *tcache = unused ? unused : obtain();
     if (!tcache) return NULL;
     /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
-    if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
+    if (!tcache_enter(tcache)) return NULL;           /* being reclaimed at this moment; its pages are lost */
     struct pool *before = READ_RELAXED(tcache->pool); /* there as long as this names it and we are inside */
     /* Its thread has handed over blocks and counts, but perhaps could not. */
     if (before && !tcache_is_empty(tcache)) tcache_return_list(before, tcache_take_all(tcache));
@@ -205,7 +201,8 @@ static struct tcache *set_up_for(struct pool *pool)
         tcache_tls.first = tcache;
     }
     if (tcache_tls.by_number) WRITE_RELAXED(tcache_tls.by_number[pool->number], tcache);
-    /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at start-up. */
+    /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at
+     * start-up. */
     if (exit_key_valid) {
         int saved = errno;
         pthread_setspecific(exit_key, tcache);
@@ -214,8 +211,7 @@ static struct tcache *set_up_for(struct pool *pool)
     return tcache;
 }
 
-struct tcache *tcache_get(struct pool *pool)
-{
+struct tcache *tcache_get(struct pool *pool) {
     struct tcache *tcache = tcache_find(pool);
     if (tcache || pool->tcache_depth == 0 || tcache_tls.relinking || tcache_tls.ending) return tcache;
     tcache_tls.relinking = true;
@@ -227,16 +223,14 @@ struct tcache *tcache_get(struct pool *pool)
 }
 
 /* With the section entered or claimed: the block in the slot as a list, or NULL. */
-struct extent *tcache_take_slot(struct tcache_slot *slot)
-{
+struct extent *tcache_take_slot(struct tcache_slot *slot) {
     struct extent *extent = slot->extent;
     if (extent) extent->next = NULL;
     WRITE_RELAXED(slot->extent, NULL);
     return extent;
 }
 
-struct extent *tcache_take_all(struct tcache *tcache)
-{
+struct extent *tcache_take_all(struct tcache *tcache) {
     struct extent *list = NULL;
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++) {
         struct tcache_bin *bin = &tcache->bins[cls];
@@ -259,8 +253,7 @@ struct extent *tcache_take_all(struct tcache *tcache)
     return list;
 }
 
-void tcache_return_list(struct pool *pool, struct extent *list)
-{
+void tcache_return_list(struct pool *pool, struct extent *list) {
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
@@ -273,10 +266,10 @@ void tcache_return_list(struct pool *pool, struct extent *list)
     heap_free_list(&pool->heap, for_heap);
 }
 
-size_t tcache_limit_of(const struct pool *pool)
-{
+size_t tcache_limit_of(const struct pool *pool) {
     size_t least = READ_RELAXED(pool->tcache_limit_bytes);
-    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least; /* bins that are watched stay small (recycle.c) */
+    /* bins that are watched stay small (recycle.c) */
+    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least;
     size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
     if (unlikely(os_restricted) && n_threads > 1) return min_size(least, TCACHE_FILTERED_BYTES / n_threads);
     size_t active = READ_RELAXED(pool->heap.active_bytes);
@@ -288,12 +281,14 @@ size_t tcache_limit_of(const struct pool *pool)
     return max_size(least, min_size(active / CACHE_SHARE / n_threads, TCACHE_GROW_MAX));
 }
 
-void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool)
-{
+void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool) {
     tcache_set_limit(tcache, tcache_limit_of(pool));
     compiler_barrier();
-    tcache_set_limit(tcache, tcache_limit_of(pool)); /* again: somebody may have begun to watch bins in between */
+    /* again: somebody may have begun to watch bins in between */
+    tcache_set_limit(tcache, tcache_limit_of(pool));
 }
 
 /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */
-void tcache_free_registry(void) { atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed); }
+void tcache_free_registry(void) {
+    atomic_store_explicit(&registry_lock.held, 0, memory_order_relaxed);
+}

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: MIT */
 /* watch.h: are warm blocks used by those who get them?
  *
- * A warm block is resident whether its owner touches it or not, so the kernel cannot be asked how much of it is used, as it can for a
- * block handed out untouched (zero.h). So a warm block that is watched is handed out without a few of its pages: those that are resident later have been
- * touched. It is also marked (MADV_FREE) as a whole: if it is found sparse, what its owner has not written by then goes back to the kernel
- * while it lives (os_give_unwritten), and nothing that has been written does.
+ * A warm block is resident whether its owner touches it or not, so the kernel cannot be asked how much of it
+ * is used, as it can for a block handed out untouched (zero.h). So a warm block that is watched is handed out
+ * without a few of its pages: those that are resident later have been touched. It is also marked (MADV_FREE)
+ * as a whole: if it is found sparse, what its owner has not written by then goes back to the kernel while it
+ * lives (os_give_unwritten), and nothing that has been written does.
  *
- * Until WATCH_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of what page faults would. After that one in
- * WATCH_ONE_IN is, at random, and a single sparse one takes the trust away.
+ * Until WATCH_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of
+ * what page faults would. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
+ * trust away.
  *
- * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does
- * not get it goes on without. The descriptor of a watched block is read without its owner; what is done to a block that has gone meanwhile is
- * harmless, since marked pages hold nothing, whoever owns them.
+ * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does not get
+ * it goes on without. The descriptor of a watched block is read without its owner; what is done to a block
+ * that has gone meanwhile is harmless, since marked pages hold nothing, whoever owns them.
  */
 #ifndef ZP_POOL_WATCH_H
 #define ZP_POOL_WATCH_H
@@ -54,15 +56,16 @@ struct watch {
 /* True once in n calls, at random. */
 bool watch_one_in(struct pool *pool, uint32_t n);
 
-/* A block of state BUSY is about to be handed out, not zeroed, of which fresh_bytes are untouched and the rest is warm. Gives it back whole where blocks
- * of its size are left untouched, or may be and most of it is not warm anyway, returning true: it reads as zero then. */
+/* A block of state BUSY is about to be handed out, not zeroed, of which fresh_bytes are untouched and the
+ * rest is warm. Gives it back whole where blocks of its size are left untouched, or may be and most of it is
+ * not warm anyway, returning true: it reads as zero then. */
 bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes);
 
 /* A block that may be watched comes back: learn, and forget it. False if it is not watched. */
 bool watch_returned(struct pool *pool, const struct extent *extent);
 
-/* Look at what has been watched long enough. Returns the milliseconds until it wants to be called again, 0 if nothing is watched. Inside a slow
- * path, or the background thread; no lock held. */
+/* Look at what has been watched long enough. Returns the milliseconds until it wants to be called again, 0 if
+ * nothing is watched. Inside a slow path, or the background thread; no lock held. */
 unsigned watch_tick(struct pool *pool, uint32_t now_ms);
 
 #endif

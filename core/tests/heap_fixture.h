@@ -14,16 +14,16 @@
 
 static struct heap heap;
 
-static inline void set_up(void) { cr_assert_eq(heap_init(&heap, SPAN, true), 0); }
-static inline void tear_down(void)
-{
+static inline void set_up(void) {
+    cr_assert_eq(heap_init(&heap, SPAN, true), 0);
+}
+static inline void tear_down(void) {
     const char *broken = heap_check(&heap);
     cr_expect_null(broken, "%s", broken);
     space_destroy(&heap.space);
 }
 
-static inline struct extent *take(size_t n_pages)
-{
+static inline struct extent *take(size_t n_pages) {
     struct heap_request request = {.n_pages = n_pages, .align_pages = 1};
     struct extent *e = heap_alloc(&heap, &request);
     if (e) e->state = EXTENT_LIVE;
@@ -31,8 +31,7 @@ static inline struct extent *take(size_t n_pages)
 }
 
 /* A program writes what it was given; the pool clears the flag on free. */
-static inline struct extent *take_dirty(size_t n_pages)
-{
+static inline struct extent *take_dirty(size_t n_pages) {
     struct extent *e = take(n_pages);
     cr_assert(e);
     memset(e->address, 0xa5, extent_bytes(e));

@@ -13,8 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-static inline struct pool_setup fixture_setup(void)
-{
+static inline struct pool_setup fixture_setup(void) {
     return (struct pool_setup){
         .span_max = 1 * GIB,
         .reserved = true,
@@ -30,23 +29,22 @@ static inline struct pool_setup fixture_setup(void)
 }
 
 /* 0 or negative errno. No background thread, no decay. */
-static inline int fixture_init(struct pool *pool, const struct pool_setup *setup)
-{
+static inline int fixture_init(struct pool *pool, const struct pool_setup *setup) {
     helper_allow(false);
     tcache_setup_process();
     return pool_init(pool, setup);
 }
 
-static inline void *fixture_get(struct pool *pool, size_t n_bytes)
-{
+static inline void *fixture_get(struct pool *pool, size_t n_bytes) {
     return pool_get(pool, tcache_find(pool), pages_of(n_bytes));
 }
 
-static inline void fixture_put(struct pool *pool, void *p) { pool_put(pool, tcache_find(pool), p); }
+static inline void fixture_put(struct pool *pool, void *p) {
+    pool_put(pool, tcache_find(pool), p);
+}
 
 /* At most 64 blocks of a size, all out at once. */
-static inline void fixture_get_and_put(struct pool *pool, unsigned n, size_t n_bytes)
-{
+static inline void fixture_get_and_put(struct pool *pool, unsigned n, size_t n_bytes) {
     void *p[64];
     for (unsigned i = 0; i < n; i++)
         cr_assert(p[i] = fixture_get(pool, n_bytes));
@@ -54,27 +52,27 @@ static inline void fixture_get_and_put(struct pool *pool, unsigned n, size_t n_b
         fixture_put(pool, p[i]);
 }
 
-static inline struct extent *fixture_extent(struct pool *pool, void *p) { return space_lookup(&pool->heap.space, p); }
+static inline struct extent *fixture_extent(struct pool *pool, void *p) {
+    return space_lookup(&pool->heap.space, p);
+}
 
 /* A pool that learns whether blocks get filled. */
-static inline int fixture_init_learning(struct pool *pool)
-{
+static inline int fixture_init_learning(struct pool *pool) {
     struct pool_setup setup = fixture_setup();
     setup.huge = SWITCH_AUTO;
     memset(pool, 0, sizeof *pool);
     return fixture_init(pool, &setup);
 }
 
-/* Blocks of this size are known to be filled, also warm ones: they may stay in slots, and count as used at once. */
-static inline void fixture_trust(struct pool *pool, size_t n_bytes)
-{
+/* Blocks of this size are known to be filled, also warm ones: they may stay in slots, and count as used at
+ * once. */
+static inline void fixture_trust(struct pool *pool, size_t n_bytes) {
     while (!zero_trusts_warm(pool, pages_of(n_bytes)) || zero_habit(pool, pages_of(n_bytes)) <= 0)
         zero_learn_warm(pool, pages_of(n_bytes), true);
 }
 
 /* How many pages of a block of at most 256 MiB are in RAM; SIZE_MAX if that cannot be told. */
-static inline size_t fixture_resident_pages(const void *p, size_t n_bytes)
-{
+static inline size_t fixture_resident_pages(const void *p, size_t n_bytes) {
     static unsigned char pages[1 << 16];
     size_t n = n_bytes >> PAGE_SHIFT, sum = 0;
     if (mincore((void *)(uintptr_t)p, n_bytes, pages)) return SIZE_MAX;
@@ -84,8 +82,7 @@ static inline size_t fixture_resident_pages(const void *p, size_t n_bytes)
 }
 
 /* Run on one CPU from now on; false if there is no such CPU for us. */
-static inline bool fixture_pin(unsigned cpu)
-{
+static inline bool fixture_pin(unsigned cpu) {
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);

@@ -13,33 +13,28 @@
 
 #define STRIDE 4096
 
-static uint64_t word_at(size_t offset, uint64_t tag)
-{
+static uint64_t word_at(size_t offset, uint64_t tag) {
     uint64_t x = (tag + 1) * 0x9e3779b97f4a7c15u ^ offset * 0xff51afd7ed558ccdu;
     return x ^ (x >> 29);
 }
 
-static void put_word(char *p, size_t n_bytes, size_t offset, uint64_t tag)
-{
+static void put_word(char *p, size_t n_bytes, size_t offset, uint64_t tag) {
     uint64_t word = word_at(offset, tag);
     memcpy(p + offset, &word, n_bytes - offset < sizeof word ? n_bytes - offset : sizeof word);
 }
 
-static bool same_word(const char *p, size_t n_bytes, size_t offset, uint64_t tag)
-{
+static bool same_word(const char *p, size_t n_bytes, size_t offset, uint64_t tag) {
     uint64_t word = word_at(offset, tag);
     return memcmp(p + offset, &word, n_bytes - offset < sizeof word ? n_bytes - offset : sizeof word) == 0;
 }
 
-void pattern_fill(void *p, size_t n_bytes, uint64_t tag)
-{
+void pattern_fill(void *p, size_t n_bytes, uint64_t tag) {
     for (size_t at = 0; at < n_bytes; at += STRIDE)
         put_word(p, n_bytes, at, tag);
     if (n_bytes >= 8) put_word(p, n_bytes, n_bytes - 8, tag);
 }
 
-size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag)
-{
+size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag) {
     size_t last = n_bytes >= 8 ? n_bytes - 8 : n_bytes;
     for (size_t at = 0; at < n_bytes; at += STRIDE) {
         /* The word at the very end may have been written over this one. */
@@ -50,8 +45,7 @@ size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag)
     return n_bytes;
 }
 
-size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64_t tag)
-{
+size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64_t tag) {
     for (size_t at = 0; at + 8 <= n_bytes; at += STRIDE) {
         if (at + 16 > n_whole && at + 8 != n_whole) continue; /* under the word at the end */
         if (!same_word(p, n_bytes, at, tag)) return at;
@@ -59,8 +53,7 @@ size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64
     return n_bytes;
 }
 
-size_t first_nonzero(const void *p, size_t n_bytes)
-{
+size_t first_nonzero(const void *p, size_t n_bytes) {
     const unsigned char *bytes = p;
     size_t at = 0;
     for (uint64_t word; at + 8 <= n_bytes; at += 8) {
@@ -72,8 +65,7 @@ size_t first_nonzero(const void *p, size_t n_bytes)
     return at;
 }
 
-struct child_result run_child(int (*body)(void *), void *argument)
-{
+struct child_result run_child(int (*body)(void *), void *argument) {
     struct child_result result = {-1, 0, ""};
     int ends[2];
     if (pipe(ends)) return result;
@@ -105,15 +97,13 @@ struct child_result run_child(int (*body)(void *), void *argument)
     return result;
 }
 
-uint64_t now_ms(void)
-{
+uint64_t now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
 }
 
-size_t resident_bytes(void)
-{
+size_t resident_bytes(void) {
     FILE *file = fopen("/proc/self/statm", "r");
     size_t size = 0, resident = 0;
     if (file) {
@@ -123,8 +113,7 @@ size_t resident_bytes(void)
     return resident * 4096;
 }
 
-bool limit_resource(int resource, size_t n)
-{
+bool limit_resource(int resource, size_t n) {
     struct rlimit limit;
     if (getrlimit((__rlimit_resource_t)resource, &limit)) return false;
     limit.rlim_cur = n < limit.rlim_max ? n : limit.rlim_max;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* support.h: what the unit tests share: a reproducible random source, contents to recognise, children to misbehave in. */
+/* support.h: what the unit tests share: a reproducible random source, contents to recognise, children to
+ * misbehave in. */
 #ifndef ZP_TESTS_SUPPORT_H
 #define ZP_TESTS_SUPPORT_H
 
@@ -16,8 +17,8 @@
 #define UNDER_ASAN false
 #endif
 
-/* Fill n_bytes with a pattern derived from a tag, and look whether it is still there: at the ends and in every page.
- * Returns the first wrong offset, or n_bytes. */
+/* Fill n_bytes with a pattern derived from a tag, and look whether it is still there: at the ends and in
+ * every page. Returns the first wrong offset, or n_bytes. */
 void pattern_fill(void *p, size_t n_bytes, uint64_t tag);
 size_t pattern_check(const void *p, size_t n_bytes, uint64_t tag);
 /* The same for the first n_bytes of a pattern of n_whole bytes. */
@@ -26,7 +27,8 @@ size_t pattern_check_front(const void *p, size_t n_bytes, size_t n_whole, uint64
 /* The first byte that is not zero, or n_bytes. Looks at all of them. */
 size_t first_nonzero(const void *p, size_t n_bytes);
 
-/* Allow this process so much of a resource (RLIMIT_...), at most what it may raise it to. False if that is refused. */
+/* Allow this process so much of a resource (RLIMIT_...), at most what it may raise it to. False if that is
+ * refused. */
 bool limit_resource(int resource, size_t n);
 
 /* What became of a child. */
@@ -36,8 +38,8 @@ struct child_result {
     char text[4096]; /* what it wrote to stderr, NUL-terminated */
 };
 
-/* Run body(argument) in a forked child with stderr captured; the child exits with body's result. Kills it after
- * ten seconds. */
+/* Run body(argument) in a forked child with stderr captured; the child exits with body's result. Kills it
+ * after ten seconds. */
 struct child_result run_child(int (*body)(void *), void *argument);
 
 /* Milliseconds of a clock that never goes back. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_account.c: what lies in caches is idle, whoever's it is, and is taken from there where it would bring the sum over the budget. */
+/* test_account.c: what lies in caches is idle, whoever's it is, and is taken from there where it would bring
+ * the sum over the budget. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -15,8 +16,7 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     setup.span_max = 4 * GIB;
     memset(&pool, 0, sizeof pool);
@@ -25,8 +25,7 @@ static void set_up(void)
     for (size_t n = MIB; n <= 512 * MIB; n *= 2)
         fixture_trust(&pool, n);
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
@@ -42,8 +41,7 @@ struct worker {
     bool ending;
 };
 
-static void *work(void *argument)
-{
+static void *work(void *argument) {
     struct worker *w = argument;
     for (;;) {
         sem_wait(&w->go);
@@ -56,44 +54,40 @@ static void *work(void *argument)
     }
 }
 
-static void start(struct worker *w, size_t n_bytes)
-{
+static void start(struct worker *w, size_t n_bytes) {
     *w = (struct worker){.n_bytes = n_bytes};
     sem_init(&w->go, 0, 0);
     sem_init(&w->ready, 0, 0);
     cr_assert_eq(pthread_create(&w->thread, NULL, work, w), 0);
 }
 
-static void take_turn(struct worker *w, unsigned n_rounds)
-{
+static void take_turn(struct worker *w, unsigned n_rounds) {
     w->n_rounds = n_rounds;
     sem_post(&w->go);
     sem_wait(&w->ready);
 }
 
-static void end(struct worker *w)
-{
+static void end(struct worker *w) {
     w->n_rounds = 0;
     sem_post(&w->go);
     pthread_join(w->thread, NULL);
 }
 
-static size_t live_and_idle(void) { return pool.heap.active_bytes + pool.heap.dirty_bytes; }
+static size_t live_and_idle(void) {
+    return pool.heap.active_bytes + pool.heap.dirty_bytes;
+}
 
 /* What the budget allows with such a peak, and what the peak may have risen unseen. */
-static size_t allowed(size_t peak)
-{
+static size_t allowed(size_t peak) {
     return peak + max_size(BUDGET_SLOP_BYTES, peak >> BUDGET_SLOP_SHIFT) + peak / 32 * 7 + BUDGET_FLOOR_BYTES;
 }
 
-static void need_membarrier(void)
-{
+static void need_membarrier(void) {
     tcache_reclaim(&pool, RECLAIM_ALL);
     if (!tcache_can_reclaim()) cr_skip_test("no membarrier here");
 }
 
-Test(account, counts_what_others_have_in_their_caches)
-{
+Test(account, counts_what_others_have_in_their_caches) {
     struct worker w;
     start(&w, 16 * MIB);
     size_t before = account_cached_bytes(&pool, NULL);
@@ -105,8 +99,7 @@ Test(account, counts_what_others_have_in_their_caches)
     end(&w);
 }
 
-Test(account, untouched_pages_in_a_slot_are_not_taken_off_twice)
-{
+Test(account, untouched_pages_in_a_slot_are_not_taken_off_twice) {
     void *held = fixture_get(&pool, 40 * MIB);
     zero_learn(&pool, pages_of(16 * MIB), false);
     void *p = fixture_get(&pool, 16 * MIB); /* nothing is known of those */
@@ -121,8 +114,7 @@ Test(account, untouched_pages_in_a_slot_are_not_taken_off_twice)
     (void)held;
 }
 
-Test(account, the_slot_of_a_thread_that_sleeps_serves_others)
-{
+Test(account, the_slot_of_a_thread_that_sleeps_serves_others) {
     need_membarrier();
     struct worker w;
     start(&w, 64 * MIB);
@@ -139,8 +131,7 @@ Test(account, the_slot_of_a_thread_that_sleeps_serves_others)
     end(&w);
 }
 
-Test(account, threads_that_take_turns_hold_no_more_than_one_of_them)
-{
+Test(account, threads_that_take_turns_hold_no_more_than_one_of_them) {
     need_membarrier();
     enum { N = 12 };
     static struct worker w[N];
@@ -158,8 +149,7 @@ Test(account, threads_that_take_turns_hold_no_more_than_one_of_them)
 }
 
 /* With other sizes each time, so that slots do not simply pass on. */
-Test(account, threads_that_take_turns_with_growing_blocks_are_bounded_by_the_peak)
-{
+Test(account, threads_that_take_turns_with_growing_blocks_are_bounded_by_the_peak) {
     need_membarrier();
     enum { N = 10 };
     static struct worker w[N];
@@ -168,14 +158,14 @@ Test(account, threads_that_take_turns_with_growing_blocks_are_bounded_by_the_pea
     for (int i = 0; i < N; i++) {
         take_turn(&w[i], 2);
         size_t peak = w[i].n_bytes;
-        cr_assert_leq(live_and_idle(), allowed(peak), "%d: %zu MiB of %zu", i, live_and_idle() >> 20, peak >> 20);
+        cr_assert_leq(live_and_idle(), allowed(peak), "%d: %zu MiB of %zu", i, live_and_idle() >> 20,
+                      peak >> 20);
     }
     for (int i = 0; i < N; i++)
         end(&w[i]);
 }
 
-Test(account, slots_of_threads_at_work_close_for_a_while)
-{
+Test(account, slots_of_threads_at_work_close_for_a_while) {
     need_membarrier();
     enum { N = 6 };
     static struct worker w[N];
@@ -199,8 +189,7 @@ Test(account, slots_of_threads_at_work_close_for_a_while)
 }
 
 /* What lies in its own stacks and in the shards is no reason: nothing could be taken from any slot. */
-Test(account, a_thread_alone_keeps_its_slot)
-{
+Test(account, a_thread_alone_keeps_its_slot) {
     fixture_get_and_put(&pool, 64, 128 * KIB);
     account_settle(&pool, 0, true);
     pool.heap.window_start_ms -= 10 * BUDGET_WINDOW_MS; /* long ago: far more is idle than was in use since */
@@ -215,8 +204,7 @@ Test(account, a_thread_alone_keeps_its_slot)
 }
 
 /* Pools of the API keep large blocks in shards, too. */
-Test(account, untouched_pages_in_a_shard_are_not_taken_off_twice)
-{
+Test(account, untouched_pages_in_a_shard_are_not_taken_off_twice) {
     static struct pool large;
     struct pool_setup setup = fixture_setup();
     setup.shard_max_block_bytes = 8 * MIB;

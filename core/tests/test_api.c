@@ -15,9 +15,10 @@
 
 static zp_pool *pool;
 
-static void set_up(void) { cr_assert(pool = zp_pool_create(NULL)); }
-static void tear_down(void)
-{
+static void set_up(void) {
+    cr_assert(pool = zp_pool_create(NULL));
+}
+static void tear_down(void) {
     char message[200] = "";
     cr_expect_eq(zp_validate(pool, message, sizeof message), 0, "%s", message);
     zp_pool_destroy(pool);
@@ -25,17 +26,17 @@ static void tear_down(void)
 TestSuite(api, .init = set_up, .fini = tear_down, .timeout = 60);
 TestSuite(api_config, .timeout = 60);
 
-static bool is_unmapped(void *address)
-{
+static bool is_unmapped(void *address) {
     unsigned char resident;
     void *page = (void *)((uintptr_t)address & ~(uintptr_t)4095);
     return mincore(page, 4096, &resident) != 0 && errno == ENOMEM;
 }
 
-Test(api_config, version) { cr_assert_str_eq(zp_version(), "0.1.0"); }
+Test(api_config, version) {
+    cr_assert_str_eq(zp_version(), "0.1.0");
+}
 
-Test(api_config, presets)
-{
+Test(api_config, presets) {
     zp_config init, config;
     memset(&init, 0, sizeof init);
     memset(&config, 0, sizeof config);
@@ -56,8 +57,7 @@ Test(api_config, presets)
     }
 }
 
-Test(api_config, an_unknown_preset_leaves_the_config_alone)
-{
+Test(api_config, an_unknown_preset_leaves_the_config_alone) {
     zp_config config, before;
     memset(&config, 0x5a, sizeof config);
     before = config;
@@ -68,15 +68,13 @@ Test(api_config, an_unknown_preset_leaves_the_config_alone)
     cr_assert_eq(errno, 99, "functions that return int leave errno alone");
 }
 
-static void refused(zp_config config, const char *what)
-{
+static void refused(zp_config config, const char *what) {
     errno = 0;
     cr_assert_null(zp_pool_create(&config), "%s", what);
     cr_assert_eq(errno, EINVAL, "%s", what);
 }
 
-Test(api_config, fields_out_of_range_are_refused)
-{
+Test(api_config, fields_out_of_range_are_refused) {
     zp_config good, bad;
     zp_config_init(&good);
     bad = good, bad.n_shards = 65, refused(bad, "n_shards 65");
@@ -87,8 +85,7 @@ Test(api_config, fields_out_of_range_are_refused)
     bad = good, bad.struct_size = sizeof good + 1, refused(bad, "struct_size too large");
 }
 
-Test(api_config, the_extremes_of_the_ranges_work)
-{
+Test(api_config, the_extremes_of_the_ranges_work) {
     for (unsigned i = 0; i < 32; i++) {
         zp_config config;
         zp_config_init(&config);
@@ -109,8 +106,7 @@ Test(api_config, the_extremes_of_the_ranges_work)
     }
 }
 
-Test(api_config, create_without_address_space_says_enomem, .disabled = UNDER_ASAN)
-{
+Test(api_config, create_without_address_space_says_enomem, .disabled = UNDER_ASAN) {
     struct rlimit tight = {64 * MIB, 64 * MIB};
     cr_assert_eq(setrlimit(RLIMIT_AS, &tight), 0);
     errno = 0;
@@ -120,8 +116,7 @@ Test(api_config, create_without_address_space_says_enomem, .disabled = UNDER_ASA
     cr_assert_eq(error, ENOMEM);
 }
 
-Test(api_config, create_makes_do_with_little_address_space, .disabled = UNDER_ASAN)
-{
+Test(api_config, create_makes_do_with_little_address_space, .disabled = UNDER_ASAN) {
     struct rlimit tight = {2 * GIB, 2 * GIB};
     cr_assert_eq(setrlimit(RLIMIT_AS, &tight), 0);
     zp_pool *p = zp_pool_create(NULL);
@@ -132,8 +127,7 @@ Test(api_config, create_makes_do_with_little_address_space, .disabled = UNDER_AS
     zp_pool_destroy(p);
 }
 
-Test(api_config, destroy_accepts_null_and_preserves_errno)
-{
+Test(api_config, destroy_accepts_null_and_preserves_errno) {
     errno = 77;
     zp_pool_destroy(NULL);
     cr_assert_eq(errno, 77);
@@ -147,8 +141,7 @@ Test(api_config, destroy_accepts_null_and_preserves_errno)
     cr_assert(is_unmapped(buffer), "destroy gives all memory back");
 }
 
-Test(api_config, a_thousand_pools_one_after_the_other_cost_nothing)
-{
+Test(api_config, a_thousand_pools_one_after_the_other_cost_nothing) {
     size_t before = resident_bytes();
     for (int i = 0; i < 1000; i++) {
         zp_pool *p = zp_pool_create(NULL);
@@ -159,8 +152,7 @@ Test(api_config, a_thousand_pools_one_after_the_other_cost_nothing)
     cr_assert_lt(resident_bytes(), before + 4 * MIB);
 }
 
-Test(api, get_is_aligned_usable_and_ours)
-{
+Test(api, get_is_aligned_usable_and_ours) {
     uint64_t rng = 1;
     for (int i = 0; i < 500; i++) {
         size_t n = rng_range(&rng, 0, (size_t)1 << rng_range(&rng, 1, 24));
@@ -179,9 +171,9 @@ Test(api, get_is_aligned_usable_and_ours)
     }
 }
 
-Test(api, too_large_is_enomem)
-{
-    size_t sizes[] = {(size_t)1 << 45, PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 4095, SIZE_MAX - 1, SIZE_MAX};
+Test(api, too_large_is_enomem) {
+    size_t sizes[] = {(size_t)1 << 45, PTRDIFF_MAX,  (size_t)PTRDIFF_MAX + 1,
+                      SIZE_MAX - 4095, SIZE_MAX - 1, SIZE_MAX};
     char *held = zp_get(pool, MIB);
     pattern_fill(held, MIB, 1);
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
@@ -206,8 +198,7 @@ Test(api, too_large_is_enomem)
     zp_put(pool, held);
 }
 
-Test(api_config, below_the_minimum_is_einval)
-{
+Test(api_config, below_the_minimum_is_einval) {
     zp_config config;
     zp_config_init(&config);
     config.min_size_bytes = 64 * KIB;
@@ -230,8 +221,7 @@ Test(api_config, below_the_minimum_is_einval)
     zp_pool_destroy(p);
 }
 
-Test(api, zeroed_is_zero_after_dirty_use)
-{
+Test(api, zeroed_is_zero_after_dirty_use) {
     for (size_t n = 1; n <= 32 * MIB; n = n * 3 + 1) {
         char *p = zp_get(pool, n);
         memset(p, 0xff, zp_usable_size(pool, p));
@@ -242,8 +232,7 @@ Test(api, zeroed_is_zero_after_dirty_use)
     }
 }
 
-Test(api, alignment)
-{
+Test(api, alignment) {
     for (size_t align = 1; align <= GIB; align *= 2) {
         void *p = zp_get_aligned(pool, align, 5000);
         cr_assert(p, "alignment %zu", align);
@@ -262,8 +251,7 @@ Test(api, alignment)
     }
 }
 
-Test(api, put_accepts_null_and_preserves_errno)
-{
+Test(api, put_accepts_null_and_preserves_errno) {
     errno = 55;
     zp_put(pool, NULL);
     for (size_t n = 1; n < 64 * MIB; n *= 4) {
@@ -275,8 +263,7 @@ Test(api, put_accepts_null_and_preserves_errno)
     }
 }
 
-Test(api, resize_follows_its_contract)
-{
+Test(api, resize_follows_its_contract) {
     char *p = zp_resize(pool, NULL, 100 * KIB);
     cr_assert(p, "NULL acts as zp_get");
     pattern_fill(p, 100 * KIB, 3);
@@ -293,8 +280,7 @@ Test(api, resize_follows_its_contract)
     zp_put(pool, p);
 }
 
-Test(api, preallocated_buffers_do_not_fault, .disabled = UNDER_ASAN)
-{
+Test(api, preallocated_buffers_do_not_fault, .disabled = UNDER_ASAN) {
     enum { N = 8 };
     cr_assert_eq(zp_preallocate(pool, MIB, N), N);
     cr_assert_eq(zp_pool_length(pool), N);
@@ -313,8 +299,7 @@ Test(api, preallocated_buffers_do_not_fault, .disabled = UNDER_ASAN)
     cr_assert_eq(zp_preallocate(pool, MIB, 0), 0);
 }
 
-Test(api_config, preallocate_stops_at_the_limit)
-{
+Test(api_config, preallocate_stops_at_the_limit) {
     zp_config config;
     zp_config_init(&config);
     config.n_shards = 1;
@@ -328,8 +313,7 @@ Test(api_config, preallocate_stops_at_the_limit)
     zp_pool_destroy(p);
 }
 
-Test(api, length_counts_idle_buffers)
-{
+Test(api, length_counts_idle_buffers) {
     void *p[10];
     cr_assert_eq(zp_pool_length(pool), 0);
     for (int i = 0; i < 10; i++)
@@ -343,8 +327,7 @@ Test(api, length_counts_idle_buffers)
     cr_assert_eq(zp_pool_length(pool), 0);
 }
 
-Test(api, trim_gives_memory_back)
-{
+Test(api, trim_gives_memory_back) {
     char *p = zp_get(pool, 64 * MIB);
     memset(p, 1, 64 * MIB);
     zp_put(pool, p);
@@ -357,8 +340,7 @@ Test(api, trim_gives_memory_back)
     cr_assert_eq(zp_pool_trim(pool, 0), 0, "nothing left");
 }
 
-Test(api, validate_writes_no_further_than_it_may)
-{
+Test(api, validate_writes_no_further_than_it_may) {
     char message[8];
     memset(message, 'x', sizeof message);
     cr_assert_eq(zp_validate(pool, message, sizeof message), 0);
@@ -367,11 +349,11 @@ Test(api, validate_writes_no_further_than_it_may)
     cr_assert_eq(message[7], 'x');
 }
 
-Test(api, owns_and_usable_size_of_strangers)
-{
+Test(api, owns_and_usable_size_of_strangers) {
     int local;
     char *p = zp_get(pool, MIB);
-    const void *strangers[] = {NULL, &local, (void *)-1, (void *)1, p + 1, p + 4096, p + MIB - 1, p + 16 * MIB, p - 1};
+    const void *strangers[] = {NULL,     &local,      (void *)-1,   (void *)1, p + 1,
+                               p + 4096, p + MIB - 1, p + 16 * MIB, p - 1};
     for (size_t i = 0; i < sizeof strangers / sizeof strangers[0]; i++) {
         cr_assert_not(zp_owns(pool, strangers[i]), "stranger %zu", i);
         cr_assert_eq(zp_usable_size(pool, strangers[i]), 0, "stranger %zu", i);

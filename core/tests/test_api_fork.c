@@ -14,8 +14,7 @@
 
 TestSuite(api_fork, .timeout = 60);
 
-static int child_uses_everything(void *argument)
-{
+static int child_uses_everything(void *argument) {
     zp_pool *pool = argument;
     void *p[1000];
     for (int i = 0; i < 1000; i++)
@@ -28,13 +27,13 @@ static int child_uses_everything(void *argument)
     return 0;
 }
 
-Test(api_fork, a_forked_child_can_do_everything)
-{
+Test(api_fork, a_forked_child_can_do_everything) {
     zp_pool *pool = zp_pool_create(NULL);
     void *held = zp_get(pool, MIB);
     for (int i = 0; i < 50; i++) {
         struct child_result child = run_child(child_uses_everything, pool);
-        cr_assert_eq(child.exit_status, 0, "status %d signal %d %s", child.exit_status, child.signal, child.text);
+        cr_assert_eq(child.exit_status, 0, "status %d signal %d %s", child.exit_status, child.signal,
+                     child.text);
     }
     zp_put(pool, held);
     char message[200] = "";
@@ -43,8 +42,7 @@ Test(api_fork, a_forked_child_can_do_everything)
 }
 
 static volatile bool stop;
-static void *churn(void *pool)
-{
+static void *churn(void *pool) {
     uint64_t rng = (uintptr_t)&rng;
     while (!stop) {
         void *p[8];
@@ -56,8 +54,7 @@ static void *churn(void *pool)
     return NULL;
 }
 
-static int child_survives(void *argument)
-{
+static int child_survives(void *argument) {
     zp_pool *pool = argument;
     /* The pool may have been caught with a lock held: then it refuses, but it never hangs or crashes. */
     for (int i = 0; i < 100; i++)
@@ -66,8 +63,7 @@ static int child_survives(void *argument)
     return 0;
 }
 
-Test(api_fork, forking_while_others_work_never_hangs_the_child)
-{
+Test(api_fork, forking_while_others_work_never_hangs_the_child) {
     zp_pool *pool = zp_pool_create(NULL);
     pthread_t threads[3];
     stop = false;
@@ -75,7 +71,8 @@ Test(api_fork, forking_while_others_work_never_hangs_the_child)
         pthread_create(&threads[i], NULL, churn, pool);
     for (int i = 0; i < 300; i++) {
         struct child_result child = run_child(child_survives, pool);
-        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d %s", i, child.exit_status, child.signal, child.text);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d %s", i, child.exit_status,
+                     child.signal, child.text);
     }
     stop = true;
     for (int i = 0; i < 3; i++)
@@ -85,9 +82,9 @@ Test(api_fork, forking_while_others_work_never_hangs_the_child)
     zp_pool_destroy(pool);
 }
 
-/* A get may be refused while who holds a lock, or repairs, waits for a processor; a broken pool refuses for ever. */
-static void *get_in_the_end(zp_pool *pool, size_t n_bytes)
-{
+/* A get may be refused while who holds a lock, or repairs, waits for a processor; a broken pool refuses for
+ * ever. */
+static void *get_in_the_end(zp_pool *pool, size_t n_bytes) {
     void *p = zp_get(pool, n_bytes);
     for (int i = 0; !p && i < 1000; i++) {
         usleep(10000);
@@ -98,8 +95,7 @@ static void *get_in_the_end(zp_pool *pool, size_t n_bytes)
 
 static pthread_barrier_t barrier;
 
-static void *first_use_in_child(void *pool)
-{
+static void *first_use_in_child(void *pool) {
     pthread_barrier_wait(&barrier);
     for (int i = 0; i < 50; i++) {
         void *p = get_in_the_end(pool, (size_t)(i % 5 + 1) * 300 * KIB);
@@ -109,8 +105,7 @@ static void *first_use_in_child(void *pool)
     return NULL;
 }
 
-static int child_with_threads(void *pool)
-{
+static int child_with_threads(void *pool) {
     /* The child's threads meet in the repair: its first slow path runs in all of them at once. */
     pthread_t threads[4];
     pthread_barrier_init(&barrier, NULL, 4);
@@ -126,8 +121,7 @@ static int child_with_threads(void *pool)
     return n_refused ? 5 : 0;
 }
 
-Test(api_fork, a_child_that_starts_threads_first_is_repaired_once)
-{
+Test(api_fork, a_child_that_starts_threads_first_is_repaired_once) {
     enum { N = 48 };
     zp_pool *pools[N]; /* many, so that the repair takes a while; the last one is used */
     for (int i = 0; i < N; i++) {
@@ -136,21 +130,19 @@ Test(api_fork, a_child_that_starts_threads_first_is_repaired_once)
     }
     for (int i = 0; i < 200; i++) {
         struct child_result child = run_child(child_with_threads, pools[N - 1]);
-        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (4: pool broken, 5: gets refused)", i,
-                     child.exit_status, child.signal);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (4: pool broken, 5: gets refused)",
+                     i, child.exit_status, child.signal);
     }
     for (int i = 0; i < N; i++)
         zp_pool_destroy(pools[i]);
 }
 
-static int child_destroys(void *pool)
-{
+static int child_destroys(void *pool) {
     zp_pool_destroy(pool);
     return 0;
 }
 
-Test(api_fork, a_child_can_destroy_at_once_whatever_the_background_thread_was_doing)
-{
+Test(api_fork, a_child_can_destroy_at_once_whatever_the_background_thread_was_doing) {
     zp_config config;
     zp_config_init(&config);
     config.decay_ms = 1; /* the background thread is in this pool as often as can be */
@@ -163,7 +155,8 @@ Test(api_fork, a_child_can_destroy_at_once_whatever_the_background_thread_was_do
         for (int k = 0; k < 64; k++)
             zp_put(pool, p[k]);
         struct child_result child = run_child(child_destroys, pool);
-        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (14: it hung)", i, child.exit_status, child.signal);
+        cr_assert_eq(child.exit_status, 0, "fork %d: status %d signal %d (14: it hung)", i, child.exit_status,
+                     child.signal);
     }
     zp_pool_destroy(pool);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_api_misuse.c: every misuse ends the process at once, with one line that names kind and address, before damage. */
+/* test_api_misuse.c: every misuse ends the process at once, with one line that names kind and address, before
+ * damage. */
 #include <criterion/criterion.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,8 +21,7 @@ struct misuse {
     enum action action;
 };
 
-static int commit(void *argument)
-{
+static int commit(void *argument) {
     struct misuse *misuse = argument;
     if (misuse->action == PUT)
         zp_put(misuse->pool, misuse->pointer);
@@ -30,19 +30,17 @@ static int commit(void *argument)
     return 0;
 }
 
-static void expect_fatal(zp_pool *pool, void *pointer, enum action action, const char *kind)
-{
+static void expect_fatal(zp_pool *pool, void *pointer, enum action action, const char *kind) {
     struct misuse misuse = {pool, pointer, action};
     struct child_result child = run_child(commit, &misuse);
     char expected[200];
     snprintf(expected, sizeof expected, "zeropool: fatal: %s (ptr=%p)\n", kind, pointer);
-    cr_assert_eq(child.signal, SIGABRT, "%s by %s was not noticed: status %d signal %d", kind, action == PUT ? "put" : "resize",
-                 child.exit_status, child.signal);
+    cr_assert_eq(child.signal, SIGABRT, "%s by %s was not noticed: status %d signal %d", kind,
+                 action == PUT ? "put" : "resize", child.exit_status, child.signal);
     cr_assert_str_eq(child.text, expected);
 }
 
-static void expect_fatal_both(zp_pool *pool, void *pointer, const char *kind)
-{
+static void expect_fatal_both(zp_pool *pool, void *pointer, const char *kind) {
     expect_fatal(pool, pointer, PUT, kind);
     expect_fatal(pool, pointer, RESIZE, kind);
 }
@@ -50,8 +48,7 @@ static void expect_fatal_both(zp_pool *pool, void *pointer, const char *kind)
 static const size_t sizes[] = {1, 4 * KIB, 40 * KIB, 256 * KIB, 260 * KIB, MIB, 30 * MIB, 100 * MIB};
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 
-Test(api_misuse, double_free_wherever_the_block_went)
-{
+Test(api_misuse, double_free_wherever_the_block_went) {
     for (size_t i = 0; i < N_SIZES; i++) {
         zp_pool *pool = zp_pool_create(NULL);
         void *p = zp_get(pool, sizes[i]);
@@ -69,8 +66,7 @@ Test(api_misuse, double_free_wherever_the_block_went)
     }
 }
 
-Test(api_misuse, double_free_after_merging_with_a_neighbour)
-{
+Test(api_misuse, double_free_after_merging_with_a_neighbour) {
     zp_pool *pool = zp_pool_create(NULL);
     char *p[6];
     for (int i = 0; i < 6; i++)
@@ -83,8 +79,7 @@ Test(api_misuse, double_free_after_merging_with_a_neighbour)
     zp_pool_destroy(pool);
 }
 
-Test(api_misuse, interior_and_misaligned_pointers)
-{
+Test(api_misuse, interior_and_misaligned_pointers) {
     zp_pool *pool = zp_pool_create(NULL);
     for (size_t i = 0; i < N_SIZES; i++) {
         char *p = zp_get(pool, sizes[i]);
@@ -102,8 +97,7 @@ Test(api_misuse, interior_and_misaligned_pointers)
     zp_pool_destroy(pool);
 }
 
-Test(api_misuse, pointers_that_were_never_ours)
-{
+Test(api_misuse, pointers_that_were_never_ours) {
     static int variable;
     int local;
     zp_pool *pool = zp_pool_create(NULL), *other = zp_pool_create(NULL);
@@ -118,8 +112,7 @@ Test(api_misuse, pointers_that_were_never_ours)
     zp_pool_destroy(other);
 }
 
-Test(api_misuse, untouched_pool_memory)
-{
+Test(api_misuse, untouched_pool_memory) {
     zp_pool *pool = zp_pool_create(NULL);
     char *p = zp_get(pool, 4 * KIB);
     /* In the step beyond the block: mapped, never handed out. */
@@ -128,8 +121,7 @@ Test(api_misuse, untouched_pool_memory)
     zp_pool_destroy(pool);
 }
 
-Test(api_misuse, nothing_is_damaged_before_the_end, .signal = SIGABRT)
-{
+Test(api_misuse, nothing_is_damaged_before_the_end, .signal = SIGABRT) {
     zp_pool *pool = zp_pool_create(NULL);
     char *p = zp_get(pool, 64 * KIB), *q = zp_get(pool, 64 * KIB);
     pattern_fill(q, 64 * KIB, 1);
@@ -142,8 +134,7 @@ Test(api_misuse, nothing_is_damaged_before_the_end, .signal = SIGABRT)
     zp_put(pool, p); /* in this very process */
 }
 
-Test(api_misuse, random_wild_pointers_always_end_it)
-{
+Test(api_misuse, random_wild_pointers_always_end_it) {
     zp_pool *pool = zp_pool_create(NULL);
     uint64_t rng = 12;
     char *live[30];

@@ -18,15 +18,13 @@
 
 TestSuite(api_stats, .timeout = 60);
 
-static zp_stats stats_of(zp_pool *pool)
-{
+static zp_stats stats_of(zp_pool *pool) {
     zp_stats stats;
     zp_pool_stats(pool, &stats);
     return stats;
 }
 
-static zp_pool *make(size_t max_retained, unsigned decay_ms)
-{
+static zp_pool *make(size_t max_retained, unsigned decay_ms) {
     zp_config config;
     zp_config_init(&config);
     config.n_shards = 1;
@@ -37,10 +35,11 @@ static zp_pool *make(size_t max_retained, unsigned decay_ms)
     return pool;
 }
 
-static size_t idle(const zp_stats *stats) { return stats->bytes_cached + stats->bytes_dirty; }
+static size_t idle(const zp_stats *stats) {
+    return stats->bytes_cached + stats->bytes_dirty;
+}
 
-Test(api_stats, a_new_pool_has_done_nothing)
-{
+Test(api_stats, a_new_pool_has_done_nothing) {
     zp_pool *pool = make(0, 0);
     zp_stats stats = stats_of(pool), zero;
     memset(&zero, 0, sizeof zero);
@@ -48,8 +47,7 @@ Test(api_stats, a_new_pool_has_done_nothing)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, every_get_is_counted_once_with_its_source)
-{
+Test(api_stats, every_get_is_counted_once_with_its_source) {
     zp_pool *pool = make(0, 0);
     uint64_t rng = 2, n_gets = 0;
     void *live[50] = {NULL};
@@ -67,11 +65,12 @@ Test(api_stats, every_get_is_counted_once_with_its_source)
         }
         if (i % 1000) continue;
         zp_stats s = stats_of(pool);
-        cr_assert_eq(s.n_gets, n_gets, "%lu gets, counted %lu", (unsigned long)n_gets, (unsigned long)s.n_gets);
+        cr_assert_eq(s.n_gets, n_gets, "%lu gets, counted %lu", (unsigned long)n_gets,
+                     (unsigned long)s.n_gets);
         cr_assert_eq(s.n_tcache_hits + s.n_shard_hits + s.n_heap_dirty + s.n_heap_fresh, n_gets,
                      "%lu gets: %lu tcache + %lu shard + %lu dirty + %lu fresh", (unsigned long)n_gets,
-                     (unsigned long)s.n_tcache_hits, (unsigned long)s.n_shard_hits, (unsigned long)s.n_heap_dirty,
-                     (unsigned long)s.n_heap_fresh);
+                     (unsigned long)s.n_tcache_hits, (unsigned long)s.n_shard_hits,
+                     (unsigned long)s.n_heap_dirty, (unsigned long)s.n_heap_fresh);
         cr_assert_eq(s.bytes_live, bytes, "live %zu, counted %zu", bytes, s.bytes_live);
         cr_assert_leq(s.bytes_live + idle(&s), s.bytes_mapped);
         cr_assert_leq(s.bytes_live + s.bytes_cached, s.bytes_live_peak);
@@ -80,8 +79,7 @@ Test(api_stats, every_get_is_counted_once_with_its_source)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, refusals_are_counted)
-{
+Test(api_stats, refusals_are_counted) {
     zp_pool *pool = make(0, 0);
     cr_assert_null(zp_get(pool, (size_t)1 << 45));
     cr_assert_eq(stats_of(pool).n_refused, 1, "too large");
@@ -92,15 +90,13 @@ Test(api_stats, refusals_are_counted)
     zp_pool_destroy(pool);
 }
 
-static void *work_in_thread(void *pool)
-{
+static void *work_in_thread(void *pool) {
     for (int i = 0; i < 100; i++)
         zp_put(pool, zp_get(pool, 64 * KIB));
     return NULL;
 }
 
-Test(api_stats, counts_of_ended_threads_stay)
-{
+Test(api_stats, counts_of_ended_threads_stay) {
     zp_pool *pool = make(0, 0);
     for (int i = 0; i < 20; i++) {
         pthread_t thread;
@@ -111,8 +107,7 @@ Test(api_stats, counts_of_ended_threads_stay)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, counts_never_go_back_when_caches_pass_between_pools)
-{
+Test(api_stats, counts_never_go_back_when_caches_pass_between_pools) {
     zp_pool *a = make(0, 0), *b = make(0, 0);
     for (int i = 0; i < 6; i++) {
         pthread_t thread;
@@ -125,8 +120,7 @@ Test(api_stats, counts_never_go_back_when_caches_pass_between_pools)
     zp_pool_destroy(b);
 }
 
-Test(api_stats, fresh_and_purged_bytes)
-{
+Test(api_stats, fresh_and_purged_bytes) {
     zp_pool *pool = make(0, 0);
     char *p = zp_get(pool, 8 * MIB);
     memset(p, 1, 8 * MIB);
@@ -142,8 +136,7 @@ Test(api_stats, fresh_and_purged_bytes)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, idle_bytes_never_exceed_max_retained)
-{
+Test(api_stats, idle_bytes_never_exceed_max_retained) {
     size_t limits[] = {64 * KIB, 4 * MIB, 32 * MIB};
     for (size_t l = 0; l < 3; l++) {
         zp_pool *pool = make(limits[l], 0);
@@ -156,16 +149,16 @@ Test(api_stats, idle_bytes_never_exceed_max_retained)
             else
                 live[slot] = zp_get(pool, rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 12, 24)));
             zp_stats s = stats_of(pool);
-            cr_assert_leq(idle(&s), limits[l], "%zu bytes idle (%zu cached, %zu dirty) where %zu are allowed", idle(&s),
-                          s.bytes_cached, s.bytes_dirty, limits[l]);
+            cr_assert_leq(idle(&s), limits[l], "%zu bytes idle (%zu cached, %zu dirty) where %zu are allowed",
+                          idle(&s), s.bytes_cached, s.bytes_dirty, limits[l]);
         }
         zp_pool_destroy(pool);
     }
 }
 
-Test(api_stats, memory_decays_also_below_max_retained)
-{
-    /* decay_ms: "idle memory goes back to the kernel within about this time"; the limit is a cap, not a floor. */
+Test(api_stats, memory_decays_also_below_max_retained) {
+    /* decay_ms: "idle memory goes back to the kernel within about this time"; the limit is a cap, not a
+     * floor. */
     zp_pool *pool = make(256 * MIB, 200);
     char *p = zp_get(pool, 64 * MIB);
     memset(p, 1, 64 * MIB);
@@ -180,8 +173,7 @@ Test(api_stats, memory_decays_also_below_max_retained)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, decay_works_without_further_calls)
-{
+Test(api_stats, decay_works_without_further_calls) {
     zp_pool *pool = make(0, 500);
     char *p = zp_get(pool, 128 * MIB);
     memset(p, 1, 128 * MIB);
@@ -193,9 +185,9 @@ Test(api_stats, decay_works_without_further_calls)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, the_last_megabytes_decay_too)
-{
-    /* Less than what keeps the background thread: it may leave when that is idle, not before it is given back. */
+Test(api_stats, the_last_megabytes_decay_too) {
+    /* Less than what keeps the background thread: it may leave when that is idle, not before it is given
+     * back. */
     zp_pool *pool = make(0, 2000);
     void *started_by[2] = {zp_get(pool, 16 * MIB), zp_get(pool, 16 * MIB)};
     for (int i = 0; i < 2; i++)
@@ -212,8 +204,7 @@ Test(api_stats, the_last_megabytes_decay_too)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, many_pools_decay_all)
-{
+Test(api_stats, many_pools_decay_all) {
     enum { N = 80 };
     zp_pool *pools[N];
     for (int i = 0; i < N; i++) {
@@ -241,8 +232,7 @@ Test(api_stats, many_pools_decay_all)
 
 /* --- pinned --- */
 
-static zp_pool *pinned_pool(size_t memlock_bytes)
-{
+static zp_pool *pinned_pool(size_t memlock_bytes) {
     struct rlimit limit = {memlock_bytes, memlock_bytes};
     setrlimit(RLIMIT_MEMLOCK, &limit);
     /* Root may lock without limit. */
@@ -253,8 +243,7 @@ static zp_pool *pinned_pool(size_t memlock_bytes)
     return zp_pool_create(&config);
 }
 
-static size_t locked_kib(void)
-{
+static size_t locked_kib(void) {
     char line[200];
     size_t kib = 0;
     FILE *file = fopen("/proc/self/status", "r");
@@ -264,8 +253,7 @@ static size_t locked_kib(void)
     return kib;
 }
 
-Test(api_stats, pinned_memory_is_locked, .disabled = UNDER_ASAN)
-{
+Test(api_stats, pinned_memory_is_locked, .disabled = UNDER_ASAN) {
     zp_pool *pool = pinned_pool(8 * MIB);
     if (!pool) cr_skip_test("cannot drop privileges");
     void *p = zp_get(pool, 2 * MIB);
@@ -281,13 +269,13 @@ Test(api_stats, pinned_memory_is_locked, .disabled = UNDER_ASAN)
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, pinning_beyond_the_limit_goes_on_unpinned, .disabled = UNDER_ASAN)
-{
+Test(api_stats, pinning_beyond_the_limit_goes_on_unpinned, .disabled = UNDER_ASAN) {
     zp_pool *pool = pinned_pool(64 * KIB);
     if (!pool) cr_skip_test("cannot drop privileges");
     char *p[6];
     for (int i = 0; i < 6; i++) {
-        cr_assert(p[i] = zp_get(pool, (size_t)(i + 1) * 20 * KIB), "a refused mlock is no reason to refuse the buffer");
+        cr_assert(p[i] = zp_get(pool, (size_t)(i + 1) * 20 * KIB),
+                  "a refused mlock is no reason to refuse the buffer");
         memset(p[i], i, 20 * KIB);
     }
     zp_stats s = stats_of(pool);
@@ -303,8 +291,7 @@ Test(api_stats, pinning_beyond_the_limit_goes_on_unpinned, .disabled = UNDER_ASA
     zp_pool_destroy(pool);
 }
 
-Test(api_stats, pinned_zeroed_buffers_are_zero)
-{
+Test(api_stats, pinned_zeroed_buffers_are_zero) {
     zp_pool *pool = pinned_pool(1 * MIB);
     if (!pool) cr_skip_test("cannot drop privileges");
     for (int i = 0; i < 20; i++) {

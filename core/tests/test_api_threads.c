@@ -14,14 +14,12 @@
 
 TestSuite(api_threads, .timeout = 60);
 
-static void assert_valid(zp_pool *pool)
-{
+static void assert_valid(zp_pool *pool) {
     char message[200] = "";
     cr_assert_eq(zp_validate(pool, message, sizeof message), 0, "%s", message);
 }
 
-Test(api_threads, pools_do_not_mix)
-{
+Test(api_threads, pools_do_not_mix) {
     enum { N = 8 };
     zp_pool *pools[N];
     void *p[N];
@@ -62,8 +60,7 @@ struct handoff {
     unsigned n_refused; /* a lock that cannot be had in time, on a busy machine, is a refusal */
 };
 
-static void *producer(void *argument)
-{
+static void *producer(void *argument) {
     struct handoff *h = argument;
     for (int i = 0; i < h->n_rounds; i++) {
         char *p = zp_get(h->pool, (size_t)(i % 40 + 1) * 8 * KIB);
@@ -80,8 +77,7 @@ static void *producer(void *argument)
     return NULL;
 }
 
-Test(api_threads, buffers_pass_from_thread_to_thread)
-{
+Test(api_threads, buffers_pass_from_thread_to_thread) {
     struct handoff h = {.pool = zp_pool_create(NULL), .n_rounds = 30000};
     pthread_t threads[4];
     for (int i = 0; i < 4; i++)
@@ -97,8 +93,8 @@ Test(api_threads, buffers_pass_from_thread_to_thread)
     zp_pool_trim(h.pool, 0);
     zp_stats s;
     zp_pool_stats(h.pool, &s);
-    cr_assert(s.n_gets <= 120000 && s.n_gets + h.n_refused >= 120000, "%lu gets, %u refused", (unsigned long)s.n_gets,
-              h.n_refused);
+    cr_assert(s.n_gets <= 120000 && s.n_gets + h.n_refused >= 120000, "%lu gets, %u refused",
+              (unsigned long)s.n_gets, h.n_refused);
     cr_assert_eq(s.bytes_live + s.bytes_cached + s.bytes_dirty, 0);
     zp_pool_destroy(h.pool);
 }
@@ -109,8 +105,7 @@ static pthread_barrier_t barrier;
 static zp_pool *shared_pool;
 enum { N_ROUNDS = 300 };
 
-static void *long_lived(void *ignored)
-{
+static void *long_lived(void *ignored) {
     (void)ignored;
     for (int i = 0; i < N_ROUNDS; i++) {
         pthread_barrier_wait(&barrier); /* the pool of this round is there */
@@ -123,8 +118,7 @@ static void *long_lived(void *ignored)
     return NULL;
 }
 
-Test(api_threads, threads_live_on_after_destroy)
-{
+Test(api_threads, threads_live_on_after_destroy) {
     pthread_t threads[3];
     pthread_barrier_init(&barrier, NULL, 4);
     for (int i = 0; i < 3; i++)
@@ -135,7 +129,8 @@ Test(api_threads, threads_live_on_after_destroy)
         pthread_barrier_wait(&barrier);
         zp_stats s;
         zp_pool_stats(shared_pool, &s);
-        cr_assert_eq(s.n_gets, 6, "round %d: %lu gets; counts of a destroyed pool live on", i, (unsigned long)s.n_gets);
+        cr_assert_eq(s.n_gets, 6, "round %d: %lu gets; counts of a destroyed pool live on", i,
+                     (unsigned long)s.n_gets);
         assert_valid(shared_pool);
         zp_pool_destroy(shared_pool);
     }
@@ -146,8 +141,7 @@ Test(api_threads, threads_live_on_after_destroy)
     }
 }
 
-static void *uses_twice(void *pool)
-{
+static void *uses_twice(void *pool) {
     for (int i = 0; i < 2; i++)
         zp_put(pool, zp_get(pool, 16 * KIB));
     return NULL;
@@ -158,8 +152,7 @@ struct starter {
     _Atomic bool done;
 };
 
-static void *starts_short_threads(void *argument)
-{
+static void *starts_short_threads(void *argument) {
     struct starter *starter = argument;
     for (int i = 0; i < 500; i++) {
         pthread_t thread;
@@ -171,8 +164,7 @@ static void *starts_short_threads(void *argument)
 }
 
 /* What a thread counted goes to the pool's totals as it ends. */
-Test(api_threads, sums_never_fall_while_threads_end)
-{
+Test(api_threads, sums_never_fall_while_threads_end) {
     struct starter starter = {.pool = zp_pool_create(NULL)};
     pthread_t thread;
     cr_assert(!pthread_create(&thread, NULL, starts_short_threads, &starter));
@@ -182,7 +174,8 @@ Test(api_threads, sums_never_fall_while_threads_end)
     while (!starter.done) {
         uint64_t begun_ms = now_ms();
         zp_pool_stats(starter.pool, &s);
-        if (now_ms() - begun_ms > 10) continue; /* nobody waits for a preempted thread for longer than 20 ms */
+        /* nobody waits for a preempted thread for longer than 20 ms */
+        if (now_ms() - begun_ms > 10) continue;
         n_fallen += s.n_gets < before;
         before = s.n_gets;
     }
@@ -195,8 +188,7 @@ Test(api_threads, sums_never_fall_while_threads_end)
     zp_pool_destroy(starter.pool);
 }
 
-static void *uses_then_ends(void *pool)
-{
+static void *uses_then_ends(void *pool) {
     void *p[20];
     for (int i = 0; i < 20; i++)
         p[i] = zp_get(pool, 16 * KIB);
@@ -206,8 +198,7 @@ static void *uses_then_ends(void *pool)
     return NULL; /* its cache is emptied on the way out, while the pool is being destroyed */
 }
 
-Test(api_threads, threads_may_end_while_the_pool_is_destroyed)
-{
+Test(api_threads, threads_may_end_while_the_pool_is_destroyed) {
     pthread_barrier_init(&barrier, NULL, 4);
     for (int i = 0; i < 500; i++) {
         zp_pool *pool = zp_pool_create(NULL);
@@ -227,8 +218,7 @@ Test(api_threads, threads_may_end_while_the_pool_is_destroyed)
 static zp_pool *handler_pool;
 static volatile unsigned n_handled, n_handler_failures;
 
-static void on_signal(int number)
-{
+static void on_signal(int number) {
     (void)number;
     int saved = errno;
     n_handled++;
@@ -243,8 +233,7 @@ static void on_signal(int number)
     errno = saved;
 }
 
-Test(api_threads, get_and_put_in_signal_handlers)
-{
+Test(api_threads, get_and_put_in_signal_handlers) {
     handler_pool = zp_pool_create(NULL);
     struct sigaction action;
     memset(&action, 0, sizeof action);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_cgroups.c: the memory limit of a control group, from files made for it in a mount namespace of the test's own. */
+/* test_cgroups.c: the memory limit of a control group, from files made for it in a mount namespace of the
+ * test's own. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <sys/resource.h>
@@ -11,15 +12,13 @@
 #include "support.h"
 
 /* What a process in these groups sees. */
-static size_t limit_in(const char *groups)
-{
+static size_t limit_in(const char *groups) {
     size_t limit = 0;
     return world_write(WORLD "/self", groups) && os_read_cgroup_limit(&limit) == 0 ? limit : 0;
 }
 
 /* Who cannot open a file now must not believe that there is no limit, and asks again. */
-static int without_descriptors(void)
-{
+static int without_descriptors(void) {
     static struct pool pool;
     struct pool_setup setup = fixture_setup();
     if (fixture_init(&pool, &setup) || !helper_add_pool(&pool)) return wrong("no pool", 0);
@@ -38,8 +37,7 @@ static int without_descriptors(void)
     return 0;
 }
 
-static int in_child(void *ignored)
-{
+static int in_child(void *ignored) {
     if (!world_make()) return NOT_ALLOWED;
     mkdir(WORLD "/a", 0755);
     mkdir(WORLD "/a/b", 0755);
@@ -64,14 +62,18 @@ static int in_child(void *ignored)
     world_write(WORLD "/a/b/memory.max", "-1\n");
     if ((got = limit_in("0::/a/b\n")) != 400000000) return wrong("minus one is none", got);
     world_write(WORLD "/memory/m/memory.limit_in_bytes", "200000000\n");
-    if ((got = limit_in("4:memory:/m\n3:cpu:/a\n0::/a/b\n")) != 200000000) return wrong("version 1 beside version 2", got);
+    if ((got = limit_in("4:memory:/m\n3:cpu:/a\n0::/a/b\n")) != 200000000)
+        return wrong("version 1 beside version 2", got);
     world_write(WORLD "/memory/m/memory.limit_in_bytes", "9223372036854771712\n");
     if ((got = limit_in("4:cpu,memory:/m\n")) != SIZE_MAX) return wrong("version 1 without a limit", got);
-    if ((got = limit_in("nonsense\n1:also\n0::/a\n")) != 400000000) return wrong("lines of another form", got);
+    if ((got = limit_in("nonsense\n1:also\n0::/a\n")) != 400000000)
+        return wrong("lines of another form", got);
     char deep[700] = "0::/";
     memset(deep + 4, 'x', 600);
     if ((got = limit_in(deep)) != SIZE_MAX) return wrong("a path longer than any buffer", got);
     return without_descriptors();
 }
 
-Test(cgroups, limits, .timeout = 30) { world_run(in_child); }
+Test(cgroups, limits, .timeout = 30) {
+    world_run(in_child);
+}

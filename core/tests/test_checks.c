@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_checks.c: the check of all invariants finds each kind of damage. It judges every other test, so it is judged here. */
+/* test_checks.c: the check of all invariants finds each kind of damage. It judges every other test, so it is
+ * judged here. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -10,8 +11,7 @@
 static struct pool pool;
 static char *live, *idle; /* two blocks of the heap, the second one returned */
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
@@ -26,8 +26,7 @@ static void set_up(void)
     cr_assert_null(pool_check(&pool));
 }
 
-static void finds(const char *what)
-{
+static void finds(const char *what) {
     const char *broken = pool_check(&pool);
     cr_assert_not_null(broken, "nothing was found instead of: %s", what);
     cr_assert_str_eq(broken, what);
@@ -35,8 +34,7 @@ static void finds(const char *what)
 
 TestSuite(checks, .init = set_up, .timeout = 30);
 
-Test(checks, counters)
-{
+Test(checks, counters) {
     pool.heap.dirty_bytes += PAGE_BYTES;
     finds("dirty bytes miscounted");
     pool.heap.dirty_bytes -= PAGE_BYTES;
@@ -46,8 +44,7 @@ Test(checks, counters)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(checks, tiles)
-{
+Test(checks, tiles) {
     struct extent *extent = fixture_extent(&pool, live);
     extent->address = (char *)extent->address + PAGE_BYTES;
     finds("extents do not tile the space");
@@ -64,8 +61,7 @@ Test(checks, tiles)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(checks, neighbours)
-{
+Test(checks, neighbours) {
     struct extent *extent = fixture_extent(&pool, live);
     uint8_t state = extent_state(extent);
     extent_set_state(extent, EXTENT_DIRTY);
@@ -79,8 +75,7 @@ Test(checks, neighbours)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(checks, bins_and_ages)
-{
+Test(checks, bins_and_ages) {
     struct extent *extent = fixture_extent(&pool, idle);
     unsigned cls = extent->cls;
     pool.heap.dirty.nonempty[cls / 64] ^= (uint64_t)1 << cls % 64;
@@ -101,8 +96,7 @@ Test(checks, bins_and_ages)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(checks, locks_that_are_held)
-{
+Test(checks, locks_that_are_held) {
     cr_assert(lock_acquire(&pool.heap.lock));
     finds("heap lock is held");
     lock_release(&pool.heap.lock);
@@ -112,8 +106,7 @@ Test(checks, locks_that_are_held)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(checks, shards)
-{
+Test(checks, shards) {
     char *blocks[64];
     for (int i = 0; i < 64; i++)
         blocks[i] = fixture_get(&pool, 64 * KIB);

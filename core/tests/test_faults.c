@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* test_faults.c: every kernel call of a whole scenario fails once, with every plausible errno, and then calls fail at random.
- * Whatever fails, contents stay, zeroed blocks are zero, the invariants hold, and only refusals are seen.
- * Linked with a build of the pool that has -DZP_FAULT. */
+/* test_faults.c: every kernel call of a whole scenario fails once, with every plausible errno, and then calls
+ * fail at random. Whatever fails, contents stay, zeroed blocks are zero, the invariants hold, and only
+ * refusals are seen. Linked with a build of the pool that has -DZP_FAULT. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <stdio.h>
@@ -19,30 +19,26 @@ static struct pool pool;
 static char where[200];
 static long n_calls; /* kernel calls of the last scenario */
 
-static void *resize(void *p, size_t n_bytes)
-{
+static void *resize(void *p, size_t n_bytes) {
     struct extent *e = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, e, n_bytes)) return p;
     return resize_move(&pool, tcache_find(&pool), e, n_bytes);
 }
 
-static void *zeroed(size_t n_bytes)
-{
+static void *zeroed(size_t n_bytes) {
     void *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
     if (p) cr_assert_eq(first_nonzero(p, n_bytes), n_bytes, "%s: a zeroed block is not zero", where);
     return p;
 }
 
-static void fill_and_put(void *p)
-{
+static void fill_and_put(void *p) {
     if (!p) return;
     memset(p, 0xff, extent_active_bytes(fixture_extent(&pool, p)));
     fixture_put(&pool, p);
 }
 
 /* Something of everything. Deterministic, so that call k is the same call in each run until the fault. */
-static void scenario(bool pinned)
-{
+static void scenario(bool pinned) {
     struct pool_setup setup = fixture_setup();
     setup.span_max = 256 * MIB;
     setup.max_block_bytes = 128 * MIB;
@@ -59,7 +55,8 @@ static void scenario(bool pinned)
     if (grow) pattern_fill(grow, n, 9);
     for (size_t want = MIB; grow && want <= 3 * MIB; want += 700 * KIB) {
         char *q = resize(grow, want);
-        if (!q) q = grow;
+        if (!q)
+            q = grow;
         else if (q != grow || want <= extent_active_bytes(fixture_extent(&pool, q))) {
             cr_assert_eq(pattern_check(q, n, 9), n, "%s: contents lost while growing", where);
             n = want;
@@ -74,7 +71,8 @@ static void scenario(bool pinned)
         cr_assert_eq(pattern_check(grow, n, 9), n, "%s: contents lost", where);
         char *q = resize(grow, 500 * KIB);
         cr_assert(q, "%s: shrinking was refused", where);
-        cr_assert_eq(pattern_check_front(q, 500 * KIB, n, 9), 500 * KIB, "%s: contents lost while shrinking", where);
+        cr_assert_eq(pattern_check_front(q, 500 * KIB, n, 9), 500 * KIB, "%s: contents lost while shrinking",
+                     where);
         grow = q;
     }
     void *many[6];
@@ -105,14 +103,16 @@ static void scenario(bool pinned)
     cr_assert_null(broken = pool_check(&pool), "%s: after trim: %s", where, broken);
     cr_assert_eq(pool.heap.active_bytes, 0, "%s: %zu bytes lost", where, pool.heap.active_bytes);
     n_calls = os_fault_count();
-    os_fault_configure(-1, 0, 0, 0); /* tearing down is not the subject, and must not leak into the next run */
+    /* tearing down is not the subject, and must not leak into the next run */
+    os_fault_configure(-1, 0, 0, 0);
     pool_finish(&pool);
 }
 
-static bool in_long_suite(void) { return getenv("ZP_LONG") != NULL; }
+static bool in_long_suite(void) {
+    return getenv("ZP_LONG") != NULL;
+}
 
-static void every_call_fails_once(bool pinned)
-{
+static void every_call_fails_once(bool pinned) {
     static const int errors[] = {ENOMEM, EINVAL, EPERM, EAGAIN, ENOSYS};
     snprintf(where, sizeof where, "without faults");
     os_fault_configure(-1, 0, 0, 0);
@@ -131,14 +131,19 @@ static void every_call_fails_once(bool pinned)
 
 TestSuite(faults, .timeout = 120);
 
-Test(faults, every_call_fails_once) { every_call_fails_once(false); }
-Test(faults, every_call_fails_once_pinned) { every_call_fails_once(true); }
+Test(faults, every_call_fails_once) {
+    every_call_fails_once(false);
+}
+Test(faults, every_call_fails_once_pinned) {
+    every_call_fails_once(true);
+}
 
 /* Each scenario touches some ten MiB: seconds in all where page faults are slow. */
-static uint64_t n_seeds(uint64_t all) { return in_long_suite() ? all : all / 2; }
+static uint64_t n_seeds(uint64_t all) {
+    return in_long_suite() ? all : all / 2;
+}
 
-Test(faults, random_failures)
-{
+Test(faults, random_failures) {
     static const int errors[] = {ENOMEM, EINVAL, EPERM, EAGAIN};
     for (unsigned one_in = 2; one_in <= 30; one_in += 7)
         for (uint64_t seed = 1; seed <= n_seeds(40); seed++) {
@@ -148,9 +153,9 @@ Test(faults, random_failures)
         }
 }
 
-/* A lock whose holder was lost, or is not run in time. With kernel calls that fail as well in every other run. */
-Test(faults, locks_that_cannot_be_had)
-{
+/* A lock whose holder was lost, or is not run in time. With kernel calls that fail as well in every other
+ * run. */
+Test(faults, locks_that_cannot_be_had) {
     for (unsigned one_in = 2; one_in <= 50; one_in += 6)
         for (uint64_t seed = 1; seed <= n_seeds(60); seed++) {
             snprintf(where, sizeof where, "one lock in %u, seed %lu", one_in, (unsigned long)seed);
@@ -160,8 +165,7 @@ Test(faults, locks_that_cannot_be_had)
         }
 }
 
-Test(faults, a_failed_purge_keeps_the_memory_dirty)
-{
+Test(faults, a_failed_purge_keeps_the_memory_dirty) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
@@ -175,8 +179,7 @@ Test(faults, a_failed_purge_keeps_the_memory_dirty)
     cr_assert_eq(q, p, "cleared by hand where the kernel does not help");
 }
 
-Test(faults, without_the_fork_page_and_membarrier_everything_else_works)
-{
+Test(faults, without_the_fork_page_and_membarrier_everything_else_works) {
     os_fault_configure(-1, ENOSYS, 0, 0);
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_fresh.c: untouched memory is made resident beforehand only where that is known to pay, and leaves nothing behind. */
+/* test_fresh.c: untouched memory is made resident beforehand only where that is known to pay, and leaves
+ * nothing behind. */
 #include <criterion/criterion.h>
 #include <criterion/parameterized.h>
 #include <signal.h>
@@ -17,23 +18,22 @@
 
 static struct pool pool;
 
-static void set_up(void) { cr_assert_eq(fixture_init_learning(&pool), 0); }
-static void tear_down(void)
-{
+static void set_up(void) {
+    cr_assert_eq(fixture_init_learning(&pool), 0);
+}
+static void tear_down(void) {
     cr_expect_null(pool_check(&pool));
     pool_finish(&pool);
 }
 TestSuite(fresh, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static size_t resident_pages(const void *p, size_t n_bytes)
-{
+static size_t resident_pages(const void *p, size_t n_bytes) {
     size_t n = fixture_resident_pages(p, n_bytes);
     cr_assert_neq(n, SIZE_MAX);
     return n;
 }
 
-static void *get_filled(size_t n_bytes)
-{
+static void *get_filled(size_t n_bytes) {
     void *p = fixture_get(&pool, n_bytes);
     cr_assert(p);
     memset(p, 1, n_bytes);
@@ -41,16 +41,14 @@ static void *get_filled(size_t n_bytes)
 }
 
 /* Whatever filling takes on this machine today. */
-static void let_huge_pages_be(uint32_t huge_ns, uint32_t small_ns)
-{
+static void let_huge_pages_be(uint32_t huge_ns, uint32_t small_ns) {
     pool.heap.fill_ns[1] = huge_ns;
     pool.heap.fill_ns[0] = small_ns;
     pool.heap.one_kind_pages = 0;
 }
 
 /* VMAs of the space, how many of them ask for huge pages, and how many bytes are in such. */
-static unsigned look_at_vmas(unsigned *n_advised, size_t *huge_bytes)
-{
+static unsigned look_at_vmas(unsigned *n_advised, size_t *huge_bytes) {
     FILE *file = fopen("/proc/self/smaps", "r");
     cr_assert(file);
     char line[512];
@@ -72,8 +70,7 @@ static unsigned look_at_vmas(unsigned *n_advised, size_t *huge_bytes)
     return n;
 }
 
-Test(fresh, nothing_is_made_resident_before_blocks_have_been_seen_filled)
-{
+Test(fresh, nothing_is_made_resident_before_blocks_have_been_seen_filled) {
     for (int i = 0; i < 40; i++) {
         char *p = fixture_get(&pool, 4 * MIB);
         cr_assert_eq(resident_pages(p, 4 * MIB), 0, "block %d", i);
@@ -81,19 +78,18 @@ Test(fresh, nothing_is_made_resident_before_blocks_have_been_seen_filled)
     }
 }
 
-/* Of blocks that are expected to be filled one in eight is left as it is, at random: in so many, not all are. */
+/* Of blocks that are expected to be filled one in eight is left as it is, at random: in so many, not all
+ * are. */
 #define TRIES 100
 
-static bool expects_filled(size_t n_pages, bool zeroed)
-{
+static bool expects_filled(size_t n_pages, bool zeroed) {
     for (int i = 0; i < TRIES; i++)
         if (zero_expects_filled(&pool, n_pages, zeroed)) return true;
     return false;
 }
 
 /* A block that was made resident beforehand; NULL if none is. */
-static char *get_resident(size_t n_bytes)
-{
+static char *get_resident(size_t n_bytes) {
     for (int i = 0; i < TRIES; i++) {
         char *p = fixture_get(&pool, n_bytes);
         if (resident_pages(p, n_bytes) == n_bytes >> PAGE_SHIFT) return p;
@@ -102,8 +98,7 @@ static char *get_resident(size_t n_bytes)
     return NULL;
 }
 
-Test(fresh, two_filled_blocks_speak_for_the_next_but_one)
-{
+Test(fresh, two_filled_blocks_speak_for_the_next_but_one) {
     cr_assert_not(expects_filled(1024, false));
     get_filled(4 * MIB);
     cr_assert_not(expects_filled(1024, false), "nothing has looked yet");
@@ -118,8 +113,7 @@ Test(fresh, two_filled_blocks_speak_for_the_next_but_one)
     cr_assert_not(expects_filled(64, false), "other sizes are others' habits");
 }
 
-Test(fresh, a_block_not_written_yet_is_no_evidence_against)
-{
+Test(fresh, a_block_not_written_yet_is_no_evidence_against) {
     void *blocks[6];
     for (int i = 0; i < 6; i++)
         blocks[i] = fixture_get(&pool, 4 * MIB);
@@ -130,8 +124,7 @@ Test(fresh, a_block_not_written_yet_is_no_evidence_against)
     cr_assert(expects_filled(1024, false));
 }
 
-Test(fresh, a_change_of_habit_is_noticed)
-{
+Test(fresh, a_change_of_habit_is_noticed) {
     for (int i = 0; i < 4; i++)
         get_filled(4 * MIB);
     cr_assert(expects_filled(1024, false));
@@ -147,8 +140,7 @@ Test(fresh, a_change_of_habit_is_noticed)
     cr_assert_not(expects_filled(1024, false));
 }
 
-Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed)
-{
+Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed) {
     for (int i = 0; i < 3; i++)
         get_filled(4 * MIB);
     cr_assert(expects_filled(1024, false));
@@ -162,8 +154,7 @@ Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed)
     cr_assert_not(expects_filled(1024, false));
 }
 
-Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout)
-{
+Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout) {
     unsigned n_ready = 0;
     for (int i = 0; i < 100; i++) {
         char *p = fixture_get(&pool, 4 * MIB);
@@ -173,16 +164,14 @@ Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout)
     cr_assert_geq(n_ready, 70, "%u of 100", n_ready);
 }
 
-Test(fresh, the_largest_blocks_come_as_they_are_touched)
-{
+Test(fresh, the_largest_blocks_come_as_they_are_touched) {
     for (int i = 0; i < 3; i++)
         get_filled(HUGE_MIN_BYTES);
     char *p = fixture_get(&pool, HUGE_MIN_BYTES);
     cr_assert_eq(resident_pages(p, HUGE_MIN_BYTES), 0);
 }
 
-Test(fresh, small_heaps_take_no_more_than_was_asked_for)
-{
+Test(fresh, small_heaps_take_no_more_than_was_asked_for) {
     size_t before = resident_bytes();
     for (int i = 0; i < 100; i++)
         get_filled(100 * KIB);
@@ -190,8 +179,7 @@ Test(fresh, small_heaps_take_no_more_than_was_asked_for)
     cr_assert_eq(pool.heap.dirty_bytes, 0);
 }
 
-Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident)
-{
+Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident) {
     for (int i = 0; i < 700; i++) {
         let_huge_pages_be(1, 0);
         get_filled(128 * KIB);
@@ -212,23 +200,22 @@ Test(fresh, large_heaps_grow_by_whole_units_and_say_what_is_resident)
     cr_assert_eq(pool.heap.n_growing, 0);
 }
 
-/* What is left of a unit at the end of the heap is the beginning of the next block. Were only what that lacks mapped, the next unit would be
- * filled in two parts, by small pages. */
-Test(fresh, also_behind_a_remainder_whole_steps_are_mapped)
-{
+/* What is left of a unit at the end of the heap is the beginning of the next block. Were only what that lacks
+ * mapped, the next unit would be filled in two parts, by small pages. */
+Test(fresh, also_behind_a_remainder_whole_steps_are_mapped) {
     for (int i = 0; i < 700; i++) {
         let_huge_pages_be(1, 0);
         get_filled(300 * KIB);
         cr_assert_eq(pool.heap.frontier % MIB, 0, "block %d", i);
     }
-    if (pool.heap.huge_pages == HUGE_BY_ADVICE) cr_assert_gt(pool.heap.counters.n_mixed, 0, "no block has begun in a remainder");
+    if (pool.heap.huge_pages == HUGE_BY_ADVICE)
+        cr_assert_gt(pool.heap.counters.n_mixed, 0, "no block has begun in a remainder");
 }
 
 static char *slow_pages;
 
 /* What a hypervisor does that keeps page tables of its own, only slower. */
-static void let_in_slowly(int signal_number, siginfo_t *info, void *context)
-{
+static void let_in_slowly(int signal_number, siginfo_t *info, void *context) {
     (void)signal_number;
     (void)context;
     usleep(2000);
@@ -237,8 +224,7 @@ static void let_in_slowly(int signal_number, siginfo_t *info, void *context)
 }
 
 /* Filling by pages of which each costs something again when it is touched is not cheap. */
-Test(fresh, first_touches_of_filled_pages_count)
-{
+Test(fresh, first_touches_of_filled_pages_count) {
     size_t bytes = FRESH_TOUCHES * PAGE_BYTES;
     slow_pages = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     cr_assert_neq(slow_pages, MAP_FAILED);
@@ -254,8 +240,7 @@ Test(fresh, first_touches_of_filled_pages_count)
     munmap(slow_pages, bytes);
 }
 
-Test(fresh, no_advice_is_left_behind_and_no_vma)
-{
+Test(fresh, no_advice_is_left_behind_and_no_vma) {
     if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
     for (int round = 0; round < 3; round++) {
         void *blocks[300];
@@ -274,8 +259,7 @@ Test(fresh, no_advice_is_left_behind_and_no_vma)
     cr_assert_leq(n, 2, "%u VMAs", n);
 }
 
-Test(fresh, near_a_limit_nothing_is_filled)
-{
+Test(fresh, near_a_limit_nothing_is_filled) {
     for (int i = 0; i < 4; i++)
         get_filled(4 * MIB);
     WRITE_RELAXED(pool.heap.limit_bytes, 40 * MIB);
@@ -283,8 +267,7 @@ Test(fresh, near_a_limit_nothing_is_filled)
     cr_assert_eq(resident_pages(p, 4 * MIB), 0);
 }
 
-Test(fresh, switched_off_means_off)
-{
+Test(fresh, switched_off_means_off) {
     for (int i = 0; i < 4; i++)
         get_filled(4 * MIB);
     pool.huge = SWITCH_OFF;
@@ -292,8 +275,7 @@ Test(fresh, switched_off_means_off)
     cr_assert_eq(resident_pages(p, 4 * MIB), 0);
 }
 
-Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
-{
+Test(fresh, the_frontier_moves_in_steps_that_follow_the_size) {
     uintptr_t before = pool.heap.frontier;
     get_filled(64 * KIB);
     cr_assert_eq(pool.heap.frontier - before, MIB, "a small program takes little");
@@ -307,14 +289,13 @@ Test(fresh, the_frontier_moves_in_steps_that_follow_the_size)
 }
 
 /* A fill of a huge page's worth that was not disturbed. */
-static void learn(struct heap *heap, bool huge, uint64_t ns_a_page)
-{
+static void learn(struct heap *heap, bool huge, uint64_t ns_a_page) {
     heap_fresh_learn(heap, huge, 512, (struct fresh_timing){512 * ns_a_page, 512 * ns_a_page, 0});
 }
 
-/* As long as huge pages are fast nobody looks at small ones; else the faster kind is used, and the other tried now and then. */
-Test(fresh, the_faster_kind_of_page_is_used)
-{
+/* As long as huge pages are fast nobody looks at small ones; else the faster kind is used, and the other
+ * tried now and then. */
+Test(fresh, the_faster_kind_of_page_is_used) {
     struct heap *heap = &pool.heap;
     cr_assert(heap_fresh_wants_huge(heap, 512), "nothing is known");
     for (int i = 0; i < 100; i++)
@@ -341,11 +322,11 @@ Test(fresh, the_faster_kind_of_page_is_used)
     cr_assert(heap_fresh_wants_huge(heap, 512));
 }
 
-Test(fresh, a_fill_during_which_the_thread_waited_says_nothing)
-{
+Test(fresh, a_fill_during_which_the_thread_waited_says_nothing) {
     struct heap *heap = &pool.heap;
     let_huge_pages_be(700, 2000);
-    struct fresh_timing waited = {512 * 100000, 512 * 700, 0}, touched_slowly = {512 * 700, 512 * 700, 512 * 4000};
+    struct fresh_timing waited = {512 * 100000, 512 * 700, 0},
+                        touched_slowly = {512 * 700, 512 * 700, 512 * 4000};
     for (int i = 0; i < 100; i++)
         heap_fresh_learn(heap, true, 512, waited);
     cr_assert_eq(heap->fill_ns[1], 700);
@@ -360,8 +341,7 @@ Test(fresh, a_fill_during_which_the_thread_waited_says_nothing)
     cr_assert_eq(heap->fill_ns[1], 0, "nothing is known");
 }
 
-Test(fresh, is_filled_by_the_kind_that_is_wanted)
-{
+Test(fresh, is_filled_by_the_kind_that_is_wanted) {
     if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
     unsigned n_advised;
     size_t huge_bytes;
@@ -388,14 +368,14 @@ Test(fresh, is_filled_by_the_kind_that_is_wanted)
     cr_assert_geq(huge_bytes, 16 * MIB);
 }
 
-/* Small requests are filled in whole units only while huge pages are wanted: the other kind must be found out about all the same. */
-ParameterizedTestParameters(fresh, small_requests_try_the_other_kind_too)
-{
+/* Small requests are filled in whole units only while huge pages are wanted: the other kind must be found out
+ * about all the same. */
+ParameterizedTestParameters(fresh, small_requests_try_the_other_kind_too) {
     static size_t sizes[] = {128 * KIB, 512 * KIB, MIB + 512 * KIB};
     return cr_make_param_array(size_t, sizes, 3);
 }
-ParameterizedTest(size_t *n_bytes, fresh, small_requests_try_the_other_kind_too, .init = set_up, .timeout = 60)
-{
+ParameterizedTest(size_t *n_bytes, fresh, small_requests_try_the_other_kind_too, .init = set_up,
+                  .timeout = 60) {
     if (os_huge_pages() != HUGE_BY_ADVICE) cr_skip_test("huge pages do not come by advice here");
     for (size_t n = 0; n < 80 * MIB; n += *n_bytes)
         get_filled(*n_bytes);

@@ -19,22 +19,21 @@
 
 static struct guarded guarded;
 
-static void begin(void) { guarded_init(&guarded, 8 * GIB); }
+static void begin(void) {
+    guarded_init(&guarded, 8 * GIB);
+}
 
-static bool is_mapped(const char *p)
-{
+static bool is_mapped(const char *p) {
     unsigned char resident;
     return mincore((void *)align_down((uintptr_t)p, PAGE_BYTES), PAGE_BYTES, &resident) == 0;
 }
 
-Test(guarded, owns_nothing_before_it_is_set_up)
-{
+Test(guarded, owns_nothing_before_it_is_set_up) {
     cr_assert_not(guarded_owns(&guarded, NULL));
     cr_assert_not(guarded_owns(&guarded, (void *)((uintptr_t)5 << 40)));
 }
 
-Test(guarded, refuses_what_it_cannot_place, .init = begin)
-{
+Test(guarded, refuses_what_it_cannot_place, .init = begin) {
     cr_assert_null(guarded_get(&guarded, 16, 0));
     cr_assert_null(guarded_get(&guarded, 16, 8 * GIB + 1));
     cr_assert_null(guarded_get(&guarded, 16, SIZE_MAX));
@@ -42,8 +41,7 @@ Test(guarded, refuses_what_it_cannot_place, .init = begin)
     cr_assert_eq(guarded.n_live, 0);
 }
 
-Test(guarded, places_every_size_and_alignment_between_guards, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, places_every_size_and_alignment_between_guards, .init = begin, NEEDS_THE_RANGE) {
     for (size_t alignment = 1; alignment <= GIB; alignment *= 2)
         for (size_t size = 1; size <= 64 * MIB; size = size * 5 + 3) {
             char *p = guarded_get(&guarded, alignment, size);
@@ -63,8 +61,7 @@ Test(guarded, places_every_size_and_alignment_between_guards, .init = begin, NEE
     cr_assert_eq(guarded.live_bytes, 0);
 }
 
-Test(guarded, uses_a_larger_class_when_one_is_full, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, uses_a_larger_class_when_one_is_full, .init = begin, NEEDS_THE_RANGE) {
     /* 4 GiB and a guard: slots of 8 GiB, of which there are 64. Nothing of it is touched. */
     enum { BLOCKS = 70 };
     char *blocks[BLOCKS];
@@ -76,8 +73,7 @@ Test(guarded, uses_a_larger_class_when_one_is_full, .init = begin, NEEDS_THE_RAN
         guarded_put(&guarded, blocks[i]);
 }
 
-Test(guarded, lets_an_address_rest, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, lets_an_address_rest, .init = begin, NEEDS_THE_RANGE) {
     /* It fills a slot of 8 GiB but for the guard. There are 64 of these, and 16 rest. */
     char *p = guarded_get(&guarded, 16, 8 * GIB - PAGE_BYTES);
     guarded_put(&guarded, p);
@@ -88,8 +84,7 @@ Test(guarded, lets_an_address_rest, .init = begin, NEEDS_THE_RANGE)
     }
 }
 
-Test(guarded, refuses_and_recovers_when_the_kernel_does, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, refuses_and_recovers_when_the_kernel_does, .init = begin, NEEDS_THE_RANGE) {
     struct rlimit old, low = {64 * MIB, RLIM_INFINITY};
     char *p = guarded_get(&guarded, 16, MIB);
     getrlimit(RLIMIT_AS, &old);
@@ -105,8 +100,7 @@ Test(guarded, refuses_and_recovers_when_the_kernel_does, .init = begin, NEEDS_TH
     guarded_put(&guarded, p);
 }
 
-Test(guarded, shrinks_where_it_is, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, shrinks_where_it_is, .init = begin, NEEDS_THE_RANGE) {
     char *p = guarded_get(&guarded, 16, MIB);
     memset(p, 7, MIB);
     guarded_shrink(&guarded, p, 5000);
@@ -118,8 +112,7 @@ Test(guarded, shrinks_where_it_is, .init = begin, NEEDS_THE_RANGE)
     cr_assert_eq(guarded.live_bytes, 0);
 }
 
-Test(guarded, grows_by_moving_pages, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, grows_by_moving_pages, .init = begin, NEEDS_THE_RANGE) {
     for (size_t size = 100; size < 3 * MIB; size = size * 2 + 77) {
         char *p = guarded_get(&guarded, 16, size), *old = p;
         memset(p, 7, size);
@@ -137,25 +130,21 @@ Test(guarded, grows_by_moving_pages, .init = begin, NEEDS_THE_RANGE)
     cr_assert_eq(guarded.live_bytes, 0);
 }
 
-Test(guarded, double_free_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE)
-{
+Test(guarded, double_free_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE) {
     char *p = guarded_get(&guarded, 16, MIB);
     guarded_put(&guarded, p);
     guarded_put(&guarded, p);
 }
 
-Test(guarded, interior_pointer_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE)
-{
+Test(guarded, interior_pointer_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE) {
     guarded_put(&guarded, (char *)guarded_get(&guarded, 16, MIB) + PAGE_BYTES);
 }
 
-Test(guarded, pointer_to_nothing_is_fatal, .init = begin, .signal = SIGABRT)
-{
+Test(guarded, pointer_to_nothing_is_fatal, .init = begin, .signal = SIGABRT) {
     guarded_put(&guarded, (void *)(guarded.base + guarded.span - 1));
 }
 
-Test(guarded, size_of_a_freed_block_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE)
-{
+Test(guarded, size_of_a_freed_block_is_fatal, .init = begin, .signal = SIGABRT, NEEDS_THE_RANGE) {
     char *p = guarded_get(&guarded, 16, MIB);
     guarded_put(&guarded, p);
     guarded_size(&guarded, p);
@@ -163,8 +152,7 @@ Test(guarded, size_of_a_freed_block_is_fatal, .init = begin, .signal = SIGABRT, 
 
 static _Atomic(size_t *) shared[16];
 
-static void *swap_blocks(void *seed)
-{
+static void *swap_blocks(void *seed) {
     size_t x = (uintptr_t)seed;
     for (int i = 0; i < 3000; i++) {
         x = x * 6364136223846793005u + 1442695040888963407u;
@@ -179,8 +167,7 @@ static void *swap_blocks(void *seed)
     return NULL;
 }
 
-Test(guarded, many_threads, .init = begin, NEEDS_THE_RANGE)
-{
+Test(guarded, many_threads, .init = begin, NEEDS_THE_RANGE) {
     pthread_t threads[4];
     for (uintptr_t i = 0; i < 4; i++)
         pthread_create(&threads[i], NULL, swap_blocks, (void *)(i + 1));

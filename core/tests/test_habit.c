@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_habit.c: what is learned from blocks that are filled and blocks that are not (zero.h): when it is believed, and for how long. */
+/* test_habit.c: what is learned from blocks that are filled and blocks that are not (zero.h): when it is
+ * believed, and for how long. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -9,9 +10,10 @@
 
 static struct pool pool;
 
-static void set_up(void) { cr_assert_eq(fixture_init_learning(&pool), 0); }
-static void tear_down(void)
-{
+static void set_up(void) {
+    cr_assert_eq(fixture_init_learning(&pool), 0);
+}
+static void tear_down(void) {
     cr_expect_null(pool_check(&pool));
     pool_finish(&pool);
 }
@@ -19,11 +21,13 @@ TestSuite(habit, .init = set_up, .fini = tear_down, .timeout = 60);
 
 #define N_PAGES (4 * MIB >> PAGE_SHIFT)
 
-static bool is_believed(void) { return zero_habit(&pool, N_PAGES) > 0; }
+static bool is_believed(void) {
+    return zero_habit(&pool, N_PAGES) > 0;
+}
 
-/* The share of n blocks at which blocks of the size are taken to be filled, in 1/1000, where each is filled with a chance of k in 1000. */
-static unsigned believed_share(unsigned n, unsigned k, uint64_t seed)
-{
+/* The share of n blocks at which blocks of the size are taken to be filled, in 1/1000, where each is filled
+ * with a chance of k in 1000. */
+static unsigned believed_share(unsigned n, unsigned k, uint64_t seed) {
     unsigned n_believed = 0;
     uint64_t rng = seed;
     for (unsigned i = 0; i < n; i++) {
@@ -33,8 +37,7 @@ static unsigned believed_share(unsigned n, unsigned k, uint64_t seed)
     return n_believed * 1000 / n;
 }
 
-Test(habit, one_filled_block_in_eight_is_not_believed)
-{
+Test(habit, one_filled_block_in_eight_is_not_believed) {
     for (uint64_t seed = 1; seed <= 20; seed++) {
         unsigned share = believed_share(20000, 125, seed);
         cr_assert_leq(share, 1, "seed %lu: %u in 1000", (unsigned long)seed, share);
@@ -42,8 +45,7 @@ Test(habit, one_filled_block_in_eight_is_not_believed)
 }
 
 /* Nor for long where they come periodically, in a pair or by chance at the very beginning. */
-Test(habit, neither_a_rhythm_nor_a_lucky_beginning_helps)
-{
+Test(habit, neither_a_rhythm_nor_a_lucky_beginning_helps) {
     unsigned n_believed = 0;
     for (int i = 0; i < 3; i++)
         zero_learn(&pool, N_PAGES, true);
@@ -54,13 +56,11 @@ Test(habit, neither_a_rhythm_nor_a_lucky_beginning_helps)
     cr_assert_leq(n_believed, 10, "%u of 8000", n_believed);
 }
 
-Test(habit, half_and_half_is_not_believed_either)
-{
+Test(habit, half_and_half_is_not_believed_either) {
     cr_assert_leq(believed_share(20000, 500, 5), 5);
 }
 
-Test(habit, blocks_that_are_filled_are_believed_at_once_and_again_in_the_end)
-{
+Test(habit, blocks_that_are_filled_are_believed_at_once_and_again_in_the_end) {
     zero_learn(&pool, N_PAGES, true);
     cr_assert(is_believed());
     cr_assert_eq(zero_habit(&pool, 2 * N_PAGES), 0, "of this size");
@@ -75,8 +75,7 @@ Test(habit, blocks_that_are_filled_are_believed_at_once_and_again_in_the_end)
     cr_assert_geq(believed_share(20000, 995, 7), 850);
 }
 
-Test(habit, each_wrong_belief_costs_more)
-{
+Test(habit, each_wrong_belief_costs_more) {
     int before = 0;
     for (int round = 0; round < 3; round++) {
         int n = 0;
@@ -89,8 +88,7 @@ Test(habit, each_wrong_belief_costs_more)
     }
 }
 
-Test(habit, seen_filled_is_what_counts_against_memory_made_ready_for_nothing)
-{
+Test(habit, seen_filled_is_what_counts_against_memory_made_ready_for_nothing) {
     struct learned *learned = &pool.learned[log2_floor(N_PAGES)];
     atomic_store(&learned->ahead_pages, 1000);
     zero_learn(&pool, N_PAGES, false);
@@ -101,8 +99,7 @@ Test(habit, seen_filled_is_what_counts_against_memory_made_ready_for_nothing)
 
 /* --- the last growth of blocks --- */
 
-static void *grown(size_t from, size_t to, bool touched)
-{
+static void *grown(size_t from, size_t to, bool touched) {
     char *p = fixture_get(&pool, from);
     cr_assert(p);
     memset(p, 1, from);
@@ -113,8 +110,7 @@ static void *grown(size_t from, size_t to, bool touched)
     return p;
 }
 
-Test(habit, growth_that_is_not_touched_is_noticed_and_forgotten)
-{
+Test(habit, growth_that_is_not_touched_is_noticed_and_forgotten) {
     size_t n_pages = pages_of(9 * MIB);
     cr_assert_not(zero_tail_is_sparse(&pool, n_pages));
     fixture_put(&pool, grown(5 * MIB, 9 * MIB, false));
@@ -125,8 +121,7 @@ Test(habit, growth_that_is_not_touched_is_noticed_and_forgotten)
     cr_assert_not(zero_tail_is_sparse(&pool, n_pages));
 }
 
-Test(habit, growth_that_shrinks_away_shows_nothing)
-{
+Test(habit, growth_that_shrinks_away_shows_nothing) {
     char *p = grown(5 * MIB, 9 * MIB, false);
     struct extent *extent = fixture_extent(&pool, p);
     heap_shrink(&pool.heap, extent, pages_of(4 * MIB));

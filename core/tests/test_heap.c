@@ -10,8 +10,7 @@
 
 TestSuite(heap, .init = set_up, .fini = tear_down, .timeout = 60);
 
-Test(heap, fresh_memory_is_zero_and_says_so)
-{
+Test(heap, fresh_memory_is_zero_and_says_so) {
     struct extent *e = take(100);
     cr_assert(e && e->flags & EXTENT_ZERO);
     cr_assert_eq(first_nonzero(e->address, extent_bytes(e)), extent_bytes(e));
@@ -22,8 +21,7 @@ Test(heap, fresh_memory_is_zero_and_says_so)
     cr_assert_eq(heap.active_bytes, 0);
 }
 
-Test(heap, dirty_memory_is_preferred_and_does_not_claim_to_be_zero)
-{
+Test(heap, dirty_memory_is_preferred_and_does_not_claim_to_be_zero) {
     struct extent *e = take_dirty(64);
     void *address = e->address;
     struct extent *fence = take_dirty(1);
@@ -38,8 +36,7 @@ Test(heap, dirty_memory_is_preferred_and_does_not_claim_to_be_zero)
     heap_free(&heap, fence);
 }
 
-Test(heap, freed_neighbours_merge_in_every_order)
-{
+Test(heap, freed_neighbours_merge_in_every_order) {
     static const int orders[6][3] = {{0, 1, 2}, {0, 2, 1}, {1, 0, 2}, {1, 2, 0}, {2, 0, 1}, {2, 1, 0}};
     for (int o = 0; o < 6; o++) {
         struct extent *e[3], *fence;
@@ -54,15 +51,15 @@ Test(heap, freed_neighbours_merge_in_every_order)
         cr_assert_eq(merged->address, start);
         cr_assert_eq(merged->n_pages, 30, "order %d", o);
         cr_assert_eq(merged->state, EXTENT_DIRTY);
-        cr_assert_eq(space_lookup(&heap.space, start + 15 * PAGE_BYTES)->address, NULL, "interior pages are empty");
+        cr_assert_eq(space_lookup(&heap.space, start + 15 * PAGE_BYTES)->address, NULL,
+                     "interior pages are empty");
         heap_free(&heap, fence);
         cr_assert_null(heap_check(&heap));
         heap_trim(&heap, 0);
     }
 }
 
-Test(heap, a_larger_extent_is_split_and_the_rest_stays_usable)
-{
+Test(heap, a_larger_extent_is_split_and_the_rest_stays_usable) {
     struct extent *e = take_dirty(128), *fence = take_dirty(1);
     char *start = e->address;
     heap_free(&heap, e);
@@ -78,8 +75,7 @@ Test(heap, a_larger_extent_is_split_and_the_rest_stays_usable)
     heap_free(&heap, fence);
 }
 
-Test(heap, best_fit_takes_the_smallest_that_is_large_enough)
-{
+Test(heap, best_fit_takes_the_smallest_that_is_large_enough) {
     static const size_t sizes[] = {512, 32, 128, 64, 256};
     struct extent *e[5], *fence[5];
     char *at[5];
@@ -97,8 +93,7 @@ Test(heap, best_fit_takes_the_smallest_that_is_large_enough)
     (void)fence;
 }
 
-Test(heap, alignment_is_kept_and_both_cuts_are_recovered)
-{
+Test(heap, alignment_is_kept_and_both_cuts_are_recovered) {
     for (size_t align = 2; align <= PAGES(32 * MIB); align *= 2) {
         struct extent *odd = take_dirty(1);
         struct heap_request request = {.n_pages = 20, .align_pages = align};
@@ -119,8 +114,7 @@ Test(heap, alignment_is_kept_and_both_cuts_are_recovered)
     cr_assert_eq((uintptr_t)extent_end(all), heap.frontier, "the cuts were not merged again");
 }
 
-Test(heap, aligned_requests_use_dirty_memory_too)
-{
+Test(heap, aligned_requests_use_dirty_memory_too) {
     struct extent *e = take_dirty(PAGES(8 * MIB)), *fence = take_dirty(1);
     char *start = e->address;
     heap_free(&heap, e);
@@ -134,8 +128,7 @@ Test(heap, aligned_requests_use_dirty_memory_too)
     heap_free(&heap, fence);
 }
 
-Test(heap, the_whole_span_can_be_used_and_no_more)
-{
+Test(heap, the_whole_span_can_be_used_and_no_more) {
     cr_assert_null(take(PAGES(SPAN) + 1));
     cr_assert_eq(heap.counters.n_refused, 1);
     struct extent *e = take(PAGES(SPAN));
@@ -148,8 +141,7 @@ Test(heap, the_whole_span_can_be_used_and_no_more)
     heap_free(&heap, e);
 }
 
-Test(heap, single_pages_fill_the_span_descriptors_included)
-{
+Test(heap, single_pages_fill_the_span_descriptors_included) {
     /* Every second page freed: the worst case for descriptors. */
     size_t n = PAGES(SPAN);
     static struct extent *all[PAGES(SPAN)];
@@ -168,8 +160,7 @@ Test(heap, single_pages_fill_the_span_descriptors_included)
         heap_free(&heap, all[i]);
 }
 
-Test(heap, frontier_rises_in_coarse_steps)
-{
+Test(heap, frontier_rises_in_coarse_steps) {
     struct extent *first = take(1);
     uintptr_t frontier = heap.frontier;
     cr_assert_eq(frontier - heap.space.base, MIB);
@@ -179,8 +170,7 @@ Test(heap, frontier_rises_in_coarse_steps)
     heap_free(&heap, first);
 }
 
-Test(heap, purged_memory_reads_as_zero_and_leaves_the_process)
-{
+Test(heap, purged_memory_reads_as_zero_and_leaves_the_process) {
     struct extent *e = take_dirty(PAGES(32 * MIB)), *fence = take_dirty(1);
     size_t before = resident_bytes();
     heap_free(&heap, e);
@@ -193,14 +183,13 @@ Test(heap, purged_memory_reads_as_zero_and_leaves_the_process)
     heap_free(&heap, fence);
 }
 
-static int resident_map_pages(size_t n_bytes)
-{
+static int resident_map_pages(size_t n_bytes) {
     int n = (int)(PAGES(n_bytes) * sizeof(uint32_t) / PAGE_BYTES);
-    return os_resident_probes((void *)align_down((size_t)heap.space.page_map, PAGE_BYTES), (size_t)n * PAGE_BYTES, n);
+    return os_resident_probes((void *)align_down((size_t)heap.space.page_map, PAGE_BYTES),
+                              (size_t)n * PAGE_BYTES, n);
 }
 
-Test(heap, trimming_leaves_no_pages_of_the_map_between_pieces_purged_one_by_one)
-{
+Test(heap, trimming_leaves_no_pages_of_the_map_between_pieces_purged_one_by_one) {
     struct extent *pieces[16];
     for (int i = 0; i < 16; i++)
         pieces[i] = take_dirty(PAGES(8 * MIB));
@@ -219,9 +208,9 @@ Test(heap, trimming_leaves_no_pages_of_the_map_between_pieces_purged_one_by_one)
     heap_free(&heap, e);
 }
 
-Test(heap, trim_keeps_what_it_was_told_and_takes_the_coldest)
-{
-    struct extent *cold = take_dirty(1024), *f1 = take_dirty(1), *warm = take_dirty(1024), *f2 = take_dirty(1);
+Test(heap, trim_keeps_what_it_was_told_and_takes_the_coldest) {
+    struct extent *cold = take_dirty(1024), *f1 = take_dirty(1), *warm = take_dirty(1024),
+                  *f2 = take_dirty(1);
     char *cold_at = cold->address, *warm_at = warm->address;
     heap_free(&heap, cold);
     heap_free(&heap, warm);
@@ -237,8 +226,7 @@ Test(heap, trim_keeps_what_it_was_told_and_takes_the_coldest)
     heap_free(&heap, f2);
 }
 
-Test(heap, extend_takes_free_neighbours_and_the_frontier)
-{
+Test(heap, extend_takes_free_neighbours_and_the_frontier) {
     struct extent *e = take_dirty(10), *next = take_dirty(10), *fence = take_dirty(1);
     heap_free(&heap, next);
     cr_assert(heap_extend(&heap, e, 20, NULL));
@@ -257,8 +245,7 @@ Test(heap, extend_takes_free_neighbours_and_the_frontier)
     heap_free(&heap, e);
 }
 
-Test(heap, shrink_gives_the_tail_back_as_dirty)
-{
+Test(heap, shrink_gives_the_tail_back_as_dirty) {
     struct extent *e = take(100), *fence = take_dirty(1);
     memset(e->address, 0x5a, extent_bytes(e)); /* the program writes; nobody tells the heap */
     heap_shrink(&heap, e, 40);
@@ -271,9 +258,9 @@ Test(heap, shrink_gives_the_tail_back_as_dirty)
     heap_free(&heap, fence);
 }
 
-Test(heap, shrink_takes_what_is_not_known_to_be_used_along)
-{
-    struct extent *e = take(1000), *fence = take_dirty(1); /* untouched, and nobody says that it will be filled */
+Test(heap, shrink_takes_what_is_not_known_to_be_used_along) {
+    /* untouched, and nobody says that it will be filled */
+    struct extent *e = take(1000), *fence = take_dirty(1);
     cr_assert_eq(e->unproven_pages, 1000);
     heap_shrink(&heap, e, 300);
     cr_assert_eq(e->unproven_pages, 300, "no more than there is");
@@ -293,8 +280,7 @@ Test(heap, shrink_takes_what_is_not_known_to_be_used_along)
     heap_free(&heap, e);
 }
 
-Test(heap, headroom_is_address_space_not_memory)
-{
+Test(heap, headroom_is_address_space_not_memory) {
     struct heap_request request = {.n_pages = 100, .align_pages = 1, .headroom_pages = 300};
     struct extent *e = heap_alloc(&heap, &request);
     cr_assert(e);

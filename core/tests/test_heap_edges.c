@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap_edges.c: the extent heap where pages are moved, and where descriptors, room or the lock are missing. */
+/* test_heap_edges.c: the extent heap where pages are moved, and where descriptors, room or the lock are
+ * missing. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -9,8 +10,7 @@
 
 TestSuite(heap_edges, .init = set_up, .fini = tear_down, .timeout = 60);
 
-Test(heap_edges, pages_can_be_moved_without_copying)
-{
+Test(heap_edges, pages_can_be_moved_without_copying) {
     struct extent *from = take_dirty(512);
     pattern_fill(from->address, extent_bytes(from), 7);
     struct heap_request request = {.n_pages = 1024, .align_pages = 1};
@@ -24,14 +24,14 @@ Test(heap_edges, pages_can_be_moved_without_copying)
     heap_free(&heap, to);
 }
 
-Test(heap_edges, pages_of_several_vmas_are_moved_piece_by_piece)
-{
+Test(heap_edges, pages_of_several_vmas_are_moved_piece_by_piece) {
     struct extent *from = take_dirty(512);
     char *start = from->address;
     pattern_fill(start, extent_bytes(from), 7);
     /* Kernels before 6.17 refuse such a range as a whole. */
     cr_assert_eq(madvise(start + 100 * PAGE_BYTES, 50 * PAGE_BYTES, MADV_DONTFORK), 0);
-    cr_assert_eq(madvise(start, PAGE_BYTES, MADV_DONTFORK), 0, "as numpy does: all but the first page is another VMA");
+    cr_assert_eq(madvise(start, PAGE_BYTES, MADV_DONTFORK), 0,
+                 "as numpy does: all but the first page is another VMA");
     struct heap_request request = {.n_pages = 1024, .align_pages = 1};
     struct extent *to = heap_alloc(&heap, &request);
     cr_assert(to && to->flags & EXTENT_ZERO);
@@ -45,8 +45,7 @@ Test(heap_edges, pages_of_several_vmas_are_moved_piece_by_piece)
     heap_free(&heap, to);
 }
 
-Test(heap_edges, what_lies_in_the_way_of_a_step_leaves_room_for_what_is_needed)
-{
+Test(heap_edges, what_lies_in_the_way_of_a_step_leaves_room_for_what_is_needed) {
     static struct heap open;
     cr_assert_eq(heap_init(&open, SPAN, false), 0);
     struct heap_request request = {.n_pages = 4, .align_pages = 1};
@@ -70,8 +69,7 @@ Test(heap_edges, what_lies_in_the_way_of_a_step_leaves_room_for_what_is_needed)
     space_destroy(&open.space);
 }
 
-Test(heap_edges, without_descriptors_nothing_is_aligned_and_nobody_is_told_otherwise)
-{
+Test(heap_edges, without_descriptors_nothing_is_aligned_and_nobody_is_told_otherwise) {
     take_dirty(1); /* so that the next does not begin at a multiple of everything */
     struct extent *e = take_dirty(300), *unused = heap.unused;
     uint32_t untouched = heap.untouched, untouched_end = heap.untouched_end;
@@ -94,8 +92,7 @@ Test(heap_edges, without_descriptors_nothing_is_aligned_and_nobody_is_told_other
     heap_free(&heap, e);
 }
 
-Test(heap_edges, a_full_descriptor_table_does_not_mark_written_pages_clean)
-{
+Test(heap_edges, a_full_descriptor_table_does_not_mark_written_pages_clean) {
     /* Without descriptors nothing can be split: extend then absorbs a whole dirty neighbour. */
     struct extent *e = take_dirty(10), *next = take_dirty(100), *fence = take_dirty(1);
     char *start = e->address;
@@ -120,8 +117,7 @@ Test(heap_edges, a_full_descriptor_table_does_not_mark_written_pages_clean)
     (void)fence;
 }
 
-Test(heap_edges, a_held_lock_never_hangs_anybody)
-{
+Test(heap_edges, a_held_lock_never_hangs_anybody) {
     struct extent *e = take_dirty(50), *other = take_dirty(50);
     size_t active = heap.active_bytes;
     cr_assert(lock_try(&heap.lock)); /* the holder was lost in a fork */
@@ -139,8 +135,7 @@ Test(heap_edges, a_held_lock_never_hangs_anybody)
     heap_free(&heap, other);
 }
 
-Test(heap_edges, release_top_returns_address_space)
-{
+Test(heap_edges, release_top_returns_address_space) {
     /* Of an open space; what is reserved stays so. */
     space_destroy(&heap.space);
     memset(&heap, 0, sizeof heap);

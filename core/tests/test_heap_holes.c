@@ -8,8 +8,7 @@
 #include "support.h"
 
 /* With one run of clean memory, so that blocks lie in the order in which they are taken. */
-static void set_up_open(void)
-{
+static void set_up_open(void) {
     cr_assert_eq(heap_init(&heap, SPAN, false), 0);
     heap_free(&heap, take(PAGES(160 * MIB)));
 }
@@ -19,40 +18,38 @@ TestSuite(heap_holes, .init = set_up_open, .fini = tear_down, .timeout = 60);
 /* What a release may take beyond what was asked for: pieces that are not worth a mapping of their own. */
 #define SLACK (16 * PAGE_BYTES)
 
-static bool is_mapped(const void *address)
-{
+static bool is_mapped(const void *address) {
     unsigned char page;
     return mincore((void *)(uintptr_t)address, PAGE_BYTES, &page) == 0;
 }
 
-static uint8_t state_at(const void *address) { return extent_state(space_lookup(&heap.space, address)); }
+static uint8_t state_at(const void *address) {
+    return extent_state(space_lookup(&heap.space, address));
+}
 
 /* n blocks with live memory between them; the last lies at the top of what is in use. */
-static void take_apart(struct extent **blocks, unsigned n, size_t n_pages)
-{
+static void take_apart(struct extent **blocks, unsigned n, size_t n_pages) {
     for (unsigned i = 0; i < n; i++) {
         blocks[i] = take_dirty(n_pages);
         take_dirty(1);
     }
 }
 
-static void free_all(struct extent **blocks, unsigned n)
-{
+static void free_all(struct extent **blocks, unsigned n) {
     for (unsigned i = 0; i < n; i++)
         heap_free(&heap, blocks[i]);
 }
 
-/* Nothing clean is left, so that what is released is what the test has freed. Returns what lies at the top now. */
-static struct extent *use_up_clean(void)
-{
+/* Nothing clean is left, so that what is released is what the test has freed. Returns what lies at the top
+ * now. */
+static struct extent *use_up_clean(void) {
     struct extent *top = take(PAGES(heap.clean_bytes));
     cr_assert(top && (uintptr_t)extent_end(top) == heap.frontier);
     cr_assert_eq(heap.clean_bytes, 0);
     return top;
 }
 
-Test(heap_holes, a_release_takes_about_what_was_asked_for)
-{
+Test(heap_holes, a_release_takes_about_what_was_asked_for) {
     struct extent *e[20];
     take_apart(e, 20, UNIT);
     use_up_clean();
@@ -70,13 +67,13 @@ Test(heap_holes, a_release_takes_about_what_was_asked_for)
     cr_assert_eq(heap_release(&heap, GIB), 0);
 }
 
-Test(heap_holes, clean_memory_goes_before_resident_and_the_largest_first)
-{
+Test(heap_holes, clean_memory_goes_before_resident_and_the_largest_first) {
     struct extent *e[4];
     take_apart(e, 2, 8 * UNIT);
     take_apart(e + 2, 2, 2 * UNIT);
     use_up_clean();
-    char *large_dirty = e[0]->address, *large_clean = e[1]->address, *clean = e[2]->address, *dirty = e[3]->address;
+    char *large_dirty = e[0]->address, *large_clean = e[1]->address, *clean = e[2]->address,
+         *dirty = e[3]->address;
     heap_free(&heap, e[1]);
     heap_free(&heap, e[2]);
     heap_trim(&heap, 0);
@@ -95,8 +92,7 @@ Test(heap_holes, clean_memory_goes_before_resident_and_the_largest_first)
     cr_assert(is_mapped(dirty));
 }
 
-Test(heap_holes, at_the_top_nothing_stays_behind)
-{
+Test(heap_holes, at_the_top_nothing_stays_behind) {
     struct extent *low = take_dirty(UNIT), *e = take_dirty(3 * UNIT), *top = use_up_clean();
     uintptr_t frontier = heap.frontier;
     heap_free(&heap, top); /* as it came: clean */
@@ -112,9 +108,9 @@ Test(heap_holes, at_the_top_nothing_stays_behind)
     cr_assert(e && space_owns(&heap.space, e->address));
 }
 
-Test(heap_holes, a_hole_that_comes_to_lie_at_the_top_goes)
-{
-    struct extent *low = take_dirty(UNIT), *e = take_dirty(UNIT), *above = take_dirty(UNIT), *top = use_up_clean();
+Test(heap_holes, a_hole_that_comes_to_lie_at_the_top_goes) {
+    struct extent *low = take_dirty(UNIT), *e = take_dirty(UNIT), *above = take_dirty(UNIT),
+                  *top = use_up_clean();
     heap_free(&heap, e);
     heap_release(&heap, GIB);
     cr_assert_eq(heap.n_holes, 1);
@@ -125,8 +121,7 @@ Test(heap_holes, a_hole_that_comes_to_lie_at_the_top_goes)
     cr_assert_eq(heap.frontier, (uintptr_t)extent_end(low));
 }
 
-Test(heap_holes, are_mapped_anew_and_read_as_zero)
-{
+Test(heap_holes, are_mapped_anew_and_read_as_zero) {
     struct extent *e[8];
     take_apart(e, 8, UNIT);
     use_up_clean();
@@ -150,8 +145,7 @@ Test(heap_holes, are_mapped_anew_and_read_as_zero)
         cr_assert_eq(pattern_check(e[i]->address, extent_bytes(e[i]), (uint64_t)i), extent_bytes(e[i]));
 }
 
-Test(heap_holes, merge_with_each_other)
-{
+Test(heap_holes, merge_with_each_other) {
     struct extent *a = take_dirty(UNIT), *b = take_dirty(UNIT), *c = take_dirty(UNIT);
     take_dirty(1);
     use_up_clean();
@@ -169,8 +163,7 @@ Test(heap_holes, merge_with_each_other)
     cr_assert_eq(extent_state(all), EXTENT_HOLE);
 }
 
-Test(heap_holes, are_never_more_than_so_many)
-{
+Test(heap_holes, are_never_more_than_so_many) {
     enum { N = HEAP_HOLES_MAX + 200 };
     static struct extent *e[N];
     take_apart(e, N, 20);
@@ -184,15 +177,15 @@ Test(heap_holes, are_never_more_than_so_many)
     cr_assert_eq(heap_release(&heap, GIB), 0);
     /* Beside a hole it costs nothing. */
     struct extent *fence = space_lookup(&heap.space, (void *)heap.space.base);
-    while (!(heap_bins_idle_before(&heap, fence, EXTENT_DIRTY) && heap_bins_idle_after(&heap, fence, EXTENT_HOLE)))
+    while (!(heap_bins_idle_before(&heap, fence, EXTENT_DIRTY) &&
+             heap_bins_idle_after(&heap, fence, EXTENT_HOLE)))
         fence = space_lookup(&heap.space, extent_end(fence));
     heap_free(&heap, fence);
     cr_assert_eq(heap_release(&heap, GIB), 21 * PAGE_BYTES);
     cr_assert_eq(heap.n_holes, HEAP_HOLES_MAX);
 }
 
-Test(heap_holes, small_pieces_are_not_worth_one)
-{
+Test(heap_holes, small_pieces_are_not_worth_one) {
     struct extent *e[10];
     take_apart(e, 10, 15);
     use_up_clean();
@@ -201,15 +194,15 @@ Test(heap_holes, small_pieces_are_not_worth_one)
     cr_assert_eq(heap.n_holes, 0);
 }
 
-Test(heap_holes, what_somebody_else_has_put_there_is_left_alone)
-{
+Test(heap_holes, what_somebody_else_has_put_there_is_left_alone) {
     struct extent *e[2];
     take_apart(e, 2, UNIT);
     use_up_clean();
     char *hole = e[0]->address;
     heap_free(&heap, e[0]);
     cr_assert_eq(heap_release(&heap, MIB), MIB);
-    char *theirs = mmap(hole + 10 * PAGE_BYTES, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    char *theirs = mmap(hole + 10 * PAGE_BYTES, PAGE_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     cr_assert_eq(theirs, hole + 10 * PAGE_BYTES);
     *theirs = 77;
     struct extent *served = take_dirty(UNIT);
@@ -233,8 +226,7 @@ Test(heap_holes, what_somebody_else_has_put_there_is_left_alone)
 }
 
 /* Its thread had unmapped it and could not have the lock. */
-Test(heap_holes, one_that_waits_for_the_lock_is_filed_as_such)
-{
+Test(heap_holes, one_that_waits_for_the_lock_is_filed_as_such) {
     struct extent *e = take_dirty(UNIT);
     take_dirty(1);
     use_up_clean();
@@ -253,8 +245,7 @@ Test(heap_holes, one_that_waits_for_the_lock_is_filed_as_such)
     cr_assert_eq(heap.n_holes, 1);
 }
 
-Test(heap_holes, a_reserved_space_has_none)
-{
+Test(heap_holes, a_reserved_space_has_none) {
     static struct heap reserved;
     cr_assert_eq(heap_init(&reserved, SPAN, true), 0);
     struct heap_request request = {.n_pages = UNIT, .align_pages = 1};

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap_muzzy.c: idle memory that has rested is marked for the kernel to take. Ages are set back, never waited for. */
+/* test_heap_muzzy.c: idle memory that has rested is marked for the kernel to take. Ages are set back, never
+ * waited for. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,26 +14,25 @@ TestSuite(heap_muzzy, .init = set_up, .fini = tear_down, .timeout = 60);
 #define NOW 1000000u
 
 /* Return a block that was last used then. */
-static void free_at(struct extent *e, uint32_t at_ms)
-{
+static void free_at(struct extent *e, uint32_t at_ms) {
     char *start = e->address;
     heap_free(&heap, e);
     space_lookup(&heap.space, start)->last_use_ms = at_ms; /* it has no idle neighbour in front of it */
 }
 
 /* n blocks of so many pages with live memory between them. */
-static void take_apart(struct extent **blocks, unsigned n, size_t n_pages)
-{
+static void take_apart(struct extent **blocks, unsigned n, size_t n_pages) {
     for (unsigned i = 0; i < n; i++) {
         blocks[i] = take_dirty(n_pages);
         take_dirty(1);
     }
 }
 
-static uint8_t state_at(const void *address) { return extent_state(space_lookup(&heap.space, address)); }
+static uint8_t state_at(const void *address) {
+    return extent_state(space_lookup(&heap.space, address));
+}
 
-Test(heap_muzzy, what_has_rested_is_marked_and_nothing_else)
-{
+Test(heap_muzzy, what_has_rested_is_marked_and_nothing_else) {
     struct extent *e[2];
     take_apart(e, 2, 100);
     char *old = e[0]->address, *young = e[1]->address;
@@ -51,8 +51,7 @@ Test(heap_muzzy, what_has_rested_is_marked_and_nothing_else)
     heap.muzzy_bytes -= PAGE_BYTES;
 }
 
-Test(heap_muzzy, by_age_and_not_by_the_time_of_the_tick)
-{
+Test(heap_muzzy, by_age_and_not_by_the_time_of_the_tick) {
     /* Across the wrap of the clock as well. */
     for (int wrap = 0; wrap < 2; wrap++) {
         uint32_t now = wrap ? 20 : NOW;
@@ -75,8 +74,7 @@ Test(heap_muzzy, by_age_and_not_by_the_time_of_the_tick)
     }
 }
 
-Test(heap_muzzy, serves_the_next_request_and_never_passes_for_zero)
-{
+Test(heap_muzzy, serves_the_next_request_and_never_passes_for_zero) {
     struct extent *e = take_dirty(500);
     char *start = e->address;
     take_dirty(1);
@@ -98,8 +96,7 @@ Test(heap_muzzy, serves_the_next_request_and_never_passes_for_zero)
     cr_assert_eq(heap.muzzy_bytes, 0);
 }
 
-Test(heap_muzzy, merges_with_its_like_only)
-{
+Test(heap_muzzy, merges_with_its_like_only) {
     struct extent *a = take_dirty(100), *b = take_dirty(20), *c = take_dirty(100);
     take_dirty(1);
     char *start = a->address, *middle = b->address, *end = c->address;
@@ -117,8 +114,7 @@ Test(heap_muzzy, merges_with_its_like_only)
     cr_assert_eq(state_at(start), EXTENT_MUZZY);
 }
 
-Test(heap_muzzy, a_dirty_neighbour_not_much_smaller_takes_it_along)
-{
+Test(heap_muzzy, a_dirty_neighbour_not_much_smaller_takes_it_along) {
     struct extent *a = take_dirty(100), *b = take_dirty(30);
     take_dirty(1);
     char *start = a->address;
@@ -131,10 +127,10 @@ Test(heap_muzzy, a_dirty_neighbour_not_much_smaller_takes_it_along)
 }
 
 /* Two that could not take what lies between them are one when a larger neighbour takes it. */
-Test(heap_muzzy, what_lies_behind_a_neighbour_taken_along_is_joined_too)
-{
+Test(heap_muzzy, what_lies_behind_a_neighbour_taken_along_is_joined_too) {
     for (int mirrored = 0; mirrored < 2; mirrored++) {
-        struct extent *blocks[] = {take_dirty(mirrored ? 60 : 5), take_dirty(100), take_dirty(mirrored ? 5 : 60)};
+        struct extent *blocks[] = {take_dirty(mirrored ? 60 : 5), take_dirty(100),
+                                   take_dirty(mirrored ? 5 : 60)};
         take_dirty(1);
         char *start = blocks[0]->address;
         struct extent *small = blocks[mirrored ? 2 : 0], *large = blocks[mirrored ? 0 : 2];
@@ -149,8 +145,7 @@ Test(heap_muzzy, what_lies_behind_a_neighbour_taken_along_is_joined_too)
     }
 }
 
-Test(heap_muzzy, a_request_is_served_from_neighbours_of_both_kinds)
-{
+Test(heap_muzzy, a_request_is_served_from_neighbours_of_both_kinds) {
     struct extent *a = take_dirty(100), *b = take_dirty(100);
     take_dirty(1);
     heap_trim(&heap, 0);
@@ -170,8 +165,7 @@ Test(heap_muzzy, a_request_is_served_from_neighbours_of_both_kinds)
     cr_assert_eq(heap.muzzy_bytes, 0);
 }
 
-Test(heap_muzzy, a_block_grows_over_it)
-{
+Test(heap_muzzy, a_block_grows_over_it) {
     struct extent *e = take_dirty(100), *next = take_dirty(100);
     take_dirty(1);
     free_at(next, NOW - 100);
@@ -182,8 +176,7 @@ Test(heap_muzzy, a_block_grows_over_it)
     cr_assert_eq(heap.muzzy_bytes, 40 * PAGE_BYTES);
 }
 
-Test(heap_muzzy, goes_first_where_memory_is_given_back)
-{
+Test(heap_muzzy, goes_first_where_memory_is_given_back) {
     struct extent *e[3];
     take_apart(e, 3, 200);
     char *muzzy = e[1]->address, *dirty[2] = {e[0]->address, e[2]->address};
@@ -200,8 +193,7 @@ Test(heap_muzzy, goes_first_where_memory_is_given_back)
         cr_assert_eq(state_at(dirty[i]), EXTENT_DIRTY);
 }
 
-Test(heap_muzzy, decays_like_the_rest)
-{
+Test(heap_muzzy, decays_like_the_rest) {
     struct extent *e = take_dirty(1000);
     heap.decay_ms = 1000;
     heap.decay_epoch_ms = NOW;
@@ -215,8 +207,7 @@ Test(heap_muzzy, decays_like_the_rest)
     cr_assert_eq(heap.muzzy_bytes, 0);
 }
 
-Test(heap_muzzy, is_bounded_by_what_was_asked_for)
-{
+Test(heap_muzzy, is_bounded_by_what_was_asked_for) {
     struct extent *e[4];
     take_apart(e, 4, 200);
     for (unsigned i = 0; i < 4; i++)
@@ -228,8 +219,7 @@ Test(heap_muzzy, is_bounded_by_what_was_asked_for)
 }
 
 /* Kernels before 4.5. */
-Test(heap_muzzy, where_the_kernel_cannot_nothing_is_tried_again)
-{
+Test(heap_muzzy, where_the_kernel_cannot_nothing_is_tried_again) {
     heap.cannot_mark = true;
     free_at(take_dirty(100), NOW - 100);
     cr_assert_eq(heap_mark(&heap, SIZE_MAX, NOW), 0);

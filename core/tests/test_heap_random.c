@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap_random.c: long random sequences of heap operations against a shadow model that knows the owner of every page. */
+/* test_heap_random.c: long random sequences of heap operations against a shadow model that knows the owner of
+ * every page. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -24,10 +25,11 @@ struct model {
 };
 static struct model m;
 
-static size_t page_of(const void *p) { return ((uintptr_t)p - m.heap.space.base) >> PAGE_SHIFT; }
+static size_t page_of(const void *p) {
+    return ((uintptr_t)p - m.heap.space.base) >> PAGE_SHIFT;
+}
 
-static void own(unsigned slot, size_t first, size_t n_pages)
-{
+static void own(unsigned slot, size_t first, size_t n_pages) {
     for (size_t i = first; i < first + n_pages; i++) {
         cr_assert_eq(m.owner[i], 0, "page %zu belongs to block %d already", i, m.owner[i] - 1);
         m.owner[i] = (uint16_t)(slot + 1);
@@ -35,8 +37,7 @@ static void own(unsigned slot, size_t first, size_t n_pages)
     m.live_pages += n_pages;
 }
 
-static void disown(unsigned slot, size_t first, size_t n_pages)
-{
+static void disown(unsigned slot, size_t first, size_t n_pages) {
     for (size_t i = first; i < first + n_pages; i++) {
         cr_assert_eq(m.owner[i], slot + 1);
         m.owner[i] = 0;
@@ -44,26 +45,22 @@ static void disown(unsigned slot, size_t first, size_t n_pages)
     m.live_pages -= n_pages;
 }
 
-static void check_contents(const struct block *block)
-{
+static void check_contents(const struct block *block) {
     size_t n = extent_active_bytes(block->extent);
     cr_assert_eq(pattern_check(block->extent->address, n, block->tag), n, "contents of a live block changed");
 }
 
-static void refill(struct block *block)
-{
+static void refill(struct block *block) {
     block->tag = ++m.next_tag;
     pattern_fill(block->extent->address, extent_active_bytes(block->extent), block->tag);
 }
 
-static size_t random_pages(void)
-{
+static size_t random_pages(void) {
     unsigned bits = (unsigned)rng_range(&m.rng, 0, 10);
     return rng_range(&m.rng, 1, (size_t)1 << bits);
 }
 
-static void op_alloc(unsigned slot)
-{
+static void op_alloc(unsigned slot) {
     struct heap_request request = {.n_pages = random_pages(), .align_pages = 1};
     if (rng_next(&m.rng) % 4 == 0) request.align_pages = (size_t)1 << rng_range(&m.rng, 0, 9);
     if (rng_next(&m.rng) % 8 == 0) request.headroom_pages = random_pages();
@@ -82,8 +79,7 @@ static void op_alloc(unsigned slot)
     refill(&m.blocks[slot]);
 }
 
-static void op_free(unsigned slot)
-{
+static void op_free(unsigned slot) {
     struct extent *e = m.blocks[slot].extent;
     check_contents(&m.blocks[slot]);
     disown(slot, page_of(e->address), e->used_pages);
@@ -92,8 +88,7 @@ static void op_free(unsigned slot)
     m.blocks[slot].extent = NULL;
 }
 
-static void op_extend(unsigned slot)
-{
+static void op_extend(unsigned slot) {
     struct extent *e = m.blocks[slot].extent;
     size_t used = e->used_pages, wanted = used + random_pages();
     if (heap_extend(&m.heap, e, wanted, NULL)) {
@@ -108,8 +103,7 @@ static void op_extend(unsigned slot)
     }
 }
 
-static void op_shrink(unsigned slot)
-{
+static void op_shrink(unsigned slot) {
     struct extent *e = m.blocks[slot].extent;
     size_t used = e->used_pages;
     if (used < 2) return;
@@ -120,8 +114,7 @@ static void op_shrink(unsigned slot)
     refill(&m.blocks[slot]);
 }
 
-static void check_everything(void)
-{
+static void check_everything(void) {
     const char *broken = heap_check(&m.heap);
     cr_assert_null(broken, "%s", broken);
     cr_assert_eq(m.heap.active_bytes, m.live_pages << PAGE_SHIFT);
@@ -129,8 +122,7 @@ static void check_everything(void)
         if (m.blocks[slot].extent) check_contents(&m.blocks[slot]);
 }
 
-static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks, bool open)
-{
+static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks, bool open) {
     memset(&m, 0, sizeof m);
     m.rng = seed;
     cr_assert_eq(heap_init(&m.heap, SPAN, !open), 0);
@@ -160,14 +152,25 @@ static void run(uint64_t seed, unsigned n_operations, unsigned n_blocks, bool op
     cr_assert_eq(m.heap.dirty_bytes, 0);
     struct extent *all = space_lookup(&m.heap.space, (void *)m.heap.space.base);
     if (m.heap.frontier > m.heap.space.base && !open)
-        cr_assert_eq((uintptr_t)extent_end(all), m.heap.frontier, "all is free and clean, yet not one extent");
+        cr_assert_eq((uintptr_t)extent_end(all), m.heap.frontier,
+                     "all is free and clean, yet not one extent");
     space_destroy(&m.heap.space);
 }
 
 TestSuite(heap_random, .timeout = 60);
 
-Test(heap_random, few_blocks) { run(1, 8000, 12, false); }
-Test(heap_random, many_blocks) { run(2, 12000, BLOCKS_MAX, false); }
-Test(heap_random, medium) { run(3, 12000, 60, false); }
-Test(heap_random, with_holes) { run(4, 8000, 60, true); }
-Test(heap_random, with_holes_and_many_blocks) { run(5, 8000, BLOCKS_MAX, true); }
+Test(heap_random, few_blocks) {
+    run(1, 8000, 12, false);
+}
+Test(heap_random, many_blocks) {
+    run(2, 12000, BLOCKS_MAX, false);
+}
+Test(heap_random, medium) {
+    run(3, 12000, 60, false);
+}
+Test(heap_random, with_holes) {
+    run(4, 8000, 60, true);
+}
+Test(heap_random, with_holes_and_many_blocks) {
+    run(5, 8000, BLOCKS_MAX, true);
+}

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_heap_rebuild.c: a forked child makes the heap anew, whatever its parent was doing: live blocks stay, all else is clean. */
+/* test_heap_rebuild.c: a forked child makes the heap anew, whatever its parent was doing: live blocks stay,
+ * all else is clean. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -26,15 +27,14 @@ static uint64_t rng;
 static size_t live_bytes;
 static char where[80];
 
-static int wrong(const char *what)
-{
+static int wrong(const char *what) {
     fprintf(stderr, "%s: %s\n", where, what);
     return 1;
 }
 
-static void make(unsigned i)
-{
-    struct heap_request request = {.n_pages = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 0, 8)), .align_pages = 1};
+static void make(unsigned i) {
+    struct heap_request request = {.n_pages = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 0, 8)),
+                                   .align_pages = 1};
     if (rng_next(&rng) % 8 == 0) request.headroom_pages = request.n_pages;
     if (rng_next(&rng) % 8 == 0) request.fresh_huge = true;
     struct extent *e = heap_alloc(&heap, &request);
@@ -47,28 +47,32 @@ static void make(unsigned i)
     pattern_fill(e->address, extent_active_bytes(e), blocks[i].tag);
 }
 
-/* To the heap, into some cache, or to the stack that waits for the lock; or to a thread that was about to hand it out. */
-static void unmake(unsigned i, bool at_the_end)
-{
+/* To the heap, into some cache, or to the stack that waits for the lock; or to a thread that was about to
+ * hand it out. */
+static void unmake(unsigned i, bool at_the_end) {
     struct extent *e = blocks[i].extent;
     blocks[i].extent = NULL;
     extent_set_state(e, EXTENT_CACHED);
     unsigned dice = (unsigned)rng_range(&rng, 0, 9);
-    if (!at_the_end || dice < 5) heap_free(&heap, e);
-    else if (dice == 5) heap_bins_defer(&heap, e);
-    else if (dice == 6) extent_set_state(e, EXTENT_BUSY);
+    if (!at_the_end || dice < 5)
+        heap_free(&heap, e);
+    else if (dice == 5)
+        heap_bins_defer(&heap, e);
+    else if (dice == 6)
+        extent_set_state(e, EXTENT_BUSY);
 }
 
 /* All kinds of extents, the last ones on no list. */
-static void make_heap(bool open)
-{
+static void make_heap(bool open) {
     memset(&heap, 0, sizeof heap);
     memset(blocks, 0, sizeof blocks);
     cr_assert_eq(heap_init(&heap, SPAN, !open), 0);
     for (int i = 0; i < 1500; i++) {
         unsigned k = (unsigned)rng_range(&rng, 0, N_BLOCKS - 1);
-        if (blocks[k].extent) unmake(k, false);
-        else make(k);
+        if (blocks[k].extent)
+            unmake(k, false);
+        else
+            make(k);
         if (i % 100 == 50) heap_mark(&heap, rng_range(&rng, 0, heap.dirty_bytes), os_clock_ms());
         if (i % 200 == 150) heap_trim(&heap, rng_range(&rng, 0, heap.dirty_bytes));
         if (open && i % 300 == 250) heap_release(&heap, rng_range(&rng, 0, 4 * MIB));
@@ -84,8 +88,7 @@ static void make_heap(bool open)
         if (blocks[i].extent) live_bytes += extent_active_bytes(blocks[i].extent);
 }
 
-static bool contents_are_intact(void)
-{
+static bool contents_are_intact(void) {
     for (unsigned i = 0; i < N_BLOCKS; i++) {
         struct extent *e = blocks[i].extent;
         if (!e) continue;
@@ -97,8 +100,7 @@ static bool contents_are_intact(void)
 }
 
 /* All that is idle can be had again, once, and reads as zero. */
-static int take_everything(void)
-{
+static int take_everything(void) {
     for (size_t n_pages = 1024; n_pages; n_pages /= 2)
         for (int i = 0; i < 400; i++) {
             struct extent *e = take(n_pages);
@@ -112,15 +114,15 @@ static int take_everything(void)
     return contents_are_intact() ? 0 : wrong("live blocks were handed out again");
 }
 
-static int rebuilt(void *ignored)
-{
+static int rebuilt(void *ignored) {
     heap_rebuild(&heap);
     const char *broken = heap_check(&heap);
     if (broken) return wrong(broken);
     if (!contents_are_intact()) return wrong("a live block was lost");
     if (heap.active_bytes != live_bytes) return wrong("active bytes are not those of the live blocks");
     if (heap.dirty_bytes || heap.muzzy_bytes) return wrong("something idle is resident");
-    if (heap.unproven_bytes || heap.cached_bytes) return wrong("what the parent did not know is still counted");
+    if (heap.unproven_bytes || heap.cached_bytes)
+        return wrong("what the parent did not know is still counted");
     int error = take_everything();
     if (error) return error;
     for (unsigned i = 0; i < N_BLOCKS; i++)
@@ -129,15 +131,16 @@ static int rebuilt(void *ignored)
     return 0;
 }
 
-static void in_children(bool open, bool locked)
-{
+static void in_children(bool open, bool locked) {
     for (int i = 0; i < N_ROUNDS; i++) {
         rng = (uint64_t)i * 4 + 2 * (uint64_t)open + locked;
-        snprintf(where, sizeof where, "%s, lock %s, round %d", open ? "open" : "reserved", locked ? "held" : "free", i);
+        snprintf(where, sizeof where, "%s, lock %s, round %d", open ? "open" : "reserved",
+                 locked ? "held" : "free", i);
         make_heap(open);
         if (locked) cr_assert(lock_acquire(&heap.lock));
         struct child_result child = run_child(rebuilt, NULL);
-        cr_assert(child.exit_status == 0, "status %d, signal %d, %s", child.exit_status, child.signal, child.text);
+        cr_assert(child.exit_status == 0, "status %d, signal %d, %s", child.exit_status, child.signal,
+                  child.text);
         cr_assert(contents_are_intact(), "%s: the parent's blocks changed", where);
         space_destroy(&heap.space);
     }
@@ -145,17 +148,24 @@ static void in_children(bool open, bool locked)
 
 TestSuite(heap_rebuild, .timeout = 120);
 
-Test(heap_rebuild, of_an_open_space) { in_children(true, false); }
-Test(heap_rebuild, of_an_open_space_whose_lock_is_held) { in_children(true, true); }
-Test(heap_rebuild, of_a_reserved_space) { in_children(false, false); }
-Test(heap_rebuild, of_a_reserved_space_whose_lock_is_held) { in_children(false, true); }
+Test(heap_rebuild, of_an_open_space) {
+    in_children(true, false);
+}
+Test(heap_rebuild, of_an_open_space_whose_lock_is_held) {
+    in_children(true, true);
+}
+Test(heap_rebuild, of_a_reserved_space) {
+    in_children(false, false);
+}
+Test(heap_rebuild, of_a_reserved_space_whose_lock_is_held) {
+    in_children(false, true);
+}
 
 /* --- what the parent was in the middle of --- */
 
 static struct extent *last_live;
 
-static int nothing_beyond(void *ignored)
-{
+static int nothing_beyond(void *ignored) {
     uintptr_t end = (uintptr_t)extent_end(last_live);
     heap_rebuild(&heap);
     const char *broken = heap_check(&heap);
@@ -171,8 +181,7 @@ static int nothing_beyond(void *ignored)
     return 0;
 }
 
-Test(heap_rebuild, a_step_that_was_being_mapped_belongs_to_nobody)
-{
+Test(heap_rebuild, a_step_that_was_being_mapped_belongs_to_nobody) {
     for (int open = 0; open < 2; open++) {
         memset(&heap, 0, sizeof heap);
         cr_assert_eq(heap_init(&heap, SPAN, !open), 0);
@@ -189,8 +198,7 @@ Test(heap_rebuild, a_step_that_was_being_mapped_belongs_to_nobody)
     }
 }
 
-static int free_it_and_look(void *argument)
-{
+static int free_it_and_look(void *argument) {
     struct extent *e = argument;
     char *start = e->address;
     size_t n = extent_bytes(e);
@@ -199,12 +207,12 @@ static int free_it_and_look(void *argument)
     heap_free(&heap, e);
     if (heap_check(&heap)) return wrong("broken");
     for (struct extent *again; (again = take(10)) && (char *)again->address < start + n;)
-        if (again->flags & EXTENT_ZERO && first_nonzero(again->address, 10 * PAGE_BYTES) != 10 * PAGE_BYTES) return wrong("passed for zero");
+        if (again->flags & EXTENT_ZERO && first_nonzero(again->address, 10 * PAGE_BYTES) != 10 * PAGE_BYTES)
+            return wrong("passed for zero");
     return 0;
 }
 
-Test(heap_rebuild, what_a_block_was_growing_over_does_not_pass_for_zero)
-{
+Test(heap_rebuild, what_a_block_was_growing_over_does_not_pass_for_zero) {
     set_up();
     struct extent *e = take_dirty(100), *next = take_dirty(100);
     take_dirty(1);
@@ -218,15 +226,14 @@ Test(heap_rebuild, what_a_block_was_growing_over_does_not_pass_for_zero)
     space_destroy(&heap.space);
 }
 
-static int count(void *ignored)
-{
+static int count(void *ignored) {
     heap_rebuild(&heap);
-    if (heap.counters.n_moved_vmas != 0 || heap.counters.bytes_pinned != 0) return wrong("counts of what is not here");
+    if (heap.counters.n_moved_vmas != 0 || heap.counters.bytes_pinned != 0)
+        return wrong("counts of what is not here");
     return 0;
 }
 
-Test(heap_rebuild, moved_and_locked_memory_of_the_parent_is_not_counted)
-{
+Test(heap_rebuild, moved_and_locked_memory_of_the_parent_is_not_counted) {
     set_up();
     struct extent *e = take_dirty(100);
     e->flags |= EXTENT_MOVED | EXTENT_PINNED;
@@ -244,8 +251,7 @@ static struct pool pool;
 static sem_t inside, leave;
 
 /* Blocks in its cache, and it stays inside. */
-static void *busy_main(void *ignored)
-{
+static void *busy_main(void *ignored) {
     fixture_get_and_put(&pool, 20, 40 * KIB);
     fixture_put(&pool, fixture_get(&pool, 8 * MIB));
     struct tcache *tcache = tcache_find(&pool);
@@ -256,8 +262,7 @@ static void *busy_main(void *ignored)
     return NULL;
 }
 
-static int uses_everything(void *held)
-{
+static int uses_everything(void *held) {
     size_t n = extent_active_bytes(fixture_extent(&pool, held));
     for (int i = 0; i < 200; i++) {
         size_t n_bytes = (size_t)(i % 40 + 1) * 20 * KIB;
@@ -265,7 +270,8 @@ static int uses_everything(void *held)
         if (!p) return wrong("refused");
         memset(p, 1, n_bytes);
         fixture_put(&pool, p);
-        if (i == 0 && pool.heap.dirty_bytes + account_cached_bytes(&pool, NULL) > MIB) return wrong("something of the parent's is idle here");
+        if (i == 0 && pool.heap.dirty_bytes + account_cached_bytes(&pool, NULL) > MIB)
+            return wrong("something of the parent's is idle here");
     }
     if (pattern_check(held, n, 99) != n) return wrong("a live block was lost");
     fixture_put(&pool, held);
@@ -276,8 +282,7 @@ static int uses_everything(void *held)
     return 0;
 }
 
-Test(heap_rebuild, of_a_pool_with_locks_held_and_caches_busy)
-{
+Test(heap_rebuild, of_a_pool_with_locks_held_and_caches_busy) {
     struct pool_setup setup = fixture_setup();
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     cr_assert(helper_add_pool(&pool));

@@ -16,8 +16,7 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
@@ -26,8 +25,7 @@ TestSuite(helper, .init = set_up, .timeout = 60);
 
 /* A pool of the thread's care that nobody can take the lock of, and another one with idle memory. */
 static struct pool second;
-static void start_beside_a_locked_pool(bool ready)
-{
+static void start_beside_a_locked_pool(bool ready) {
     struct pool_setup setup = fixture_setup();
     cr_assert_eq(fixture_init(&second, &setup), 0);
     cr_assert(fixture_get(&pool, 20 * MIB));
@@ -43,14 +41,12 @@ static void start_beside_a_locked_pool(bool ready)
         fixture_put(&second, p[i]);
 }
 
-static void end_both(void)
-{
+static void end_both(void) {
     helper_remove_pool(&pool);
     helper_remove_pool(&second);
 }
 
-Test(helper, has_no_business_with_a_pool_that_is_being_destroyed)
-{
+Test(helper, has_no_business_with_a_pool_that_is_being_destroyed) {
     start_beside_a_locked_pool(false);
     for (int i = 0; i < 150 && helper_runs(); i++)
         usleep(100000);
@@ -59,8 +55,7 @@ Test(helper, has_no_business_with_a_pool_that_is_being_destroyed)
     end_both();
 }
 
-Test(helper, a_pool_whose_lock_is_held_does_not_keep_it_from_the_others)
-{
+Test(helper, a_pool_whose_lock_is_held_does_not_keep_it_from_the_others) {
     start_beside_a_locked_pool(true);
     for (int i = 0; i < 150 && READ_RELAXED(second.heap.dirty_bytes); i++)
         usleep(100000);
@@ -70,16 +65,14 @@ Test(helper, a_pool_whose_lock_is_held_does_not_keep_it_from_the_others)
 }
 
 /* The thread would care for the pool, were it allowed (helper_allow). */
-static void put_under_care(void)
-{
+static void put_under_care(void) {
     pool.heap.decay_ms = 200;
     cr_assert(helper_add_pool(&pool));
     os_helper_prepare();
 }
 
 /* The pool gets the thread, and is empty afterwards. */
-static void start_thread(void)
-{
+static void start_thread(void) {
     put_under_care();
     helper_allow(true);
     fixture_put(&pool, fixture_get(&pool, 16 * MIB));
@@ -87,28 +80,25 @@ static void start_thread(void)
     pool_trim(&pool, 0);
 }
 
-static void *get_filled(size_t n_bytes)
-{
+static void *get_filled(size_t n_bytes) {
     void *p = fixture_get(&pool, n_bytes);
     memset(p, 1, n_bytes);
     return p;
 }
 
-static bool all_is_given_back(void)
-{
+static bool all_is_given_back(void) {
     for (int i = 0; i < 100 && pool.heap.active_bytes + pool.heap.dirty_bytes; i++)
         usleep(100 * MS);
     return pool.heap.active_bytes + pool.heap.dirty_bytes == 0;
 }
 
 /* While it sleeps for the last time before it leaves, after some three seconds of rest, too. */
-ParameterizedTestParameters(helper, what_is_freed_as_it_leaves_is_given_back)
-{
+ParameterizedTestParameters(helper, what_is_freed_as_it_leaves_is_given_back) {
     static unsigned after_ms[] = {2700, 3200, 3700};
     return cr_make_param_array(unsigned, after_ms, 3);
 }
-ParameterizedTest(unsigned *after_ms, helper, what_is_freed_as_it_leaves_is_given_back, .init = set_up, .timeout = 60)
-{
+ParameterizedTest(unsigned *after_ms, helper, what_is_freed_as_it_leaves_is_given_back, .init = set_up,
+                  .timeout = 60) {
     void *p[3];
     start_thread();
     for (int i = 0; i < 3; i++)
@@ -117,12 +107,12 @@ ParameterizedTest(unsigned *after_ms, helper, what_is_freed_as_it_leaves_is_give
         usleep(100 * MS);
     for (int i = 0; i < 3; i++)
         fixture_put(&pool, p[i]);
-    cr_assert(all_is_given_back(), "%zu bytes live and %zu idle 10 s later", pool.heap.active_bytes, pool.heap.dirty_bytes);
+    cr_assert(all_is_given_back(), "%zu bytes live and %zu idle 10 s later", pool.heap.active_bytes,
+              pool.heap.dirty_bytes);
     helper_remove_pool(&pool);
 }
 
-Test(helper, comes_back_for_less_than_it_first_came_for)
-{
+Test(helper, comes_back_for_less_than_it_first_came_for) {
     start_thread();
     for (int i = 0; i < 150 && helper_runs(); i++)
         usleep(100 * MS);
@@ -135,8 +125,7 @@ Test(helper, comes_back_for_less_than_it_first_came_for)
     helper_remove_pool(&pool);
 }
 
-Test(helper, does_not_come_for_little)
-{
+Test(helper, does_not_come_for_little) {
     put_under_care();
     helper_allow(true);
     fixture_put(&pool, get_filled(7 * MIB));
@@ -146,8 +135,7 @@ Test(helper, does_not_come_for_little)
     helper_remove_pool(&pool);
 }
 
-static void allow(int resource, rlim_t n)
-{
+static void allow(int resource, rlim_t n) {
     cr_assert(limit_resource(resource, n));
 }
 
@@ -157,13 +145,12 @@ struct obstacle {
 };
 
 /* Ten processes are not to be shared; without a descriptor nobody can tell whether there is a debugger. */
-ParameterizedTestParameters(helper, comes_once_what_stood_in_its_way_has_gone)
-{
+ParameterizedTestParameters(helper, comes_once_what_stood_in_its_way_has_gone) {
     static struct obstacle obstacles[] = {{RLIMIT_NPROC, 10}, {RLIMIT_NOFILE, 0}};
     return cr_make_param_array(struct obstacle, obstacles, 2);
 }
-ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_its_way_has_gone, .init = set_up, .timeout = 60)
-{
+ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_its_way_has_gone,
+                  .init = set_up, .timeout = 60) {
     put_under_care();
     helper_allow(true);
     allow(obstacle->resource, obstacle->n);
@@ -183,9 +170,9 @@ ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_it
     helper_remove_pool(&pool);
 }
 
-/* Only the thread itself is waited for when a pool is destroyed, so nobody else may touch the pools of others. */
-Test(helper, to_learn_the_limit_no_pool_is_touched)
-{
+/* Only the thread itself is waited for when a pool is destroyed, so nobody else may touch the pools of
+ * others. */
+Test(helper, to_learn_the_limit_no_pool_is_touched) {
     cr_assert(helper_add_pool(&pool));
     pool.heap.limit_bytes = 4711;
     limits_learn();
@@ -194,11 +181,12 @@ Test(helper, to_learn_the_limit_no_pool_is_touched)
 }
 
 static int n_visits;
-static void visit(void) { __atomic_fetch_add(&n_visits, 1, __ATOMIC_RELAXED); }
+static void visit(void) {
+    __atomic_fetch_add(&n_visits, 1, __ATOMIC_RELAXED);
+}
 
 /* Who asked has been told no, and has taken its things away. */
-Test(helper, that_comes_later_does_not_visit_who_was_refused)
-{
+Test(helper, that_comes_later_does_not_visit_who_was_refused) {
     put_under_care();
     helper_allow(true);
     allow(RLIMIT_NPROC, 10);
@@ -216,8 +204,7 @@ Test(helper, that_comes_later_does_not_visit_who_was_refused)
 
 static _Atomic bool enough;
 
-static void *poke_all_the_time(void *ignored)
-{
+static void *poke_all_the_time(void *ignored) {
     (void)ignored;
     while (!enough)
         helper_poke(&pool);
@@ -225,8 +212,7 @@ static void *poke_all_the_time(void *ignored)
 }
 
 /* Another thread's start at the same moment is not a thread. */
-Test(helper, that_is_being_started_by_others_is_not_yet_there)
-{
+Test(helper, that_is_being_started_by_others_is_not_yet_there) {
     put_under_care();
     void *p = get_filled(16 * MIB);
     helper_allow(true);
@@ -244,8 +230,7 @@ Test(helper, that_is_being_started_by_others_is_not_yet_there)
     helper_remove_pool(&pool);
 }
 
-static void *poke_once(void *ignored)
-{
+static void *poke_once(void *ignored) {
     (void)ignored;
     while (!enough) {
     }
@@ -253,8 +238,7 @@ static void *poke_once(void *ignored)
     return NULL;
 }
 
-static int start_beside_another(void *after_us)
-{
+static int start_beside_another(void *after_us) {
     helper_fork_child();
     pthread_t other;
     if (pthread_create(&other, NULL, poke_once, NULL)) return 2;
@@ -266,8 +250,7 @@ static int start_beside_another(void *after_us)
 }
 
 /* But it is if that succeeds. */
-Test(helper, that_is_started_by_others_is_there)
-{
+Test(helper, that_is_started_by_others_is_there) {
     put_under_care();
     void *p = get_filled(16 * MIB);
     helper_allow(true);
@@ -278,8 +261,7 @@ Test(helper, that_is_started_by_others_is_there)
 }
 
 /* Nor is one mode of huge pages to be had for good from a file that could not be opened. */
-Test(helper, finds_out_about_huge_pages_when_there_are_descriptors_again)
-{
+Test(helper, finds_out_about_huge_pages_when_there_are_descriptors_again) {
     static struct pool late;
     struct pool_setup setup = fixture_setup();
     allow(RLIMIT_NOFILE, 0);

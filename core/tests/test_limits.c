@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_limits.c: idle memory and idle addresses where control groups and limits bound them. In children, with limits of their own. */
+/* test_limits.c: idle memory and idle addresses where control groups and limits bound them. In children, with
+ * limits of their own. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <sys/resource.h>
@@ -16,8 +17,7 @@
 static struct pool pool;
 
 /* As the preload library has it: memory is mapped as it is needed. */
-static bool make_pool(bool open)
-{
+static bool make_pool(bool open) {
     struct pool_setup setup = fixture_setup();
     setup.reserved = !open;
     setup.span_max = 4 * GIB;
@@ -28,8 +28,7 @@ static bool make_pool(bool open)
     return true;
 }
 
-static void fill_and_put(size_t n_bytes)
-{
+static void fill_and_put(size_t n_bytes) {
     char *p = fixture_get(&pool, n_bytes);
     if (!p) return;
     memset(p, 1, n_bytes);
@@ -37,19 +36,17 @@ static void fill_and_put(size_t n_bytes)
 }
 
 /* As if they had been read so long ago. */
-static void later(uint32_t ms)
-{
+static void later(uint32_t ms) {
     pool.limits_read_ms = os_clock_ms() - ms;
     limits_refresh(&pool);
 }
 
-#define HOLDS(condition, got) \
-    do { \
-        if (!(condition)) return wrong(#condition, (size_t)(got)); \
+#define HOLDS(condition, got)                                                                                \
+    do {                                                                                                     \
+        if (!(condition)) return wrong(#condition, (size_t)(got));                                           \
     } while (0)
 
-static int follows_the_group(void *ignored)
-{
+static int follows_the_group(void *ignored) {
     if (!world_make()) return NOT_ALLOWED;
     mkdir(WORLD "/a", 0755);
     world_write(WORLD "/self", "0::/a\n");
@@ -94,8 +91,7 @@ static int follows_the_group(void *ignored)
     return 0;
 }
 
-static int marks_beyond_an_eighth(void *ignored)
-{
+static int marks_beyond_an_eighth(void *ignored) {
     if (!make_pool(true)) return wrong("no pool", 0);
     struct heap *heap = &pool.heap;
     heap->unmarked_max_bytes = 20 * MIB;
@@ -121,8 +117,7 @@ static int marks_beyond_an_eighth(void *ignored)
     return 0;
 }
 
-static int large_blocks_do_not_stay_in_slots(void *ignored)
-{
+static int large_blocks_do_not_stay_in_slots(void *ignored) {
     if (!make_pool(true)) return wrong("no pool", 0);
     struct tcache *tcache = NULL;
     for (int i = 0; i < 3; i++)
@@ -142,21 +137,20 @@ static int large_blocks_do_not_stay_in_slots(void *ignored)
 }
 
 /* What is in use of the addresses that the limit counts. */
-static size_t addresses_used(void)
-{
+static size_t addresses_used(void) {
     size_t room = 0;
     return limit_resource(RLIMIT_AS, 100 * GIB) && os_read_address_room(&room) == 0 ? 100 * GIB - room : 0;
 }
 
-static int room_is_left(void *ignored)
-{
+static int room_is_left(void *ignored) {
     if (!make_pool(true)) return wrong("no pool", 0);
     void *p[17];
     for (int i = 0; i < 17; i++)
         HOLDS(p[i] = fixture_get(&pool, 32 * MIB), i);
     for (int i = 0; i < 10; i++)
         fixture_put(&pool, p[i]);
-    size_t idle = pool.heap.dirty_bytes + pool.heap.clean_bytes, room = 0, limit = addresses_used() + 20 * MIB;
+    size_t idle = pool.heap.dirty_bytes + pool.heap.clean_bytes, room = 0,
+           limit = addresses_used() + 20 * MIB;
     HOLDS(idle >= 9 * 32 * MIB, idle);
     HOLDS(limit_resource(RLIMIT_AS, limit), limit);
     limits_addresses_changed(&pool);
@@ -179,8 +173,7 @@ static int room_is_left(void *ignored)
     return 0;
 }
 
-static int makes_room_for_what_is_missing(void *ignored)
-{
+static int makes_room_for_what_is_missing(void *ignored) {
     if (!make_pool(true)) return wrong("no pool", 0);
     HOLDS(!limits_make_room(&pool, MIB), 0); /* nothing is idle */
     void *p[10];
@@ -197,7 +190,7 @@ static int makes_room_for_what_is_missing(void *ignored)
     HOLDS(!limits_make_room(&pool, GIB), 2); /* it would not suffice */
     HOLDS(!limits_make_room(&pool, 8 * GIB), 3);
     HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle); /* so nothing goes */
-    HOLDS(!limits_make_room(&pool, 5 * MIB), 4); /* it fits: another reason */
+    HOLDS(!limits_make_room(&pool, 5 * MIB), 4);                        /* it fits: another reason */
     HOLDS(pool.heap.dirty_bytes + pool.heap.clean_bytes == idle, idle);
     HOLDS(limits_make_room(&pool, 50 * MIB), 5);
     size_t gone = idle - pool.heap.dirty_bytes - pool.heap.clean_bytes;
@@ -218,9 +211,19 @@ static int makes_room_for_what_is_missing(void *ignored)
 
 TestSuite(limits, .timeout = 30);
 
-Test(limits, of_the_group_are_followed) { world_run(follows_the_group); }
-Test(limits, idle_memory_beyond_a_share_is_marked_at_once) { world_run(marks_beyond_an_eighth); }
-Test(limits, blocks_beyond_it_do_not_stay_in_slots) { world_run(large_blocks_do_not_stay_in_slots); }
+Test(limits, of_the_group_are_followed) {
+    world_run(follows_the_group);
+}
+Test(limits, idle_memory_beyond_a_share_is_marked_at_once) {
+    world_run(marks_beyond_an_eighth);
+}
+Test(limits, blocks_beyond_it_do_not_stay_in_slots) {
+    world_run(large_blocks_do_not_stay_in_slots);
+}
 /* AddressSanitizer needs addresses of its own. */
-Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) { world_run(room_is_left); }
-Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) { world_run(makes_room_for_what_is_missing); }
+Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) {
+    world_run(room_is_left);
+}
+Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) {
+    world_run(makes_room_for_what_is_missing);
+}

@@ -9,8 +9,7 @@
 #include "support.h"
 
 /* Applies one NAME=VALUE and returns what was written to stderr. */
-static const char *apply(struct options *options, const char *assignment)
-{
+static const char *apply(struct options *options, const char *assignment) {
     static char text[2048];
     FILE *file = tmpfile();
     int saved = dup(STDERR_FILENO);
@@ -26,8 +25,7 @@ static const char *apply(struct options *options, const char *assignment)
     return text;
 }
 
-static unsigned count_lines(const char *text)
-{
+static unsigned count_lines(const char *text) {
     unsigned n = 0;
     for (; *text; text++)
         n += *text == '\n';
@@ -35,8 +33,7 @@ static unsigned count_lines(const char *text)
 }
 
 /* Padding included, so that two sets of options can be compared whole. */
-static struct options defaults_of_table(void)
-{
+static struct options defaults_of_table(void) {
     struct options options;
     memset(&options, 0, sizeof options);
     options_defaults(&options);
@@ -50,40 +47,49 @@ struct row {
     const char *words;
 };
 static const struct row rows[] = {
-#define NUMBER_ROW(field, variable, kind, value, low, high, help)                                              \
+#define NUMBER_ROW(field, variable, kind, value, low, high, help)                                            \
     {variable, offsetof(struct options, field), sizeof(size_t), low, high, NULL},
-#define CHOICE_ROW(field, variable, value, words, help)                                                        \
+#define CHOICE_ROW(field, variable, value, words, help)                                                      \
     {variable, offsetof(struct options, field), sizeof(unsigned), 0, 0, words},
     OPTIONS_TABLE(NUMBER_ROW, CHOICE_ROW)};
 #define N_ROWS (sizeof rows / sizeof rows[0])
 
-static size_t value_of(const struct options *options, const struct row *row)
-{
+static size_t value_of(const struct options *options, const struct row *row) {
     size_t value = 0;
     memcpy(&value, (const char *)options + row->offset, row->width);
     return value;
 }
 
-Test(options, defaults_lie_in_their_ranges)
-{
+Test(options, defaults_lie_in_their_ranges) {
     struct options options;
     memset(&options, 0xff, sizeof options);
     options_defaults(&options);
-#define CHECK_NUMBER(field, variable, kind, value, low, high, help)                                            \
-    cr_assert_eq(options.field, (size_t)(value), variable);                                                    \
+#define CHECK_NUMBER(field, variable, kind, value, low, high, help)                                          \
+    cr_assert_eq(options.field, (size_t)(value), variable);                                                  \
     cr_assert(options.field + 1 > (size_t)(low) && options.field <= (size_t)(high), variable);
-#define CHECK_CHOICE(field, variable, value, words, help) cr_assert_eq(options.field, (unsigned)(value), variable);
+#define CHECK_CHOICE(field, variable, value, words, help)                                                    \
+    cr_assert_eq(options.field, (unsigned)(value), variable);
     OPTIONS_TABLE(CHECK_NUMBER, CHECK_CHOICE)
 }
 
-Test(options, parses_sizes)
-{
+Test(options, parses_sizes) {
     static const struct {
         const char *text;
         size_t value;
-    } good[] = {{"0", 0}, {"1", 1}, {"4096", 4096}, {"4k", 4096}, {"4K", 4096}, {"4KiB", 4096}, {"4kB", 4096},
-                {"3M", 3 * MIB}, {"2g", 2 * GIB}, {"1T", 1024 * GIB}, {"17B", 17}, {"16777215T", (size_t)16777215 << 40},
-                {"18446744073709551615", SIZE_MAX}, {"000000000000000000000000000012", 12}};
+    } good[] = {{"0", 0},
+                {"1", 1},
+                {"4096", 4096},
+                {"4k", 4096},
+                {"4K", 4096},
+                {"4KiB", 4096},
+                {"4kB", 4096},
+                {"3M", 3 * MIB},
+                {"2g", 2 * GIB},
+                {"1T", 1024 * GIB},
+                {"17B", 17},
+                {"16777215T", (size_t)16777215 << 40},
+                {"18446744073709551615", SIZE_MAX},
+                {"000000000000000000000000000012", 12}};
     for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
         size_t value = 77;
         cr_assert(options_parse_size(good[i].text, &value), "%s", good[i].text);
@@ -91,11 +97,29 @@ Test(options, parses_sizes)
     }
 }
 
-Test(options, refuses_what_is_not_a_size)
-{
-    static const char *const bad[] = {"", " ", "k", "-1", "+1", "0x10", "1.5G", "4 k", " 4", "4 ", "4kk", "4KiBx", "4i",
-                                      "4iB", "1e3", "4P", "18446744073709551616", "16777216T", "18014398509481984K",
-                                      "99999999999999999999999999999999999999", "٣", "4\n"};
+Test(options, refuses_what_is_not_a_size) {
+    static const char *const bad[] = {"",
+                                      " ",
+                                      "k",
+                                      "-1",
+                                      "+1",
+                                      "0x10",
+                                      "1.5G",
+                                      "4 k",
+                                      " 4",
+                                      "4 ",
+                                      "4kk",
+                                      "4KiBx",
+                                      "4i",
+                                      "4iB",
+                                      "1e3",
+                                      "4P",
+                                      "18446744073709551616",
+                                      "16777216T",
+                                      "18014398509481984K",
+                                      "99999999999999999999999999999999999999",
+                                      "٣",
+                                      "4\n"};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         size_t value = 77;
         cr_assert_not(options_parse_size(bad[i], &value), "'%s' gave %zu", bad[i], value);
@@ -103,8 +127,7 @@ Test(options, refuses_what_is_not_a_size)
     }
 }
 
-Test(options, every_variable_accepts_its_whole_range_silently)
-{
+Test(options, every_variable_accepts_its_whole_range_silently) {
     for (size_t i = 0; i < N_ROWS; i++) {
         struct options options;
         char text[200];
@@ -129,8 +152,7 @@ Test(options, every_variable_accepts_its_whole_range_silently)
     }
 }
 
-Test(options, a_bad_value_warns_once_names_the_range_and_keeps_the_default)
-{
+Test(options, a_bad_value_warns_once_names_the_range_and_keeps_the_default) {
     static const char *const bad[] = {"", "banana", "-1", "18446744073709551616", "999999999T", "1 2"};
     for (size_t i = 0; i < N_ROWS; i++) {
         for (size_t b = 0; b < sizeof bad / sizeof bad[0]; b++) {
@@ -153,8 +175,7 @@ Test(options, a_bad_value_warns_once_names_the_range_and_keeps_the_default)
     }
 }
 
-Test(options, just_outside_the_range_is_refused)
-{
+Test(options, just_outside_the_range_is_refused) {
     for (size_t i = 0; i < N_ROWS; i++) {
         if (rows[i].words) continue;
         struct options options = defaults_of_table(), defaults = defaults_of_table();
@@ -169,8 +190,7 @@ Test(options, just_outside_the_range_is_refused)
     }
 }
 
-Test(options, hostile_values_are_shown_safely)
-{
+Test(options, hostile_values_are_shown_safely) {
     struct options options;
     options_defaults(&options);
     char long_value[4000] = "ZEROPOOL_THRESHOLD=";
@@ -184,10 +204,14 @@ Test(options, hostile_values_are_shown_safely)
     cr_assert_null(strchr(text, '\033'));
 }
 
-Test(options, looks_up_whole_names_only)
-{
-    char *environment[] = {"ZEROPOOL_RETAINX=1", "ZEROPOOL_RETAI=2", "XZEROPOOL_RETAIN=3", "ZEROPOOL_RETAIN", "ZEROPOOL_RETAIN=4",
-                           "ZEROPOOL_RETAIN=5", NULL};
+Test(options, looks_up_whole_names_only) {
+    char *environment[] = {"ZEROPOOL_RETAINX=1",
+                           "ZEROPOOL_RETAI=2",
+                           "XZEROPOOL_RETAIN=3",
+                           "ZEROPOOL_RETAIN",
+                           "ZEROPOOL_RETAIN=4",
+                           "ZEROPOOL_RETAIN=5",
+                           NULL};
     const char *found = options_lookup(environment, "ZEROPOOL_RETAIN");
     cr_assert(found);
     cr_assert_str_eq(found, "4", "the first one counts, as with getenv");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_os_limits.c: what is read of control groups, of limits of addresses and of strict accounting, from files made up for it. */
+/* test_os_limits.c: what is read of control groups, of limits of addresses and of strict accounting, from
+ * files made up for it. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <sys/mman.h>
@@ -10,10 +11,10 @@
 #include "support.h"
 
 /* What a process in these groups sees; SIZE_MAX - 1 if it cannot be told. */
-static struct os_group_memory memory_in(const char *groups)
-{
+static struct os_group_memory memory_in(const char *groups) {
     struct os_group_memory memory;
-    if (!world_write(WORLD "/self", groups) || os_read_group_memory(&memory)) return (struct os_group_memory){SIZE_MAX - 1, SIZE_MAX - 1};
+    if (!world_write(WORLD "/self", groups) || os_read_group_memory(&memory))
+        return (struct os_group_memory){SIZE_MAX - 1, SIZE_MAX - 1};
     return memory;
 }
 
@@ -21,18 +22,17 @@ static struct os_group_memory memory_in(const char *groups)
 #define STRING_OF(x) #x
 #define STRING_OF_VALUE(x) STRING_OF(x)
 #define LINE STRING_OF_VALUE(__LINE__)
-#define LIMIT(groups, n) \
-    do { \
-        size_t got = memory_in(groups).limit_bytes; \
-        if (got != (n)) return wrong("line " LINE ": limit", got); \
+#define LIMIT(groups, n)                                                                                     \
+    do {                                                                                                     \
+        size_t got = memory_in(groups).limit_bytes;                                                          \
+        if (got != (n)) return wrong("line " LINE ": limit", got);                                           \
     } while (0)
-#define ROOM(groups, n) \
-    do { \
-        size_t got = memory_in(groups).room_bytes; \
-        if (got != (n)) return wrong("line " LINE ": room", got); \
+#define ROOM(groups, n)                                                                                      \
+    do {                                                                                                     \
+        size_t got = memory_in(groups).room_bytes;                                                           \
+        if (got != (n)) return wrong("line " LINE ": room", got);                                            \
     } while (0)
-static int group_memory(void *ignored)
-{
+static int group_memory(void *ignored) {
     if (!world_make()) return NOT_ALLOWED;
     mkdir(WORLD "/a", 0755);
     mkdir(WORLD "/a/b", 0755);
@@ -83,20 +83,21 @@ static int group_memory(void *ignored)
     return 0;
 }
 
-static int addresses(void *ignored)
-{
+static int addresses(void *ignored) {
     size_t room;
     if (!world_make()) return NOT_ALLOWED;
     char statm[64];
     snprintf(statm, sizeof statm, "/proc/%d/statm", (int)getpid());
     if (!world_replace(statm, "statm", "100000 50 40 30 0 20000 0\n")) return NOT_ALLOWED;
-    if (os_address_limit() != SIZE_MAX || os_read_address_room(&room) || room != SIZE_MAX) return wrong("no limit", room);
+    if (os_address_limit() != SIZE_MAX || os_read_address_room(&room) || room != SIZE_MAX)
+        return wrong("no limit", room);
     if (!limit_resource(RLIMIT_AS, GIB)) return wrong("RLIMIT_AS", 0);
     if (os_address_limit() != GIB) return wrong("limit", os_address_limit());
     if (os_read_address_room(&room) || room != GIB - 100000 * PAGE_BYTES) return wrong("room", room);
     if (!limit_resource(RLIMIT_DATA, 100 * MIB)) return wrong("RLIMIT_DATA", 0);
     if (os_address_limit() != 100 * MIB) return wrong("the lower limit", os_address_limit());
-    if (os_read_address_room(&room) || room != 100 * MIB - 20000 * PAGE_BYTES) return wrong("room for data", room);
+    if (os_read_address_room(&room) || room != 100 * MIB - 20000 * PAGE_BYTES)
+        return wrong("room for data", room);
     WRITE("/statm", "100000 50 40 30 0 30000 0\n");
     if (os_read_address_room(&room) || room != 0) return wrong("beyond the limit", room);
     WRITE("/statm", "100000 50 40\n");
@@ -112,11 +113,11 @@ static int addresses(void *ignored)
     return 0;
 }
 
-static int strict_accounting(void *ignored)
-{
+static int strict_accounting(void *ignored) {
     size_t room;
     if (!world_make() || !world_replace("/proc/sys/vm/overcommit_memory", "mode", "0\n") ||
-        !world_replace("/proc/meminfo", "meminfo", "MemTotal: 0 kB\nCommitLimit:    3000 kB\nCommitted_AS:   1000 kB\n"))
+        !world_replace("/proc/meminfo", "meminfo",
+                       "MemTotal: 0 kB\nCommitLimit:    3000 kB\nCommitted_AS:   1000 kB\n"))
         return NOT_ALLOWED;
     if (!world_replace("/proc/sys/vm/user_reserve_kbytes", "user", "0\n") ||
         !world_replace("/proc/sys/vm/admin_reserve_kbytes", "admin", "0\n"))
@@ -136,12 +137,12 @@ static int strict_accounting(void *ignored)
     WRITE("/user", "50\n"); /* this process is larger than 32 times that */
     if (os_read_commit_room(&room) || room != 1650 * KIB) return wrong("for the user", room);
     WRITE("/meminfo", "MemTotal: 102400 kB\nCommitLimit:    3000 kB\nCommitted_AS: 1000 kB\n");
-    if (os_read_commit_room(&room) || room != 1550 * KIB) return wrong("for what the kernel counts late", room);
+    if (os_read_commit_room(&room) || room != 1550 * KIB)
+        return wrong("for what the kernel counts late", room);
     return 0;
 }
 
-static int locked(void *ignored)
-{
+static int locked(void *ignored) {
     size_t room;
     if (!limit_resource(RLIMIT_MEMLOCK, MIB)) return NOT_ALLOWED;
     if (os_read_lock_room(&room) || room != MIB) return wrong("nothing is locked", room);
@@ -155,7 +156,15 @@ static int locked(void *ignored)
 
 TestSuite(os_limits, .timeout = 30);
 
-Test(os_limits, of_control_groups) { world_run(group_memory); }
-Test(os_limits, of_addresses) { world_run(addresses); }
-Test(os_limits, of_locked_memory, .disabled = UNDER_ASAN) { world_run(locked); }
-Test(os_limits, of_strict_accounting) { world_run(strict_accounting); }
+Test(os_limits, of_control_groups) {
+    world_run(group_memory);
+}
+Test(os_limits, of_addresses) {
+    world_run(addresses);
+}
+Test(os_limits, of_locked_memory, .disabled = UNDER_ASAN) {
+    world_run(locked);
+}
+Test(os_limits, of_strict_accounting) {
+    world_run(strict_accounting);
+}

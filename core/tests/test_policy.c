@@ -11,8 +11,7 @@ static struct policy policy;
 static struct policy_marks marks;
 static struct extent extents[64];
 
-static struct extent *make(unsigned i, uint32_t n_pages, uint32_t used_at)
-{
+static struct extent *make(unsigned i, uint32_t n_pages, uint32_t used_at) {
     struct extent *e = &extents[i];
     memset(e, 0, sizeof *e);
     e->n_pages = e->used_pages = n_pages;
@@ -22,10 +21,11 @@ static struct extent *make(unsigned i, uint32_t n_pages, uint32_t used_at)
     return e;
 }
 
-static bool is_hot(const struct extent *e) { return e->flags & EXTENT_HOT; }
+static bool is_hot(const struct extent *e) {
+    return e->flags & EXTENT_HOT;
+}
 
-Test(policy, empty)
-{
+Test(policy, empty) {
     for (int kind = EVICT_LIFO; kind <= EVICT_CLOCKPRO; kind++) {
         policy_init(&policy, (enum eviction)kind, &marks);
         cr_assert_null(policy_victim(&policy, LIMIT));
@@ -34,8 +34,7 @@ Test(policy, empty)
     }
 }
 
-Test(policy, lifo_gives_up_what_is_idle_longest)
-{
+Test(policy, lifo_gives_up_what_is_idle_longest) {
     policy_init(&policy, EVICT_LIFO, &marks);
     for (unsigned i = 0; i < 8; i++)
         policy_insert(&policy, make(i, 4, i), LIMIT);
@@ -53,8 +52,7 @@ Test(policy, lifo_gives_up_what_is_idle_longest)
     cr_assert_eq(policy.cold_bytes + policy.hot_bytes, 0);
 }
 
-Test(policy, clockpro_makes_a_block_reused_in_its_test_period_hot)
-{
+Test(policy, clockpro_makes_a_block_reused_in_its_test_period_hot) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0), *b = make(1, 4, 1);
     policy_insert(&policy, a, LIMIT);
@@ -68,8 +66,7 @@ Test(policy, clockpro_makes_a_block_reused_in_its_test_period_hot)
     cr_assert_eq(policy_victim(&policy, LIMIT), b);
 }
 
-Test(policy, clockpro_does_not_promote_what_left_for_another_reason)
-{
+Test(policy, clockpro_does_not_promote_what_left_for_another_reason) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0);
     policy_insert(&policy, a, LIMIT);
@@ -78,8 +75,7 @@ Test(policy, clockpro_does_not_promote_what_left_for_another_reason)
     cr_assert_not(is_hot(a));
 }
 
-Test(policy, clockpro_remembers_classes_it_evicted_too_early)
-{
+Test(policy, clockpro_remembers_classes_it_evicted_too_early) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 4, 0), *other = make(1, 8, 0);
     policy_insert(&policy, a, LIMIT);
@@ -100,8 +96,7 @@ Test(policy, clockpro_remembers_classes_it_evicted_too_early)
     cr_assert_not(is_hot(second), "one miss promotes one block");
 }
 
-Test(policy, clockpro_cold_target_never_exceeds_the_limit_and_shrinks_when_marks_expire)
-{
+Test(policy, clockpro_cold_target_never_exceeds_the_limit_and_shrinks_when_marks_expire) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     for (unsigned i = 0; i < 100; i++) {
         policy_insert(&policy, make(0, 4, 0), LIMIT);
@@ -121,8 +116,7 @@ Test(policy, clockpro_cold_target_never_exceeds_the_limit_and_shrinks_when_marks
     cr_assert_eq(marks.n_marks[2], POLICY_HISTORY, "the history is bounded");
 }
 
-Test(policy, clockpro_hot_hand_gives_a_second_chance)
-{
+Test(policy, clockpro_hot_hand_gives_a_second_chance) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *a = make(0, 32, 0), *b = make(1, 32, 0), *c = make(2, 32, 0);
     struct extent *all[] = {a, b, c};
@@ -144,9 +138,9 @@ Test(policy, clockpro_hot_hand_gives_a_second_chance)
     cr_assert_eq(policy.cold_bytes, 32 * PAGE_BYTES);
 }
 
-Test(policy, clockpro_resists_a_scan_where_lifo_does_not)
-{
-    /* A working set of 8 blocks in use all the time, and a scan of 200 blocks used once. Which loses fewer? */
+Test(policy, clockpro_resists_a_scan_where_lifo_does_not) {
+    /* A working set of 8 blocks in use all the time, and a scan of 200 blocks used once. Which loses
+     * fewer? */
     size_t evicted_from_set[2] = {0, 0};
     for (int kind = EVICT_LIFO; kind <= EVICT_CLOCKPRO; kind++) {
         policy_init(&policy, (enum eviction)kind, &marks);
@@ -185,8 +179,7 @@ Test(policy, clockpro_resists_a_scan_where_lifo_does_not)
                  evicted_from_set[EVICT_CLOCKPRO], evicted_from_set[EVICT_LIFO]);
 }
 
-Test(policy, oldest_looks_at_hot_and_cold_and_survives_the_wrap_of_the_clock)
-{
+Test(policy, oldest_looks_at_hot_and_cold_and_survives_the_wrap_of_the_clock) {
     policy_init(&policy, EVICT_CLOCKPRO, &marks);
     struct extent *hot = make(0, 4, UINT32_MAX - 5), *cold = make(1, 4, 3);
     policy_insert(&policy, hot, LIMIT);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_recycle.c: what the program is known to have done to a block is noted where it belongs, and undone on every way out. */
+/* test_recycle.c: what the program is known to have done to a block is noted where it belongs, and undone on
+ * every way out. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,20 +14,21 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
-    /* Beyond the time in which every block is looked at: what is found below is found because it was noted. */
+    /* Beyond the time in which every block is looked at: what is found below is found because it was
+     * noted. */
     pool.n_checks = 1000001;
 }
 
-static unsigned flags_of(void *p) { return fixture_extent(&pool, p)->flags; }
+static unsigned flags_of(void *p) {
+    return fixture_extent(&pool, p)->flags;
+}
 
 /* A block of a program that has made it read-only, and says so. */
-static char *get_changed(size_t n_bytes)
-{
+static char *get_changed(size_t n_bytes) {
     char *p = fixture_get(&pool, n_bytes);
     memset(p, 1, n_bytes);
     cr_assert_eq(mprotect(p, n_bytes, PROT_READ), 0);
@@ -36,8 +38,7 @@ static char *get_changed(size_t n_bytes)
 
 TestSuite(recycle, .init = set_up, .timeout = 30);
 
-Test(recycle, notes_the_blocks_of_a_range)
-{
+Test(recycle, notes_the_blocks_of_a_range) {
     char *p[3];
     for (int i = 0; i < 3; i++)
         p[i] = fixture_get(&pool, 4 * MIB);
@@ -60,9 +61,9 @@ Test(recycle, notes_the_blocks_of_a_range)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(recycle, is_watchful_where_no_live_block_is)
-{
-    char *p = fixture_get(&pool, 4 * MIB), *idle = fixture_get(&pool, 4 * MIB), *q = fixture_get(&pool, 4 * MIB);
+Test(recycle, is_watchful_where_no_live_block_is) {
+    char *p = fixture_get(&pool, 4 * MIB), *idle = fixture_get(&pool, 4 * MIB),
+         *q = fixture_get(&pool, 4 * MIB);
     struct extent *extent = fixture_extent(&pool, idle);
     extent_set_state(extent, EXTENT_CACHED);
     heap_free(&pool.heap, extent);
@@ -82,15 +83,15 @@ Test(recycle, is_watchful_where_no_live_block_is)
 }
 
 /* Whatever lies around it, in a bounded number of steps. */
-Test(recycle, finds_a_block_from_any_of_its_pages)
-{
+Test(recycle, finds_a_block_from_any_of_its_pages) {
     struct pool_setup setup = fixture_setup();
     setup.span_max = 64 * GIB;
     setup.max_block_bytes = 32 * GIB;
     pool_finish(&pool);
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
-    static const size_t sizes[] = {20 * GIB, 4 * KIB, 4 * MIB, 8 * KIB, 3 * GIB, 12 * KIB, 300 * MIB, 4 * KIB, 4 * KIB};
+    static const size_t sizes[] = {20 * GIB, 4 * KIB,   4 * MIB, 8 * KIB, 3 * GIB,
+                                   12 * KIB, 300 * MIB, 4 * KIB, 4 * KIB};
     enum { N = sizeof sizes / sizeof sizes[0] };
     char *p[N];
     uint64_t rng = 1;
@@ -98,9 +99,11 @@ Test(recycle, finds_a_block_from_any_of_its_pages)
         cr_assert(p[i] = fixture_get(&pool, sizes[i]));
     for (int i = 0; i < 20000; i++) {
         int block = (int)rng_range(&rng, 0, N - 1);
-        size_t last = sizes[block] - 1, at = rng_range(&rng, 0, rng_next(&rng) % 2 ? last : min_size(last, 64 * MIB));
+        size_t last = sizes[block] - 1,
+               at = rng_range(&rng, 0, rng_next(&rng) % 2 ? last : min_size(last, 64 * MIB));
         if (rng_next(&rng) % 2) at = last - at;
-        cr_assert_eq(space_find(&pool.heap.space, p[block] + at), fixture_extent(&pool, p[block]), "%zu bytes at %zu", sizes[block], at);
+        cr_assert_eq(space_find(&pool.heap.space, p[block] + at), fixture_extent(&pool, p[block]),
+                     "%zu bytes at %zu", sizes[block], at);
     }
     recycle_note(&pool, p[0] + 7 * GIB, 1, EXTENT_CHANGED);
     cr_assert(flags_of(p[0]) & EXTENT_CHANGED);
@@ -121,14 +124,12 @@ Test(recycle, finds_a_block_from_any_of_its_pages)
     cr_assert_null(pool_check(&pool));
 }
 
-static void guard(char *page, int protection)
-{
+static void guard(char *page, int protection) {
     cr_assert_eq(mprotect(page, PAGE_BYTES, protection), 0);
     recycle_note_protection(&pool, page, PAGE_BYTES, protection == (PROT_READ | PROT_WRITE));
 }
 
-Test(recycle, forgets_a_guard_that_is_undone)
-{
+Test(recycle, forgets_a_guard_that_is_undone) {
     enum { READ_WRITE = PROT_READ | PROT_WRITE };
     char *p = fixture_get(&pool, MIB), *end = p + MIB - PAGE_BYTES;
     guard(p, PROT_NONE);
@@ -157,9 +158,9 @@ Test(recycle, forgets_a_guard_that_is_undone)
     cr_assert_not(pool.watchful);
 }
 
-/* A guard that is left is undone where it is, also when the block has become smaller meanwhile, or has moved. */
-Test(recycle, undoes_a_guard_that_is_left)
-{
+/* A guard that is left is undone where it is, also when the block has become smaller meanwhile, or has
+ * moved. */
+Test(recycle, undoes_a_guard_that_is_left) {
     char *p = fixture_get(&pool, 8 * MIB), *wall = fixture_get(&pool, MIB);
     memset(p, 1, 8 * MIB);
     guard(p + 4096, PROT_READ);
@@ -177,8 +178,7 @@ Test(recycle, undoes_a_guard_that_is_left)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(recycle, watching_ends_when_nothing_is_found)
-{
+Test(recycle, watching_ends_when_nothing_is_found) {
     size_t limit = pool.tcache_limit_bytes;
     recycle_watch(&pool);
     cr_assert_lt(pool.tcache_limit_bytes, limit);
@@ -205,8 +205,7 @@ Test(recycle, watching_ends_when_nothing_is_found)
     cr_assert(tcache_find(&pool)->small.extent);
 }
 
-Test(recycle, mends_what_is_freed)
-{
+Test(recycle, mends_what_is_freed) {
     static const size_t sizes[] = {40 * KIB, 200 * KIB, 5 * MIB};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         char *p = get_changed(sizes[i]);
@@ -229,8 +228,7 @@ Test(recycle, mends_what_is_freed)
     cr_assert_null(pool_check(&pool));
 }
 
-Test(recycle, mends_what_realloc_gives_back)
-{
+Test(recycle, mends_what_realloc_gives_back) {
     char *p = get_changed(8 * MIB);
     cr_assert(resize_in_place(&pool, fixture_extent(&pool, p), 2 * MIB));
     char *tail = fixture_get(&pool, 6 * MIB);
@@ -243,8 +241,7 @@ Test(recycle, mends_what_realloc_gives_back)
     memset(q, 2, 2 * MIB);
 }
 
-Test(recycle, follows_a_block_that_moves)
-{
+Test(recycle, follows_a_block_that_moves) {
     char *p = get_changed(8 * MIB), *wall = fixture_get(&pool, MIB);
     struct extent *extent = fixture_extent(&pool, p);
     char *larger = resize_move(&pool, tcache_find(&pool), extent, 32 * MIB);
@@ -261,8 +258,7 @@ Test(recycle, follows_a_block_that_moves)
 }
 
 /* Without a note: the first blocks that come back are looked at, however many are out by then. */
-Test(recycle, asks_for_the_first_blocks_only)
-{
+Test(recycle, asks_for_the_first_blocks_only) {
     enum { N = RECYCLE_CHECK_ALL + 20 };
     char *p[N];
     for (int early = 0; early < 2; early++) {
@@ -281,8 +277,7 @@ Test(recycle, asks_for_the_first_blocks_only)
     }
 }
 
-Test(recycle, asks_for_a_sample_later)
-{
+Test(recycle, asks_for_a_sample_later) {
     char *held[4]; /* a program that treats one of four so, and goes round in the same way for ever */
     int n = 0;
     for (; !pool.watchful && n < 4 * RECYCLE_CHECK_EVERY; n++) {
@@ -296,9 +291,9 @@ Test(recycle, asks_for_a_sample_later)
     cr_assert(pool.watchful, "not within %d blocks", 4 * n);
 }
 
-/* Neighbours that stay apart, as where threads have touched them before they could merge, say nothing about the program. */
-Test(recycle, takes_no_amiss_what_does_not_merge)
-{
+/* Neighbours that stay apart, as where threads have touched them before they could merge, say nothing about
+ * the program. */
+Test(recycle, takes_no_amiss_what_does_not_merge) {
     pool.n_checks = 0;
     char *p[3];
     for (int i = 0; i < 3; i++)
@@ -321,8 +316,7 @@ Test(recycle, takes_no_amiss_what_does_not_merge)
 }
 
 /* Into idle memory a block is copied. */
-Test(recycle, mends_what_a_copy_leaves)
-{
+Test(recycle, mends_what_a_copy_leaves) {
     char *idle = fixture_get(&pool, 6 * MIB), *wall = fixture_get(&pool, MIB);
     char *p = get_changed(2 * MIB), *wall2 = fixture_get(&pool, MIB);
     memset(idle, 1, 6 * MIB);
@@ -338,8 +332,7 @@ Test(recycle, mends_what_a_copy_leaves)
     cr_assert(wall && wall2);
 }
 
-Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found)
-{
+Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found) {
     static struct pool large;
     struct pool_setup setup = fixture_setup();
     setup.span_max = 8 * GIB;
@@ -353,8 +346,7 @@ Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found)
     cr_assert_not(large.watchful);
 }
 
-Test(recycle, the_slot_takes_nothing_of_a_watched_size)
-{
+Test(recycle, the_slot_takes_nothing_of_a_watched_size) {
     void *p = fixture_get(&pool, RECYCLE_MIN_BYTES);
     for (int i = 0; i < 2; i++) { /* from the slot the second time: no flag sends it the long way */
         fixture_put(&pool, p);

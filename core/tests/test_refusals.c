@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* test_refusals.c: what the pool does where it cannot work: in a handler that interrupted it, without its locks, while it is taken down, and where
- * the kernel says no to a range that is not there. It refuses or puts off; it never waits, loses or breaks anything. */
+/* test_refusals.c: what the pool does where it cannot work: in a handler that interrupted it, without its
+ * locks, while it is taken down, and where the kernel says no to a range that is not there. It refuses or
+ * puts off; it never waits, loses or breaks anything. */
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <string.h>
@@ -16,15 +17,13 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
 }
 
-static void *resize(void *p, size_t n_bytes)
-{
+static void *resize(void *p, size_t n_bytes) {
     struct extent *extent = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, extent, n_bytes)) return p;
     return resize_move(&pool, tcache_find(&pool), extent, n_bytes);
@@ -33,9 +32,9 @@ static void *resize(void *p, size_t n_bytes)
 TestSuite(refusals, .init = set_up, .timeout = 60);
 
 /* tcache_tls.entered: this thread was inside a slow path when the handler came. */
-Test(refusals, a_handler_that_interrupts_the_pool)
-{
-    char *big = fixture_get(&pool, 3 * MIB), *small = fixture_get(&pool, 50 * KIB), *grow = fixture_get(&pool, 700 * KIB);
+Test(refusals, a_handler_that_interrupts_the_pool) {
+    char *big = fixture_get(&pool, 3 * MIB), *small = fixture_get(&pool, 50 * KIB),
+         *grow = fixture_get(&pool, 700 * KIB);
     cr_assert(big && small && grow);
     pattern_fill(grow, 700 * KIB, 5);
     tcache_tls.entered = 1;
@@ -57,9 +56,9 @@ Test(refusals, a_handler_that_interrupts_the_pool)
     cr_assert_eq(pool.heap.active_bytes, 0, "what was freed in the handler has arrived");
 }
 
-Test(refusals, without_the_lock_of_the_heap)
-{
-    char *big = fixture_get(&pool, 3 * MIB), *grow = fixture_get(&pool, 700 * KIB), *next = fixture_get(&pool, 40 * MIB);
+Test(refusals, without_the_lock_of_the_heap) {
+    char *big = fixture_get(&pool, 3 * MIB), *grow = fixture_get(&pool, 700 * KIB),
+         *next = fixture_get(&pool, 40 * MIB);
     cr_assert(big && grow && next);
     pattern_fill(grow, 700 * KIB, 5);
     struct extent *extent = fixture_extent(&pool, grow);
@@ -82,8 +81,7 @@ Test(refusals, without_the_lock_of_the_heap)
     cr_assert_eq(pool.heap.active_bytes, 0, "what was put off has arrived");
 }
 
-Test(refusals, without_the_locks_of_the_shards)
-{
+Test(refusals, without_the_locks_of_the_shards) {
     char *blocks[64];
     for (int i = 0; i < 64; i++)
         blocks[i] = fixture_get(&pool, 64 * KIB);
@@ -103,8 +101,7 @@ Test(refusals, without_the_locks_of_the_shards)
 }
 
 /* From the moment that it begins to be destroyed. */
-Test(refusals, a_pool_that_is_not_ready)
-{
+Test(refusals, a_pool_that_is_not_ready) {
     char *big = fixture_get(&pool, 3 * MIB), *grow = fixture_get(&pool, 700 * KIB);
     pattern_fill(grow, 700 * KIB, 5);
     pool.ready = false;
@@ -120,8 +117,7 @@ Test(refusals, a_pool_that_is_not_ready)
     fixture_put(&pool, grow);
 }
 
-Test(refusals, sizes_beyond_the_largest_block)
-{
+Test(refusals, sizes_beyond_the_largest_block) {
     char *p = fixture_get(&pool, MIB);
     cr_assert_null(fixture_get(&pool, 513 * MIB));
     cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool), 4096, 513 * MIB >> PAGE_SHIFT));
@@ -133,8 +129,7 @@ Test(refusals, sizes_beyond_the_largest_block)
 
 /* --- the kernel's refusals, as its callers see them --- */
 
-Test(refusals, ranges_that_are_not_there)
-{
+Test(refusals, ranges_that_are_not_there) {
     void *p = NULL;
     errno = 4711;
     cr_assert_eq(os_map(4 * PAGE_BYTES, &p), 0);
@@ -149,13 +144,13 @@ Test(refusals, ranges_that_are_not_there)
     cr_assert_lt(os_populate(p, PAGE_BYTES), 0);
     cr_assert_eq(os_scrub(p, PAGE_BYTES), 1, "replaced with fresh memory");
     cr_assert_eq(os_unmap(p, PAGE_BYTES), 0);
-    cr_assert_eq(os_purge((void *)(~(uintptr_t)0 << PAGE_SHIFT), PAGE_BYTES), -ENOMEM, "beyond the address space");
+    cr_assert_eq(os_purge((void *)(~(uintptr_t)0 << PAGE_SHIFT), PAGE_BYTES), -ENOMEM,
+                 "beyond the address space");
     cr_assert_lt(os_reserve((size_t)1 << 62, &p), 0);
     cr_assert_eq(errno, 4711, "errno is the program's");
 }
 
-Test(refusals, in_a_sandbox_the_cpu_is_not_asked_for)
-{
+Test(refusals, in_a_sandbox_the_cpu_is_not_asked_for) {
     os_restricted = true;
     (void)os_cpu_current();
     /* A lock that is held: spins instead of giving the processor away. */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_resize.c: growing and shrinking: what stays where, what is copied, what is moved, and what is left behind. */
+/* test_resize.c: growing and shrinking: what stays where, what is copied, what is moved, and what is left
+ * behind. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -10,14 +11,12 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
@@ -25,18 +24,18 @@ static void tear_down(void)
 TestSuite(resize, .init = set_up, .fini = tear_down, .timeout = 60);
 
 /* As zp_resize does it. NULL if refused. */
-static void *resize(void *p, size_t n_bytes)
-{
+static void *resize(void *p, size_t n_bytes) {
     struct extent *e = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, e, n_bytes)) return p;
     return resize_move(&pool, tcache_find(&pool), e, n_bytes);
 }
 
-static size_t usable(void *p) { return extent_active_bytes(fixture_extent(&pool, p)); }
+static size_t usable(void *p) {
+    return extent_active_bytes(fixture_extent(&pool, p));
+}
 
 /* Whatever is idle must, if asked for zeroed, be zero. */
-static void assert_idle_memory_is_clean_or_cleared(size_t n_bytes, unsigned n)
-{
+static void assert_idle_memory_is_clean_or_cleared(size_t n_bytes, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
         unsigned char *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
         if (!p) break;
@@ -44,16 +43,14 @@ static void assert_idle_memory_is_clean_or_cleared(size_t n_bytes, unsigned n)
     }
 }
 
-Test(resize, within_the_usable_size_nothing_moves)
-{
+Test(resize, within_the_usable_size_nothing_moves) {
     char *p = fixture_get(&pool, 100000);
     cr_assert_eq(resize(p, usable(p)), p);
     cr_assert_eq(resize(p, 1 + usable(p) / 2 + usable(p) / 4), p);
     fixture_put(&pool, p);
 }
 
-Test(resize, shrinking_keeps_the_front_and_gives_the_tail_back)
-{
+Test(resize, shrinking_keeps_the_front_and_gives_the_tail_back) {
     char *p = fixture_get(&pool, 16 * MIB);
     pattern_fill(p, MIB, 1);
     memset(p + MIB, 0xff, 15 * MIB);
@@ -65,8 +62,7 @@ Test(resize, shrinking_keeps_the_front_and_gives_the_tail_back)
     assert_idle_memory_is_clean_or_cleared(MIB, 20);
 }
 
-Test(resize, a_recycled_block_shrinks_cleanly_too)
-{
+Test(resize, a_recycled_block_shrinks_cleanly_too) {
     for (int round = 0; round < 3; round++) {
         char *p = fixture_get(&pool, 16 * MIB);
         memset(p, 0xff, 16 * MIB);
@@ -78,8 +74,7 @@ Test(resize, a_recycled_block_shrinks_cleanly_too)
     }
 }
 
-Test(resize, grows_into_the_free_neighbour)
-{
+Test(resize, grows_into_the_free_neighbour) {
     char *p = fixture_get(&pool, 600 * KIB);
     pattern_fill(p, 600 * KIB, 2);
     char *q = resize(p, 5 * MIB); /* nothing behind it but untouched space */
@@ -89,8 +84,7 @@ Test(resize, grows_into_the_free_neighbour)
     fixture_put(&pool, p);
 }
 
-static void grow_by_moving(size_t from, size_t to)
-{
+static void grow_by_moving(size_t from, size_t to) {
     char *p = fixture_get(&pool, from);
     char *wall = fixture_get(&pool, from);
     pattern_fill(p, usable(p), 3);
@@ -105,16 +99,14 @@ static void grow_by_moving(size_t from, size_t to)
     fixture_put(&pool, wall);
 }
 
-Test(resize, moving_keeps_the_contents_copied_or_remapped)
-{
+Test(resize, moving_keeps_the_contents_copied_or_remapped) {
     for (size_t from = 4 * KIB; from <= 32 * MIB; from *= 2)
         for (size_t factor = 2; factor <= 8; factor *= 4)
             grow_by_moving(from, from * factor);
     assert_idle_memory_is_clean_or_cleared(2 * MIB, 60);
 }
 
-Test(resize, a_block_that_keeps_growing_seldom_moves)
-{
+Test(resize, a_block_that_keeps_growing_seldom_moves) {
     size_t n = 64 * KIB;
     char *p = fixture_get(&pool, n), *wall = fixture_get(&pool, n);
     unsigned n_moves = 0;
@@ -137,10 +129,11 @@ Test(resize, a_block_that_keeps_growing_seldom_moves)
     cr_assert_null(pool_check(&pool));
 }
 
-/* Rather than over untouched memory, where idle warm memory has room for twice as much; once there it stays. */
-Test(resize, a_block_grows_into_warm_room)
-{
-    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB), *p = fixture_get(&pool, 2 * MIB);
+/* Rather than over untouched memory, where idle warm memory has room for twice as much; once there it
+ * stays. */
+Test(resize, a_block_grows_into_warm_room) {
+    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB),
+         *p = fixture_get(&pool, 2 * MIB);
     memset(warm, 1, 32 * MIB);
     pattern_fill(p, 2 * MIB, 5);
     cr_assert(p > warm, "else the growing block has no untouched memory behind it, and nothing is tested");
@@ -155,7 +148,8 @@ Test(resize, a_block_grows_into_warm_room)
         p = q;
         n += n / 8;
         pattern_fill(p, n, 5);
-        cr_assert(p >= warm && p + n <= warm + 32 * MIB, "%zu bytes are %td bytes from the warm ones", n, p - warm);
+        cr_assert(p >= warm && p + n <= warm + 32 * MIB, "%zu bytes are %td bytes from the warm ones", n,
+                  p - warm);
     }
     cr_assert_eq(n_moves, 1);
     cr_assert_eq(pool.heap.frontier, frontier);
@@ -165,9 +159,9 @@ Test(resize, a_block_grows_into_warm_room)
 }
 
 /* Else one of two that grow beside each other might be copied at each step. */
-Test(resize, a_block_that_grows_by_small_steps_stays)
-{
-    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB), *p = fixture_get(&pool, 4 * MIB);
+Test(resize, a_block_that_grows_by_small_steps_stays) {
+    char *warm = fixture_get(&pool, 32 * MIB), *wall = fixture_get(&pool, 64 * KIB),
+         *p = fixture_get(&pool, 4 * MIB);
     memset(warm, 1, 32 * MIB);
     cr_assert(p > warm);
     fixture_put(&pool, warm);
@@ -177,8 +171,7 @@ Test(resize, a_block_that_grows_by_small_steps_stays)
     fixture_put(&pool, wall);
 }
 
-Test(resize, a_block_that_moves_again_and_again_counts_once)
-{
+Test(resize, a_block_that_moves_again_and_again_counts_once) {
     char *p = fixture_get(&pool, 600 * KIB);
     void *walls[12];
     unsigned n = 0;
@@ -198,9 +191,9 @@ Test(resize, a_block_that_moves_again_and_again_counts_once)
     (void)walls;
 }
 
-Test(resize, the_limit_on_moved_blocks_counts_those_that_exist)
-{
-    /* A server that grows one buffer after the other must not lose page moving for good after a few thousand. */
+Test(resize, the_limit_on_moved_blocks_counts_those_that_exist) {
+    /* A server that grows one buffer after the other must not lose page moving for good after a few
+     * thousand. */
     pool.heap.counters.n_moved_blocks = 0;
     unsigned n_by_tables = 0;
     for (int i = 0; i < 4600; i++) {
@@ -214,15 +207,23 @@ Test(resize, the_limit_on_moved_blocks_counts_those_that_exist)
     }
     /* As many as in the first thousand, in proportion; in place growth is also fine. */
     if (n_by_tables < 1000) cr_skip_test("blocks grow in place here (%u moved)", n_by_tables);
-    cr_assert_gt(n_by_tables, 4200, "page moving stopped after %u blocks, none of which is left", n_by_tables);
+    cr_assert_gt(n_by_tables, 4200, "page moving stopped after %u blocks, none of which is left",
+                 n_by_tables);
 }
 
-Test(resize, refusal_leaves_everything_as_it_was)
-{
+Test(resize, refusal_leaves_everything_as_it_was) {
     char *p = fixture_get(&pool, MIB);
     pattern_fill(p, MIB, 5);
-    size_t sizes[] = {600 * MIB, 2 * GIB, (size_t)1 << 40, PTRDIFF_MAX, (size_t)PTRDIFF_MAX + 1, SIZE_MAX - 2 * PAGE_BYTES,
-                      SIZE_MAX - PAGE_BYTES + 1, SIZE_MAX - 4094, SIZE_MAX - 1, SIZE_MAX};
+    size_t sizes[] = {600 * MIB,
+                      2 * GIB,
+                      (size_t)1 << 40,
+                      PTRDIFF_MAX,
+                      (size_t)PTRDIFF_MAX + 1,
+                      SIZE_MAX - 2 * PAGE_BYTES,
+                      SIZE_MAX - PAGE_BYTES + 1,
+                      SIZE_MAX - 4094,
+                      SIZE_MAX - 1,
+                      SIZE_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         struct extent *e = pool_live_extent(&pool, p);
         cr_assert_not(resize_in_place(&pool, e, sizes[i]), "in place to %zx", sizes[i]);
@@ -233,8 +234,7 @@ Test(resize, refusal_leaves_everything_as_it_was)
     fixture_put(&pool, p);
 }
 
-Test(resize, random_against_a_model)
-{
+Test(resize, random_against_a_model) {
     struct {
         char *p;
         size_t n;
@@ -248,9 +248,11 @@ Test(resize, random_against_a_model)
             bool zeroed = rng_next(&rng) % 2;
             live[slot].p = zeroed ? zero_get(&pool, tcache_find(&pool), pages_of(n)) : fixture_get(&pool, n);
             if (!live[slot].p) continue;
-            if (zeroed) cr_assert_eq(first_nonzero(live[slot].p, n), n, "operation %u: calloc is not zero", i);
+            if (zeroed)
+                cr_assert_eq(first_nonzero(live[slot].p, n), n, "operation %u: calloc is not zero", i);
         } else {
-            cr_assert_eq(pattern_check(live[slot].p, live[slot].n, live[slot].tag), live[slot].n, "operation %u", i);
+            cr_assert_eq(pattern_check(live[slot].p, live[slot].n, live[slot].tag), live[slot].n,
+                         "operation %u", i);
             if (rng_next(&rng) % 3 == 0) {
                 fixture_put(&pool, live[slot].p);
                 live[slot].p = NULL;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_shard.c: the shared middle level: batches, stealing, limits, and what happens when its lock cannot be had. */
+/* test_shard.c: the shared middle level: batches, stealing, limits, and what happens when its lock cannot be
+ * had. */
 #include <criterion/criterion.h>
 #include <string.h>
 
@@ -9,16 +10,14 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     setup.tcache_depth = 0; /* everything passes through the shards */
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     fixture_pin(0);
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
@@ -26,8 +25,7 @@ static void tear_down(void)
 TestSuite(shard, .init = set_up, .fini = tear_down, .timeout = 60);
 
 /* A CACHED extent, as a thread cache hands them over. */
-static struct extent *idle_block(size_t n_pages)
-{
+static struct extent *idle_block(size_t n_pages) {
     struct heap_request request = {.n_pages = class_pages(class_of_pages(n_pages)), .align_pages = 1};
     struct extent *e = heap_alloc(&pool.heap, &request);
     cr_assert(e);
@@ -37,18 +35,18 @@ static struct extent *idle_block(size_t n_pages)
     return e;
 }
 
-static void put_one(size_t n_pages) { shard_put_list(&pool, idle_block(n_pages)); }
+static void put_one(size_t n_pages) {
+    shard_put_list(&pool, idle_block(n_pages));
+}
 
-static unsigned length(const struct extent *list)
-{
+static unsigned length(const struct extent *list) {
     unsigned n = 0;
     for (; list; list = list->next)
         n++;
     return n;
 }
 
-Test(shard, takes_back_what_was_put_up_to_the_number_wanted)
-{
+Test(shard, takes_back_what_was_put_up_to_the_number_wanted) {
     bool stolen = true;
     cr_assert_null(shard_take(&pool, 4, 4, &stolen));
     struct extent *list = NULL;
@@ -67,8 +65,7 @@ Test(shard, takes_back_what_was_put_up_to_the_number_wanted)
     cr_assert_eq(pool.shards[0].bytes, 0);
 }
 
-Test(shard, classes_do_not_mix)
-{
+Test(shard, classes_do_not_mix) {
     bool stolen;
     put_one(4);
     cr_assert_null(shard_take(&pool, 3, 1, &stolen));
@@ -76,8 +73,7 @@ Test(shard, classes_do_not_mix)
     cr_assert_eq(length(shard_take(&pool, 4, 1, &stolen)), 1);
 }
 
-Test(shard, a_miss_steals_from_another_cpu)
-{
+Test(shard, a_miss_steals_from_another_cpu) {
     if (!fixture_pin(1)) cr_skip_test("needs two CPUs");
     put_one(4);
     put_one(4);
@@ -92,8 +88,7 @@ Test(shard, a_miss_steals_from_another_cpu)
     cr_assert_eq(atomic_load(&pool.class_shards[4]), 0);
 }
 
-Test(shard, the_own_shard_comes_first)
-{
+Test(shard, the_own_shard_comes_first) {
     if (!fixture_pin(1)) cr_skip_test("needs two CPUs");
     put_one(4);
     fixture_pin(0);
@@ -104,8 +99,7 @@ Test(shard, the_own_shard_comes_first)
     cr_assert_not(stolen);
 }
 
-Test(shard, over_the_limit_the_oldest_go_to_the_heap)
-{
+Test(shard, over_the_limit_the_oldest_go_to_the_heap) {
     pool.shards[0].limit_bytes = 10 * 4 * PAGE_BYTES;
     struct extent *e[15];
     for (int i = 0; i < 15; i++)
@@ -119,8 +113,7 @@ Test(shard, over_the_limit_the_oldest_go_to_the_heap)
         cr_assert_eq(e[i]->state, EXTENT_CACHED, "block %d", i);
 }
 
-Test(shard, a_block_larger_than_the_limit_does_not_push_the_others_out)
-{
+Test(shard, a_block_larger_than_the_limit_does_not_push_the_others_out) {
     pool.shards[0].limit_bytes = 40 * PAGE_BYTES;
     for (int i = 0; i < 10; i++)
         put_one(4);
@@ -128,8 +121,7 @@ Test(shard, a_block_larger_than_the_limit_does_not_push_the_others_out)
     cr_assert_geq(pool.shards[0].n_blocks, 9, "%zu of 10 blocks left", pool.shards[0].n_blocks);
 }
 
-Test(shard, flush_by_age_and_whole)
-{
+Test(shard, flush_by_age_and_whole) {
     for (int i = 0; i < 6; i++)
         put_one(4);
     struct extent *old = pool.shards[0].bins[4];
@@ -146,8 +138,7 @@ Test(shard, flush_by_age_and_whole)
     cr_assert_eq(pool.shards[0].bytes, 0);
 }
 
-Test(shard, a_held_lock_sends_blocks_to_the_heap_and_hangs_nobody)
-{
+Test(shard, a_held_lock_sends_blocks_to_the_heap_and_hangs_nobody) {
     put_one(4);
     cr_assert(lock_try(&pool.shards[0].lock));
     bool stolen;
@@ -160,8 +151,7 @@ Test(shard, a_held_lock_sends_blocks_to_the_heap_and_hangs_nobody)
     lock_release(&pool.shards[0].lock);
 }
 
-static void thrash(enum eviction eviction)
-{
+static void thrash(enum eviction eviction) {
     pool_finish(&pool);
     struct pool_setup setup = fixture_setup();
     setup.eviction = eviction;
@@ -188,14 +178,20 @@ static void thrash(enum eviction eviction)
     cr_assert_eq(pool.heap.active_bytes, 0, "blocks were lost between the levels");
 }
 
-Test(shard, thrash_lifo) { thrash(EVICT_LIFO); }
-Test(shard, thrash_clockpro) { thrash(EVICT_CLOCKPRO); }
+Test(shard, thrash_lifo) {
+    thrash(EVICT_LIFO);
+}
+Test(shard, thrash_clockpro) {
+    thrash(EVICT_CLOCKPRO);
+}
 
-Test(shard, the_limit_follows_use_where_nothing_else_was_asked_for)
-{
+Test(shard, the_limit_follows_use_where_nothing_else_was_asked_for) {
     static const struct {
         size_t active_bytes, limit_bytes;
-    } cases[] = {{4 * MIB, 256 * KIB}, {40 * MIB, 256 * KIB}, {320 * MIB, 2 * MIB}, {4 * GIB, 4 * GIB / CACHE_SHARE / 2}};
+    } cases[] = {{4 * MIB, 256 * KIB},
+                 {40 * MIB, 256 * KIB},
+                 {320 * MIB, 2 * MIB},
+                 {4 * GIB, 4 * GIB / CACHE_SHARE / 2}};
     size_t before = pool.heap.active_bytes;
     pool.shard_limit_bytes = 256 * KIB;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

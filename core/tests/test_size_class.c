@@ -4,15 +4,14 @@
 
 #include "base/size_class.h"
 
-Test(size_class, every_size_fits_its_class_and_no_smaller_one)
-{
+Test(size_class, every_size_fits_its_class_and_no_smaller_one) {
     /* cr_assert at each of 67 million sizes would take minutes: count, and assert once. */
     size_t n_too_small = 0, n_not_smallest = 0, n_wasteful = 0, n_floor_wrong = 0, first_wrong = 0;
     for (size_t n = 1; n <= CLASS_MAX_PAGES; n++) {
         unsigned cls = class_of_pages(n);
         size_t have = class_pages(cls);
         unsigned down = class_floor(n);
-        bool too_small = have < n, not_smallest = cls > 1 && class_pages(cls - 1) >= n;
+        bool too_small = have<n, not_smallest = cls> 1 && class_pages(cls - 1) >= n;
         bool wasteful = n > CLASS_STEPS ? (have - n) * CLASS_STEPS > n : have != n;
         bool floor_wrong = class_pages(down) > n || (down + 1 < N_CLASSES && class_pages(down + 1) <= n);
         n_too_small += too_small;
@@ -27,8 +26,7 @@ Test(size_class, every_size_fits_its_class_and_no_smaller_one)
     cr_assert_eq(n_floor_wrong, 0, "first wrong size: %zu pages", first_wrong);
 }
 
-Test(size_class, classes_rise_and_name_themselves)
-{
+Test(size_class, classes_rise_and_name_themselves) {
     for (unsigned cls = 1; cls < N_CLASSES; cls++) {
         cr_assert_gt(class_pages(cls), class_pages(cls - 1), "class %u", cls);
         cr_assert_eq(class_of_pages(class_pages(cls)), cls, "class %u", cls);
@@ -36,16 +34,15 @@ Test(size_class, classes_rise_and_name_themselves)
     }
     cr_assert_eq(class_of_pages(CLASS_MAX_PAGES), N_CLASSES - 1);
     cr_assert_eq(class_pages(N_CLASSES - 1), CLASS_MAX_PAGES);
-    cr_assert_eq(class_floor(CLASS_MAX_PAGES + 1), N_CLASSES - 1, "larger extents are filed in the last class");
+    cr_assert_eq(class_floor(CLASS_MAX_PAGES + 1), N_CLASSES - 1,
+                 "larger extents are filed in the last class");
 }
 
-Test(size_class, largest_block_is_at_least_64_gib)
-{
+Test(size_class, largest_block_is_at_least_64_gib) {
     cr_assert_geq(CLASS_MAX_PAGES << PAGE_SHIFT, 64 * GIB);
 }
 
-Test(bits, pages_of_rounds_up_for_every_size)
-{
+Test(bits, pages_of_rounds_up_for_every_size) {
     cr_assert_eq(pages_of(0), 0);
     cr_assert_eq(pages_of(1), 1);
     cr_assert_eq(pages_of(PAGE_BYTES), 1);
@@ -55,8 +52,7 @@ Test(bits, pages_of_rounds_up_for_every_size)
     cr_assert_eq(pages_of(SIZE_MAX - PAGE_BYTES + 1), SIZE_MAX >> PAGE_SHIFT);
 }
 
-Test(bits, arithmetic)
-{
+Test(bits, arithmetic) {
     cr_assert_eq(log2_floor(1), 0);
     cr_assert_eq(log2_floor(UINT64_MAX), 63);
     for (unsigned bit = 1; bit < 63; bit++) {
@@ -77,8 +73,7 @@ Test(bits, arithmetic)
     cr_assert_eq(align_down(4095, 4096), 0);
 }
 
-Test(size_class, the_table_says_the_same)
-{
+Test(size_class, the_table_says_the_same) {
     for (size_t n = 1; n <= CLASS_TABLE_PAGES; n++)
         cr_expect_eq(class_of_few_pages(n), class_of_pages(n), "%zu pages", n);
 }

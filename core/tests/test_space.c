@@ -18,16 +18,14 @@
 #endif
 
 /* True if the range can be mapped anew, that is, nothing is there. */
-static bool is_unmapped(void *address, size_t length)
-{
+static bool is_unmapped(void *address, size_t length) {
     void *p = mmap(address, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
     if (p == MAP_FAILED) return false;
     munmap(p, length);
     return p == address;
 }
 
-Test(space, owns_nothing_before_anything_is_mapped)
-{
+Test(space, owns_nothing_before_anything_is_mapped) {
     struct space space;
     memset(&space, 0, sizeof space);
     cr_assert_not(space_owns(&space, NULL), "a zeroed space, as before start-up, owns nothing");
@@ -37,8 +35,7 @@ Test(space, owns_nothing_before_anything_is_mapped)
     space_destroy(&space);
 }
 
-static void check_ownership(bool reserved)
-{
+static void check_ownership(bool reserved) {
     struct space space;
     memset(&space, 0, sizeof space);
     cr_assert_eq(space_init(&space, SPAN, reserved), 0);
@@ -58,11 +55,14 @@ static void check_ownership(bool reserved)
     cr_assert(is_unmapped(base, MIB), "destroy gives the address space back");
 }
 
-Test(space, ownership_reserved) { check_ownership(true); }
-Test(space, ownership_open, .disabled = !OPEN_SPACES) { check_ownership(false); }
+Test(space, ownership_reserved) {
+    check_ownership(true);
+}
+Test(space, ownership_open, .disabled = !OPEN_SPACES) {
+    check_ownership(false);
+}
 
-Test(space, page_map_finds_first_and_last_page)
-{
+Test(space, page_map_finds_first_and_last_page) {
     struct space space;
     memset(&space, 0, sizeof space);
     cr_assert_eq(space_init(&space, SPAN, true), 0);
@@ -88,8 +88,7 @@ Test(space, page_map_finds_first_and_last_page)
     space_destroy(&space);
 }
 
-Test(space, many_reserved_spaces_do_not_overlap)
-{
+Test(space, many_reserved_spaces_do_not_overlap) {
     enum { N = 16 };
     static struct space spaces[N];
     for (int i = 0; i < N; i++) {
@@ -104,15 +103,13 @@ Test(space, many_reserved_spaces_do_not_overlap)
         space_destroy(&spaces[i]);
 }
 
-Test(space, a_range_that_cannot_be_had_is_an_error_not_a_crash)
-{
+Test(space, a_range_that_cannot_be_had_is_an_error_not_a_crash) {
     struct space space;
     memset(&space, 0, sizeof space);
     cr_assert_eq(space_init(&space, (size_t)1 << 47, true), -ENOMEM, "128 TiB are all there is");
 }
 
-Test(space, open_space_never_maps_over_others, .disabled = !OPEN_SPACES)
-{
+Test(space, open_space_never_maps_over_others, .disabled = !OPEN_SPACES) {
     struct space space;
     memset(&space, 0, sizeof space);
     cr_assert_eq(space_init(&space, SPAN, false), 0);
@@ -125,12 +122,12 @@ Test(space, open_space_never_maps_over_others, .disabled = !OPEN_SPACES)
     cr_assert(is_unmapped((void *)space.base, MIB), "nothing is mapped after a failure");
     cr_assert_eq(space_map(&space, (void *)space.base, MIB), 0, "the part that is free can be had");
     space_destroy(&space);
-    cr_assert_not(is_unmapped(foreign, PAGE_BYTES), "destroying an open space must spare what others mapped in its range");
+    cr_assert_not(is_unmapped(foreign, PAGE_BYTES),
+                  "destroying an open space must spare what others mapped in its range");
     cr_assert_eq(*foreign, 42);
 }
 
-Test(space, open_spaces_are_placed_at_random, .disabled = !OPEN_SPACES)
-{
+Test(space, open_spaces_are_placed_at_random, .disabled = !OPEN_SPACES) {
     struct space a, b;
     memset(&a, 0, sizeof a);
     memset(&b, 0, sizeof b);

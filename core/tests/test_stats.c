@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_stats.c: requests by size and level, what exited threads leave, and what a forked child begins with. */
+/* test_stats.c: requests by size and level, what exited threads leave, and what a forked child begins
+ * with. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -14,30 +15,28 @@
 static struct pool pool;
 static struct stats_size sizes[HEAP_SIZES];
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
 }
-static void tear_down(void) { pool_finish(&pool); }
+static void tear_down(void) {
+    pool_finish(&pool);
+}
 TestSuite(stats, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static uint64_t served(unsigned i)
-{
+static uint64_t served(unsigned i) {
     return sizes[i].n_tcache + sizes[i].n_shard + sizes[i].n_dirty + sizes[i].n_mixed + sizes[i].n_fresh;
 }
 
-static uint64_t served_in_all(void)
-{
+static uint64_t served_in_all(void) {
     uint64_t n = 0;
     for (unsigned i = 0; i < HEAP_SIZES; i++)
         n += served(i);
     return n;
 }
 
-Test(stats, a_request_counts_at_the_level_that_served_it)
-{
+Test(stats, a_request_counts_at_the_level_that_served_it) {
     fixture_put(&pool, fixture_get(&pool, 64 * KIB)); /* fresh */
     fixture_put(&pool, fixture_get(&pool, 64 * KIB)); /* thread cache */
     fixture_put(&pool, fixture_get(&pool, 64 * KIB));
@@ -49,8 +48,7 @@ Test(stats, a_request_counts_at_the_level_that_served_it)
     cr_assert_eq(sizes[4].bytes_warm, 128 * KIB);
 }
 
-Test(stats, what_is_marked_counts_as_idle)
-{
+Test(stats, what_is_marked_counts_as_idle) {
     void *held[6];
     for (int i = 0; i < 6; i++)
         held[i] = fixture_get(&pool, 2 * MIB);
@@ -67,8 +65,7 @@ Test(stats, what_is_marked_counts_as_idle)
     cr_assert_eq(n_idle, n_idle_before);
 }
 
-Test(stats, sizes_add_up_to_the_totals)
-{
+Test(stats, sizes_add_up_to_the_totals) {
     void *held[40];
     for (int round = 0; round < 20; round++) {
         for (size_t i = 0; i < 40; i++)
@@ -89,15 +86,13 @@ Test(stats, sizes_add_up_to_the_totals)
     cr_assert_eq(hits, stats.n_tcache_hits);
 }
 
-static void *use(void *ignored)
-{
+static void *use(void *ignored) {
     for (int i = 0; i < 5; i++)
         fixture_put(&pool, fixture_get(&pool, 100 * KIB));
     return ignored;
 }
 
-Test(stats, what_an_exited_thread_did_stays)
-{
+Test(stats, what_an_exited_thread_did_stays) {
     pthread_t thread;
     cr_assert_eq(pthread_create(&thread, NULL, use, NULL), 0);
     pthread_join(thread, NULL);
@@ -106,8 +101,7 @@ Test(stats, what_an_exited_thread_did_stays)
     cr_assert_eq(sizes[4].n_tcache, 4);
 }
 
-Test(stats, a_forked_child_begins_at_nothing)
-{
+Test(stats, a_forked_child_begins_at_nothing) {
     void *held = fixture_get(&pool, 1 * MIB);
     use(NULL);
     pool_stats_fork_child(&pool);
@@ -124,8 +118,7 @@ Test(stats, a_forked_child_begins_at_nothing)
 }
 
 /* Forked while a thread that ended handed its counts over. */
-Test(stats, nobody_waits_for_counts_that_never_arrive)
-{
+Test(stats, nobody_waits_for_counts_that_never_arrive) {
     cr_assert(helper_add_pool(&pool));
     fixture_put(&pool, fixture_get(&pool, 1 * MIB));
     atomic_fetch_add(&pool.gone.n_folds_begun, 1);
@@ -143,8 +136,7 @@ Test(stats, nobody_waits_for_counts_that_never_arrive)
     helper_remove_pool(&pool);
 }
 
-Test(stats, zeroed_blocks_that_were_warm_are_told_apart)
-{
+Test(stats, zeroed_blocks_that_were_warm_are_told_apart) {
     void *p = fixture_get(&pool, 64 * KIB);
     fixture_put(&pool, p);
     fixture_put(&pool, zero_get(&pool, tcache_find(&pool), 16));
@@ -154,9 +146,9 @@ Test(stats, zeroed_blocks_that_were_warm_are_told_apart)
     cr_assert_eq(sizes[4].bytes_warm, 64 * KIB);
 }
 
-/* A cache may have gone over to another pool since it was found to be this one's, and that pool may be gone, descriptors and all. */
-Test(stats, reads_no_descriptors_but_the_pools_own)
-{
+/* A cache may have gone over to another pool since it was found to be this one's, and that pool may be gone,
+ * descriptors and all. */
+Test(stats, reads_no_descriptors_but_the_pools_own) {
     fixture_put(&pool, fixture_get(&pool, 16 * KIB));
     fixture_put(&pool, fixture_get(&pool, MIB));
     struct tcache *tcache = tcache_find(&pool);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_tcache.c: the thread cache: its limits and its slots. test_tcache_threads.c has what other threads do to it. */
+/* test_tcache.c: the thread cache: its limits and its slots. test_tcache_threads.c has what other threads do
+ * to it. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>
@@ -14,26 +15,26 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     fixture_pin(0);
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
 }
 TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static unsigned cached(unsigned cls) { return tcache_bin_n(tcache_find(&pool), cls); }
+static unsigned cached(unsigned cls) {
+    return tcache_bin_n(tcache_find(&pool), cls);
+}
 
-Test(tcache, is_last_in_first_out_and_exact)
-{
-    void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 40 * KIB), *c = fixture_get(&pool, 40 * KIB);
+Test(tcache, is_last_in_first_out_and_exact) {
+    void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 40 * KIB),
+         *c = fixture_get(&pool, 40 * KIB);
     fixture_put(&pool, a);
     fixture_put(&pool, b);
     fixture_put(&pool, c);
@@ -45,8 +46,7 @@ Test(tcache, is_last_in_first_out_and_exact)
     cr_assert_eq(fixture_get(&pool, 37 * KIB), a, "the same class");
 }
 
-Test(tcache, depth_is_kept)
-{
+Test(tcache, depth_is_kept) {
     fixture_get_and_put(&pool, 20, 4 * KIB);
     cr_assert_leq(cached(1), 8);
     cr_assert_gt(cached(1), 0);
@@ -55,8 +55,7 @@ Test(tcache, depth_is_kept)
     cr_assert_eq(cached(1) + 1 + pool.shards[0].n_blocks, 20, "the rest is in the shard");
 }
 
-Test(tcache, byte_limit_is_kept)
-{
+Test(tcache, byte_limit_is_kept) {
     uint64_t rng = 5;
     for (int i = 0; i < 2000; i++) {
         fixture_get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
@@ -70,22 +69,22 @@ Test(tcache, byte_limit_is_kept)
     cr_assert_eq(bytes, account_tcache_bytes(&pool, tcache_find(&pool)));
 }
 
-Test(tcache, the_limit_follows_threads_and_use)
-{
+Test(tcache, the_limit_follows_threads_and_use) {
     static const struct {
         unsigned n_threads;
         size_t active_bytes, limit_bytes;
     } cases[] = {
-        {1, 4 * MIB, MIB},         {4, 4 * MIB, MIB},         {8, 4 * MIB, MIB / 2},        {16, 4 * MIB, MIB / 4},
-        {64, 4 * MIB, MIB / 4},    {8, 256 * MIB, MIB},       {64, GIB, MIB / 2},           {1, 160 * MIB, 2 * MIB},
-        {2, 320 * MIB, 2 * MIB},   {1, 4 * GIB, 4 * MIB},     {0, 4 * MIB, MIB},
+        {1, 4 * MIB, MIB},       {4, 4 * MIB, MIB},     {8, 4 * MIB, MIB / 2}, {16, 4 * MIB, MIB / 4},
+        {64, 4 * MIB, MIB / 4},  {8, 256 * MIB, MIB},   {64, GIB, MIB / 2},    {1, 160 * MIB, 2 * MIB},
+        {2, 320 * MIB, 2 * MIB}, {1, 4 * GIB, 4 * MIB}, {0, 4 * MIB, MIB},
     };
     size_t before = pool.heap.active_bytes;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         atomic_store(&pool.n_tcaches, cases[i].n_threads);
         pool.heap.active_bytes = cases[i].active_bytes;
         pool.caches_grow = true;
-        cr_assert_eq(tcache_limit_of(&pool), cases[i].limit_bytes, "%u threads, %zu bytes", cases[i].n_threads, cases[i].active_bytes);
+        cr_assert_eq(tcache_limit_of(&pool), cases[i].limit_bytes, "%u threads, %zu bytes",
+                     cases[i].n_threads, cases[i].active_bytes);
         pool.caches_grow = false;
         cr_assert_eq(tcache_limit_of(&pool), MIB, "only where nothing else was asked for");
     }
@@ -101,15 +100,13 @@ Test(tcache, the_limit_follows_threads_and_use)
     atomic_store(&pool.n_tcaches, 0);
 }
 
-static void *put_much(void *unused)
-{
+static void *put_much(void *unused) {
     (void)unused;
     fixture_get_and_put(&pool, 6, 128 * KIB);
     return (void *)((size_t)tcache_find(&pool)->n_pages << PAGE_SHIFT);
 }
 
-Test(tcache, a_thread_that_comes_to_many_keeps_less)
-{
+Test(tcache, a_thread_that_comes_to_many_keeps_less) {
     pool.caches_grow = true;
     atomic_store(&pool.n_tcaches, 15);
     pthread_t thread;
@@ -121,8 +118,7 @@ Test(tcache, a_thread_that_comes_to_many_keeps_less)
     atomic_store(&pool.n_tcaches, 0);
 }
 
-Test(tcache, one_big_block_stays_at_every_size)
-{
+Test(tcache, one_big_block_stays_at_every_size) {
     /* The first put of a block goes the long way round (it is fresh); from then on the slot serves it. */
     for (size_t n = 300 * KIB; n <= 256 * MIB; n *= 3) {
         fixture_trust(&pool, n); /* or the largest go through the heap, to be watched */
@@ -138,8 +134,7 @@ Test(tcache, one_big_block_stays_at_every_size)
 }
 
 /* Whoever gets it next may touch little of it, and nobody would notice. */
-Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot)
-{
+Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot) {
     size_t n = 20 * MIB;
     for (int i = 0; i < 2; i++) {
         void *p = fixture_get(&pool, n);
@@ -152,8 +147,7 @@ Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot)
 }
 
 /* A block that has a bin serves what has the same bin, another what is up to 1/16 smaller and has none. */
-Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for)
-{
+Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for) {
     struct tcache *tcache = tcache_get(&pool);
     for (size_t n_pages = 1; n_pages <= 1200; n_pages += 1 + n_pages / 97) {
         void *p;
@@ -169,23 +163,23 @@ Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for)
         for (size_t n = from > 3 ? from : 1; n <= extent->n_pages + 2u; n++) {
             bool serves = big ? n > TCACHE_BIN_PAGES && n <= extent->n_pages && extent->n_pages - n <= n / 16
                               : n <= TCACHE_BIN_PAGES && class_of_pages(n) == extent->cls;
-            cr_assert_eq(tcache_slot_fits(slot, n * PAGE_BYTES), serves, "%u pages for %zu", extent->n_pages, n);
-            cr_assert_eq(tcache_slot_fits(slot, (n - 1) * PAGE_BYTES + 1), serves, "%u pages for %zu", extent->n_pages, n);
+            cr_assert_eq(tcache_slot_fits(slot, n * PAGE_BYTES), serves, "%u pages for %zu", extent->n_pages,
+                         n);
+            cr_assert_eq(tcache_slot_fits(slot, (n - 1) * PAGE_BYTES + 1), serves, "%u pages for %zu",
+                         extent->n_pages, n);
         }
         cr_assert_not(tcache_slot_fits(slot, 0) || tcache_slot_fits(slot, SIZE_MAX));
     }
 }
 
-Test(tcache, a_second_big_block_goes_to_the_heap)
-{
+Test(tcache, a_second_big_block_goes_to_the_heap) {
     fixture_get_and_put(&pool, 2, MIB);
     fixture_get_and_put(&pool, 2, MIB);
     cr_assert(tcache_find(&pool)->big.extent);
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
 
-Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
-{
+Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none) {
     void *blocks[8];
     for (int i = 0; i < 8; i++)
         blocks[i] = fixture_get(&pool, MIB + (size_t)i * 64 * KIB);
@@ -208,8 +202,7 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none)
     cr_assert_eq(tcache->big.extent, fixture_extent(&pool, p), "once it asks for one, it may keep one");
 }
 
-Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
-{
+Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over) {
     for (int i = 0; i < 8; i++) {
         void *first = fixture_get(&pool, MIB), *second = fixture_get(&pool, MIB);
         fixture_put(&pool, first);
@@ -218,16 +211,14 @@ Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over)
     }
 }
 
-Test(tcache, depth_zero_means_no_cache)
-{
+Test(tcache, depth_zero_means_no_cache) {
     pool.tcache_depth = 0;
     fixture_get_and_put(&pool, 3, 4 * KIB);
     fixture_get_and_put(&pool, 1, MIB);
     cr_assert_null(tcache_find(&pool));
 }
 
-static unsigned caches_made(void)
-{
+static unsigned caches_made(void) {
     unsigned n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         n++;
@@ -235,8 +226,7 @@ static unsigned caches_made(void)
 }
 
 /* By the pool's number; a new pool with the number of one that is gone takes over its cache. */
-Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools)
-{
+Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools) {
     enum { N = 300 };
     static struct pool pools[N];
     struct tcache *caches[N];
@@ -266,8 +256,7 @@ Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools)
     cr_assert_eq(caches_made(), N);
 }
 
-Test(tcache, owner_and_reclaimer_exclude_each_other)
-{
+Test(tcache, owner_and_reclaimer_exclude_each_other) {
     fixture_get_and_put(&pool, 4, 4 * KIB);
     struct tcache *tcache = tcache_find(&pool);
     cr_assert(tcache_enter(tcache));
@@ -284,8 +273,7 @@ Test(tcache, owner_and_reclaimer_exclude_each_other)
     tcache_leave(tcache);
 }
 
-Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss)
-{
+Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss) {
     fixture_get_and_put(&pool, 4, 4 * KIB);
     size_t active = pool.heap.active_bytes;
     struct tcache *tcache = tcache_find(&pool);
@@ -302,8 +290,7 @@ Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss)
     (void)active;
 }
 
-Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred)
-{
+Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred) {
     void *small = fixture_get(&pool, 4 * KIB), *big = fixture_get(&pool, MIB);
     tcache_tls.entered = 1; /* a handler that interrupts a slow path, which may hold any lock */
     cr_assert(lock_try(&pool.heap.lock));
@@ -318,8 +305,7 @@ Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred)
 }
 
 /* Sizes between the largest with a bin and the next class: their blocks are of the class below. */
-Test(tcache, every_size_is_served_again_at_once)
-{
+Test(tcache, every_size_is_served_again_at_once) {
     for (size_t n_pages = 1; n_pages <= 600; n_pages++) {
         void *p = fixture_get(&pool, n_pages << PAGE_SHIFT);
         fixture_put(&pool, p);
@@ -332,8 +318,7 @@ Test(tcache, every_size_is_served_again_at_once)
 }
 
 /* The pair of calls lives in the slot; what its stacks hold must follow a limit that falls all the same. */
-Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot)
-{
+Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot) {
     fixture_get_and_put(&pool, 8, 64 * KIB);
     fixture_get_and_put(&pool, 8, 60 * KIB);
     struct tcache *tcache = tcache_find(&pool);
@@ -346,8 +331,7 @@ Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot)
 }
 
 /* Although the block that is put is larger than all that may be kept now. */
-Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has)
-{
+Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has) {
     fixture_get_and_put(&pool, 8, 128 * KIB);
     struct tcache *tcache = tcache_find(&pool);
     cr_assert_gt(tcache->n_pages, 4 * (128 * KIB >> PAGE_SHIFT));
@@ -359,8 +343,7 @@ Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has)
 }
 
 /* A block whose stack is full gives up the slot for a block of another class. */
-Test(tcache, the_slot_holds_the_block_returned_last)
-{
+Test(tcache, the_slot_holds_the_block_returned_last) {
     fixture_get_and_put(&pool, 9, 4 * KIB); /* the depth, and the slot */
     struct tcache *tcache = tcache_find(&pool);
     cr_assert_eq(cached(1), 8);

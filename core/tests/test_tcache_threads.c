@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_tcache_threads.c: the ways in which others take from a thread cache, and what becomes of it when its thread ends. */
+/* test_tcache_threads.c: the ways in which others take from a thread cache, and what becomes of it when its
+ * thread ends. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <semaphore.h>
@@ -16,8 +17,7 @@
 
 static struct pool pool, other_pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     struct pool_setup setup = fixture_setup();
     memset(&pool, 0, sizeof pool);
     memset(&other_pool, 0, sizeof other_pool);
@@ -26,14 +26,15 @@ static void set_up(void)
     fixture_trust(&pool, 16 * MIB);
     fixture_pin(0);
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     const char *broken = pool_check(&pool);
     cr_expect_null(broken, "%s", broken);
     pool_finish(&pool);
     pool_finish(&other_pool);
 }
-static size_t held(const struct tcache *tcache) { return account_tcache_bytes(tcache->pool, tcache); }
+static size_t held(const struct tcache *tcache) {
+    return account_tcache_bytes(tcache->pool, tcache);
+}
 
 TestSuite(tcache_threads, .init = set_up, .fini = tear_down, .timeout = 60);
 
@@ -49,15 +50,16 @@ struct sleeper {
 };
 
 /* Fills its cache at each go, and sleeps in between; ends when n_blocks is 0. */
-static void *sleeper_main(void *argument)
-{
+static void *sleeper_main(void *argument) {
     struct sleeper *s = argument;
     fixture_pin(0);
     for (;;) {
         sem_wait(&s->go);
         if (!s->n_blocks) break;
-        if (s->only_get) s->kept = fixture_get(s->pool, s->n_bytes);
-        else fixture_get_and_put(s->pool, s->n_blocks, s->n_bytes);
+        if (s->only_get)
+            s->kept = fixture_get(s->pool, s->n_bytes);
+        else
+            fixture_get_and_put(s->pool, s->n_blocks, s->n_bytes);
         s->tcache = tcache_find(s->pool);
         if (s->hold_busy) tcache_enter(s->tcache);
         sem_post(&s->ready);
@@ -66,28 +68,24 @@ static void *sleeper_main(void *argument)
     return NULL;
 }
 
-static pthread_t sleeper_start(struct sleeper *s)
-{
+static pthread_t sleeper_start(struct sleeper *s) {
     pthread_t thread;
     sem_init(&s->go, 0, 0);
     sem_init(&s->ready, 0, 0);
     cr_assert_eq(pthread_create(&thread, NULL, sleeper_main, s), 0);
     return thread;
 }
-static void sleeper_work(struct sleeper *s)
-{
+static void sleeper_work(struct sleeper *s) {
     sem_post(&s->go);
     sem_wait(&s->ready);
 }
-static void sleeper_end(struct sleeper *s, pthread_t thread)
-{
+static void sleeper_end(struct sleeper *s, pthread_t thread) {
     s->n_blocks = 0;
     sem_post(&s->go);
     pthread_join(thread, NULL);
 }
 
-Test(tcache_threads, others_take_from_a_sleeping_thread)
-{
+Test(tcache_threads, others_take_from_a_sleeping_thread) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -112,8 +110,7 @@ Test(tcache_threads, others_take_from_a_sleeping_thread)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, a_thread_inside_its_cache_is_left_alone)
-{
+Test(tcache_threads, a_thread_inside_its_cache_is_left_alone) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB, .hold_busy = true};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -123,8 +120,7 @@ Test(tcache_threads, a_thread_inside_its_cache_is_left_alone)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, only_idle_spares_threads_that_have_worked_since)
-{
+Test(tcache_threads, only_idle_spares_threads_that_have_worked_since) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -137,8 +133,7 @@ Test(tcache_threads, only_idle_spares_threads_that_have_worked_since)
 }
 
 /* From the slot: one hit more, one block there less. */
-Test(tcache_threads, a_single_get_is_work)
-{
+Test(tcache_threads, a_single_get_is_work) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -153,13 +148,13 @@ Test(tcache_threads, a_single_get_is_work)
     sleeper_end(&s, thread);
 }
 
-/* --- a storm: without the barrier, or without either half of the protocol, a block is soon in two hands --- */
+/* --- a storm: without the barrier, or without either half of the protocol, a block is soon in two hands
+ * --- */
 
 static _Atomic bool storm_over;
 static _Atomic unsigned n_in_two_hands;
 
-static void *storm_owner(void *argument)
-{
+static void *storm_owner(void *argument) {
     fixture_pin((unsigned)(uintptr_t)argument);
     while (!atomic_load_explicit(&storm_over, memory_order_relaxed)) {
         volatile uintptr_t *p[3];
@@ -176,15 +171,15 @@ static void *storm_owner(void *argument)
     return NULL;
 }
 
-Test(tcache_threads, owners_and_a_reclaimer_in_a_storm)
-{
+Test(tcache_threads, owners_and_a_reclaimer_in_a_storm) {
     pthread_t owners[2];
     for (uintptr_t i = 0; i < 2; i++)
         cr_assert_eq(pthread_create(&owners[i], NULL, storm_owner, (void *)(1 - i)), 0);
     unsigned n_emptied = 0;
     /* As long as it takes to come in often enough, on a machine with much else to do, too. */
     uint64_t start = os_clock_ns(), at_least = 1500000000u, at_most = 30000000000u;
-    for (uint64_t ns = 0; ns < at_least || (n_emptied <= 100 && n_emptied > 0 && ns < at_most); ns = os_clock_ns() - start)
+    for (uint64_t ns = 0; ns < at_least || (n_emptied <= 100 && n_emptied > 0 && ns < at_most);
+         ns = os_clock_ns() - start)
         n_emptied += tcache_reclaim(&pool, RECLAIM_ALL);
     storm_over = true;
     for (int i = 0; i < 2; i++)
@@ -197,8 +192,7 @@ Test(tcache_threads, owners_and_a_reclaimer_in_a_storm)
     cr_assert_gt(n_emptied, 100, "the reclaimer came in only %u times", n_emptied);
 }
 
-Test(tcache_threads, pools_do_not_reclaim_from_each_other)
-{
+Test(tcache_threads, pools_do_not_reclaim_from_each_other) {
     struct sleeper s = {.pool = &other_pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -207,8 +201,7 @@ Test(tcache_threads, pools_do_not_reclaim_from_each_other)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, an_exiting_thread_leaves_nothing_behind)
-{
+Test(tcache_threads, an_exiting_thread_leaves_nothing_behind) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -223,8 +216,7 @@ Test(tcache_threads, an_exiting_thread_leaves_nothing_behind)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, a_cache_that_passes_to_another_pool_does_not_take_its_counts_along)
-{
+Test(tcache_threads, a_cache_that_passes_to_another_pool_does_not_take_its_counts_along) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     for (int i = 0; i < 10; i++)
@@ -243,9 +235,9 @@ Test(tcache_threads, a_cache_that_passes_to_another_pool_does_not_take_its_count
     sleeper_end(&s, thread);
 }
 
-/* A thread has ended while a reclaimer, long preempted, held the claim of its cache, which it still does; five blocks are in it. */
-static struct tcache *left_under_a_claim(void)
-{
+/* A thread has ended while a reclaimer, long preempted, held the claim of its cache, which it still does;
+ * five blocks are in it. */
+static struct tcache *left_under_a_claim(void) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -254,28 +246,26 @@ static struct tcache *left_under_a_claim(void)
     return s.tcache;
 }
 
-Test(tcache_threads, an_adopted_cache_respects_a_claim)
-{
+Test(tcache_threads, an_adopted_cache_respects_a_claim) {
     /* The next thread must not touch the lists. */
     struct tcache *first = left_under_a_claim();
     size_t bytes = held(first);
     struct sleeper s = {.pool = &pool, .n_blocks = 1, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert(held(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes, held(first));
+    cr_assert(held(first) == bytes, "the lists were changed under a claim (%zu, %zu bytes)", bytes,
+              held(first));
     atomic_store(&first->claim, 0);
     sleeper_end(&s, thread);
 }
 
-static uint64_t gets_of(struct pool *of)
-{
+static uint64_t gets_of(struct pool *of) {
     zp_stats stats;
     pool_stats(of, &stats);
     return stats.n_gets;
 }
 
-Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made)
-{
+Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made) {
     /* The claim is given up before the next thread comes, which works with another pool. */
     struct tcache *first = left_under_a_claim();
     atomic_store(&first->claim, 0);
@@ -293,8 +283,7 @@ Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made)
     cr_assert_eq(atomic_load(&other_pool.n_tcaches), 0);
 }
 
-Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
-{
+Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken) {
     struct sleeper s = {.pool = &pool, .n_blocks = 1, .n_bytes = 16 * MIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
@@ -314,8 +303,7 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, a_big_block_that_is_used_stays)
-{
+Test(tcache_threads, a_big_block_that_is_used_stays) {
     struct sleeper s = {.pool = &pool, .n_blocks = 1, .n_bytes = 16 * MIB};
     pthread_t thread = sleeper_start(&s);
     for (int i = 0; i < 4; i++) {
@@ -327,8 +315,7 @@ Test(tcache_threads, a_big_block_that_is_used_stays)
     sleeper_end(&s, thread);
 }
 
-Test(tcache_threads, a_pool_can_be_destroyed_in_a_child_of_a_fork_in_mid_call)
-{
+Test(tcache_threads, a_pool_can_be_destroyed_in_a_child_of_a_fork_in_mid_call) {
     struct sleeper s = {.pool = &other_pool, .n_blocks = 5, .n_bytes = 8 * KIB, .hold_busy = true};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_watch.c: warm blocks are watched: those that are left untouched give back what they do not use. Time is passed in. */
+/* test_watch.c: warm blocks are watched: those that are left untouched give back what they do not use. Time
+ * is passed in. */
 #include <criterion/criterion.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -12,13 +13,11 @@
 
 static struct pool pool;
 
-static void set_up(void)
-{
+static void set_up(void) {
     cr_assert_eq(fixture_init_learning(&pool), 0);
     pool.heap.cannot_mark = false;
 }
-static void tear_down(void)
-{
+static void tear_down(void) {
     cr_expect_null(pool_check(&pool));
     pool_finish(&pool);
 }
@@ -27,45 +26,43 @@ TestSuite(watch, .init = set_up, .fini = tear_down, .timeout = 60);
 #define SIZE (16 * MIB)
 
 /* Idle memory that has been filled, straight in the heap. */
-static void make_warm(size_t n_bytes)
-{
+static void make_warm(size_t n_bytes) {
     struct heap_request request = {.n_pages = pages_of(n_bytes), .align_pages = 1, .proven = true};
     struct extent *extent = heap_alloc(&pool.heap, &request);
     cr_assert(extent);
     memset(extent->address, 0xaa, n_bytes);
-    extent->flags &= (uint16_t)~(EXTENT_ZERO | EXTENT_POPULATED);
+    extent->flags &= (uint16_t) ~(EXTENT_ZERO | EXTENT_POPULATED);
     extent_set_state(extent, EXTENT_CACHED);
     heap_free(&pool.heap, extent);
 }
 
-static size_t resident(const void *p) { return fixture_resident_pages(p, SIZE); }
+static size_t resident(const void *p) {
+    return fixture_resident_pages(p, SIZE);
+}
 
 /* As many looks as are due, so long after the block was handed out. */
-static void look_after(uint32_t ms)
-{
+static void look_after(uint32_t ms) {
     uint32_t now = os_clock_ms() + ms;
     for (int i = 0; i < 100 && watch_tick(&pool, now) == 1; i++)
         ;
 }
 
-static const struct watched *entry_of(const void *p)
-{
+static const struct watched *entry_of(const void *p) {
     for (int i = 0; i < WATCH_BLOCKS; i++)
         if (pool.watch.blocks[i].address == p) return &pool.watch.blocks[i];
     return NULL;
 }
 
-static bool gives_back(void)
-{
+static bool gives_back(void) {
     char *page = mmap(NULL, PAGE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     *page = 1;
-    bool works = os_mark_reclaimable(page, PAGE_BYTES) == 0 && os_give_unwritten(page, PAGE_BYTES) == 0 && fixture_resident_pages(page, PAGE_BYTES) == 0;
+    bool works = os_mark_reclaimable(page, PAGE_BYTES) == 0 && os_give_unwritten(page, PAGE_BYTES) == 0 &&
+                 fixture_resident_pages(page, PAGE_BYTES) == 0;
     munmap(page, PAGE_BYTES);
     return works;
 }
 
-Test(watch, a_warm_block_that_is_filled_is_seen_to_be)
-{
+Test(watch, a_warm_block_that_is_filled_is_seen_to_be) {
     make_warm(SIZE);
     char *p = fixture_get(&pool, SIZE);
     cr_assert_geq(resident(p), pages_of(SIZE) - WATCH_SAMPLES - SIZE / HUGE_BYTES);
@@ -81,8 +78,7 @@ Test(watch, a_warm_block_that_is_filled_is_seen_to_be)
     fixture_put(&pool, p);
 }
 
-Test(watch, a_sparse_one_gives_back_what_is_not_written_and_nothing_else)
-{
+Test(watch, a_sparse_one_gives_back_what_is_not_written_and_nothing_else) {
     if (!gives_back()) cr_skip_test("this kernel does not give back marked pages");
     make_warm(SIZE);
     char *p = fixture_get(&pool, SIZE);
@@ -100,10 +96,11 @@ Test(watch, a_sparse_one_gives_back_what_is_not_written_and_nothing_else)
     cr_assert_eq(pool.watch.n_watched, 0);
 }
 
-Test(watch, one_of_huge_pages_as_well)
-{
-    if (!gives_back() || os_huge_pages() == HUGE_NEVER) cr_skip_test("no huge pages, or nothing is given back");
-    struct heap_request request = {.n_pages = pages_of(SIZE), .align_pages = 1, .fresh_huge = true, .proven = true};
+Test(watch, one_of_huge_pages_as_well) {
+    if (!gives_back() || os_huge_pages() == HUGE_NEVER)
+        cr_skip_test("no huge pages, or nothing is given back");
+    struct heap_request request = {
+        .n_pages = pages_of(SIZE), .align_pages = 1, .fresh_huge = true, .proven = true};
     struct extent *extent = heap_alloc(&pool.heap, &request);
     memset(extent->address, 0xaa, SIZE);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
@@ -118,8 +115,7 @@ Test(watch, one_of_huge_pages_as_well)
     fixture_put(&pool, p);
 }
 
-Test(watch, a_large_one_gives_back_step_by_step)
-{
+Test(watch, a_large_one_gives_back_step_by_step) {
     if (!gives_back()) cr_skip_test("this kernel does not give back marked pages");
     const size_t tick_bytes = WATCH_LOOKS * WATCH_STEP_BYTES;
     size_t n = 3 * tick_bytes - MIB;
@@ -139,8 +135,7 @@ Test(watch, a_large_one_gives_back_step_by_step)
     fixture_put(&pool, p);
 }
 
-Test(watch, what_is_known_to_be_left_untouched_is_handed_out_empty)
-{
+Test(watch, what_is_known_to_be_left_untouched_is_handed_out_empty) {
     zero_learn(&pool, pages_of(SIZE), false);
     make_warm(SIZE);
     char *p = fixture_get(&pool, SIZE);
@@ -150,8 +145,7 @@ Test(watch, what_is_known_to_be_left_untouched_is_handed_out_empty)
     fixture_put(&pool, p);
 }
 
-Test(watch, of_those_known_to_be_filled_some_are_watched_at_random)
-{
+Test(watch, of_those_known_to_be_filled_some_are_watched_at_random) {
     enum { N = 64 * 60 };
     size_t n_bytes = 2 * MIB;
     make_warm(n_bytes);
@@ -181,8 +175,7 @@ Test(watch, of_those_known_to_be_filled_some_are_watched_at_random)
     cr_assert_leq(n_equal, n_watched / 4, "%u of %u follow at the same distance", n_equal, n_watched);
 }
 
-Test(watch, what_finds_no_place_in_the_table_is_handed_out_empty)
-{
+Test(watch, what_finds_no_place_in_the_table_is_handed_out_empty) {
     enum { N = WATCH_BLOCKS + 3 };
     char *p[N];
     make_warm(N * 2 * MIB);
@@ -190,7 +183,8 @@ Test(watch, what_finds_no_place_in_the_table_is_handed_out_empty)
         p[i] = fixture_get(&pool, 2 * MIB);
         cr_assert_leq(pool.watch.n_watched, WATCH_BLOCKS);
         cr_assert_eq(entry_of(p[i]) != NULL, i < WATCH_BLOCKS, "block %d", i);
-        if (i >= WATCH_BLOCKS) cr_assert_eq(fixture_resident_pages(p[i], 2 * MIB), 0, "nobody would notice that it is sparse");
+        if (i >= WATCH_BLOCKS)
+            cr_assert_eq(fixture_resident_pages(p[i], 2 * MIB), 0, "nobody would notice that it is sparse");
     }
     for (int i = 0; i < N; i++)
         fixture_put(&pool, p[i]);
@@ -198,8 +192,7 @@ Test(watch, what_finds_no_place_in_the_table_is_handed_out_empty)
     cr_assert_eq(pool.watch.n_open, 0);
 }
 
-Test(watch, blocks_that_have_gone_meanwhile_are_forgotten)
-{
+Test(watch, blocks_that_have_gone_meanwhile_are_forgotten) {
     make_warm(3 * SIZE);
     char *p[3];
     for (int i = 0; i < 3; i++)
@@ -217,8 +210,7 @@ Test(watch, blocks_that_have_gone_meanwhile_are_forgotten)
     fixture_put(&pool, p[2]);
 }
 
-Test(watch, nobody_waits_for_its_lock)
-{
+Test(watch, nobody_waits_for_its_lock) {
     make_warm(2 * SIZE);
     char *p = fixture_get(&pool, SIZE);
     cr_assert(lock_try(&pool.watch.lock));
@@ -233,8 +225,7 @@ Test(watch, nobody_waits_for_its_lock)
     fixture_put(&pool, q);
 }
 
-Test(watch, small_zeroed_and_locked_blocks_are_not_watched)
-{
+Test(watch, small_zeroed_and_locked_blocks_are_not_watched) {
     make_warm(4 * MIB);
     void *p = fixture_get(&pool, WATCH_MIN_BYTES - PAGE_BYTES);
     void *q = zero_get(&pool, tcache_find(&pool), pages_of(2 * MIB));

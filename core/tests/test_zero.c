@@ -11,29 +11,27 @@
 
 static struct pool pool;
 
-static void set_up(void) { cr_assert_eq(fixture_init_learning(&pool), 0); }
-static void tear_down(void)
-{
+static void set_up(void) {
+    cr_assert_eq(fixture_init_learning(&pool), 0);
+}
+static void tear_down(void) {
     cr_expect_null(pool_check(&pool));
     pool_finish(&pool);
 }
 TestSuite(zero, .init = set_up, .fini = tear_down, .timeout = 60);
 
-static unsigned char *get_zeroed(size_t n_bytes)
-{
+static unsigned char *get_zeroed(size_t n_bytes) {
     return zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
 }
 
 /* Of a block's pages, the share in RAM, in percent. */
-static unsigned resident_percent(void *p, size_t n_bytes)
-{
+static unsigned resident_percent(void *p, size_t n_bytes) {
     size_t n = fixture_resident_pages(p, n_bytes);
     cr_assert_neq(n, SIZE_MAX);
     return (unsigned)(n * 100 / (n_bytes >> PAGE_SHIFT));
 }
 
-Test(zero, always_zero_on_memory_that_was_full_of_ones)
-{
+Test(zero, always_zero_on_memory_that_was_full_of_ones) {
     uint64_t rng = 3;
     void *live[64] = {NULL};
     size_t checked = 0;
@@ -52,10 +50,11 @@ Test(zero, always_zero_on_memory_that_was_full_of_ones)
     }
 }
 
-Test(zero, too_large_is_refused) { cr_assert_null(get_zeroed(600 * MIB)); }
+Test(zero, too_large_is_refused) {
+    cr_assert_null(get_zeroed(600 * MIB));
+}
 
-Test(zero, sparse_use_of_zeroed_blocks_costs_no_memory)
-{
+Test(zero, sparse_use_of_zeroed_blocks_costs_no_memory) {
     /* A hash table of 32 MiB of which two pages are touched, over and over. */
     for (int i = 0; i < 10; i++) {
         unsigned char *p = get_zeroed(32 * MIB);
@@ -67,8 +66,7 @@ Test(zero, sparse_use_of_zeroed_blocks_costs_no_memory)
     }
 }
 
-Test(zero, dense_use_of_zeroed_blocks_keeps_their_pages)
-{
+Test(zero, dense_use_of_zeroed_blocks_keeps_their_pages) {
     unsigned n_kept = 0;
     for (int i = 0; i < 20; i++) {
         unsigned char *p = get_zeroed(32 * MIB);
@@ -79,8 +77,7 @@ Test(zero, dense_use_of_zeroed_blocks_keeps_their_pages)
     cr_assert_gt(n_kept, 12, "cleared by memset %u times of 20", n_kept);
 }
 
-Test(zero, one_change_of_habit_is_noticed)
-{
+Test(zero, one_change_of_habit_is_noticed) {
     for (int i = 0; i < 20; i++) {
         unsigned char *p = get_zeroed(32 * MIB);
         memset(p, 0x77, 32 * MIB);
@@ -97,8 +94,7 @@ Test(zero, one_change_of_habit_is_noticed)
     cr_assert_gt(n_sparse, 100, "%u of 200", n_sparse);
 }
 
-Test(zero, small_blocks_are_cleared_in_place)
-{
+Test(zero, small_blocks_are_cleared_in_place) {
     unsigned char *p = fixture_get(&pool, 64 * KIB);
     memset(p, 1, 64 * KIB);
     fixture_put(&pool, p);
@@ -108,13 +104,16 @@ Test(zero, small_blocks_are_cleared_in_place)
     cr_assert_eq(resident_percent(q, 64 * KIB), 100, "and stays warm");
 }
 
-Test(zero, where_faults_are_slow_larger_blocks_are_cleared)
-{
+Test(zero, where_faults_are_slow_larger_blocks_are_cleared) {
     atomic_store(&pool.n_fault_looks, ZERO_LOOKS);
     for (unsigned us = 1; us <= 100; us *= 10) {
         atomic_store(&pool.fault_ns, us * 1000);
         size_t least = zero_memset_bytes(&pool);
-        cr_expect_eq(least, us == 1 ? ZERO_MEMSET_BYTES : us == 10 ? 10000 * ZERO_MEMSET_BYTES_PER_NS : ZERO_MEMSET_MAX_BYTES, "%u us: %zu", us, least);
+        cr_expect_eq(least,
+                     us == 1    ? ZERO_MEMSET_BYTES
+                     : us == 10 ? 10000 * ZERO_MEMSET_BYTES_PER_NS
+                                : ZERO_MEMSET_MAX_BYTES,
+                     "%u us: %zu", us, least);
         for (int i = 0; i < 4; i++) {
             unsigned char *p = get_zeroed(4 * MIB);
             bool cleared = resident_percent(p, 4 * MIB) == 100;
@@ -130,8 +129,7 @@ Test(zero, where_faults_are_slow_larger_blocks_are_cleared)
     }
 }
 
-Test(zero, what_a_fault_costs_is_measured)
-{
+Test(zero, what_a_fault_costs_is_measured) {
     cr_assert_eq(zero_memset_bytes(&pool), ZERO_MEMSET_BYTES, "nothing is known yet");
     unsigned n_looks = 0;
     for (int i = 0; i < 10; i++) {
@@ -145,8 +143,7 @@ Test(zero, what_a_fault_costs_is_measured)
     cr_assert(ns > 50 && ns < 1000000, "%u ns", ns);
 }
 
-Test(zero, huge_pages_must_be_earned)
-{
+Test(zero, huge_pages_must_be_earned) {
     size_t pages = HUGE_MIN_BYTES >> PAGE_SHIFT;
     cr_assert_not(zero_wants_huge(&pool, pages, false), "nothing is known yet");
     cr_assert_not(zero_wants_huge(&pool, pages, true));
@@ -161,8 +158,7 @@ Test(zero, huge_pages_must_be_earned)
     cr_assert_not(zero_wants_huge(&pool, pages, true), "never on memory that may be touched sparsely");
 }
 
-Test(zero, one_sparse_block_takes_huge_pages_away)
-{
+Test(zero, one_sparse_block_takes_huge_pages_away) {
     size_t n_bytes = HUGE_MIN_BYTES;
     struct learned *learned = &pool.learned[log2_floor(n_bytes >> PAGE_SHIFT)];
     unsigned char *p;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* alone.c: an ordinary program counts its threads, its children and its descriptors: there must be none it did not make.
- * usage: alone small|large [THREADS_ALLOWED] */
+/* alone.c: an ordinary program counts its threads, its children and its descriptors: there must be none it
+ * did not make. usage: alone small|large [THREADS_ALLOWED] */
 #include "check.h"
 
 #include <dirent.h>
@@ -9,8 +9,7 @@
 #include <sys/single_threaded.h>
 #include <sys/wait.h>
 
-static int count_entries(const char *path)
-{
+static int count_entries(const char *path) {
     DIR *directory = opendir(path);
     int n = 0;
     CHECK(directory);
@@ -21,8 +20,7 @@ static int count_entries(const char *path)
 }
 
 /* Sees also what wait does not: children made without a signal. */
-static bool has_children(void)
-{
+static bool has_children(void) {
     char path[64], text[256];
     snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
     FILE *file = fopen(path, "r");
@@ -32,8 +30,7 @@ static bool has_children(void)
     return some;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     bool large = argc > 1 && strcmp(argv[1], "large") == 0;
     CHECK(argc == 2 && (large || strcmp(argv[1], "small") == 0));

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* conformance.c: each function of the family against the same function of the C library with the same random arguments: result or
- * none, errno, alignment, usable size, contents. One million calls with ZP_LONG set, 20000 otherwise. Run at the default
- * threshold and with ZEROPOOL_THRESHOLD=1, where the pool serves all that it can.   usage: conformance [SEED] */
+/* conformance.c: each function of the family against the same function of the C library with the same random
+ * arguments: result or none, errno, alignment, usable size, contents. One million calls with ZP_LONG set,
+ * 20000 otherwise. Run at the default threshold and with ZEROPOOL_THRESHOLD=1, where the pool serves all that
+ * it can. usage: conformance [SEED] */
 #include "check.h"
 
 #include <errno.h>
@@ -33,22 +34,19 @@ struct side {
 static struct side shim, libc;
 
 /* glibc's own would call the public realloc, which is the shim's. */
-static void *libc_reallocarray(void *p, size_t a, size_t b)
-{
+static void *libc_reallocarray(void *p, size_t a, size_t b) {
     size_t total;
     if (!__builtin_mul_overflow(a, b, &total)) return libc.realloc(p, total);
     errno = ENOMEM;
     return NULL;
 }
 
-static void find(void *library, void *field, const char *name)
-{
+static void find(void *library, void *field, const char *name) {
     *(void **)field = dlsym(library, name);
     CHECK(*(void **)field);
 }
 
-static void find_all(void *library, struct side *side)
-{
+static void find_all(void *library, struct side *side) {
     find(library, &side->malloc, "malloc");
     find(library, &side->free, "free");
     find(library, &side->calloc, "calloc");
@@ -74,32 +72,40 @@ static void find_all(void *library, struct side *side)
 
 static uint64_t rng;
 
-static size_t any_size(void)
-{
+static size_t any_size(void) {
     switch (rng_range(&rng, 0, 15)) {
-    case 0: return rng_range(&rng, 0, 64);
-    case 1: return 32 * KIB + rng_range(&rng, 0, 4) - 2;
-    case 2: return ((size_t)1 << rng_range(&rng, 0, 24)) + rng_range(&rng, 0, 2) - 1;
-    case 3: return (size_t)PTRDIFF_MAX + rng_range(&rng, 0, 4) - 2;
-    case 4: return SIZE_MAX - rng_range(&rng, 0, 9000);
-    case 5: return rng_next(&rng) >> rng_range(&rng, 0, 40);
-    default: return rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 4, 24));
+    case 0:
+        return rng_range(&rng, 0, 64);
+    case 1:
+        return 32 * KIB + rng_range(&rng, 0, 4) - 2;
+    case 2:
+        return ((size_t)1 << rng_range(&rng, 0, 24)) + rng_range(&rng, 0, 2) - 1;
+    case 3:
+        return (size_t)PTRDIFF_MAX + rng_range(&rng, 0, 4) - 2;
+    case 4:
+        return SIZE_MAX - rng_range(&rng, 0, 9000);
+    case 5:
+        return rng_next(&rng) >> rng_range(&rng, 0, 40);
+    default:
+        return rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 4, 24));
     }
 }
 
-static size_t any_alignment(void)
-{
+static size_t any_alignment(void) {
     switch (rng_range(&rng, 0, 9)) {
-    case 0: return rng_range(&rng, 0, 100);
-    case 1: return (size_t)1 << rng_range(&rng, 24, 63);
-    case 2: return ((size_t)1 << rng_range(&rng, 2, 24)) + 8;
-    default: return (size_t)1 << rng_range(&rng, 0, 22);
+    case 0:
+        return rng_range(&rng, 0, 100);
+    case 1:
+        return (size_t)1 << rng_range(&rng, 24, 63);
+    case 2:
+        return ((size_t)1 << rng_range(&rng, 2, 24)) + 8;
+    default:
+        return (size_t)1 << rng_range(&rng, 0, 22);
     }
 }
 
 /* Two factors, often with a product near an edge or beyond SIZE_MAX. */
-static void any_factors(size_t *a, size_t *b)
-{
+static void any_factors(size_t *a, size_t *b) {
     *a = any_size();
     *b = rng_next(&rng) % 2 ? rng_range(&rng, 0, 8) : any_size();
     if (rng_next(&rng) % 2) {
@@ -113,8 +119,7 @@ static void any_factors(size_t *a, size_t *b)
 
 static char what[300];
 
-_Noreturn static void differ(const char *how)
-{
+_Noreturn static void differ(const char *how) {
     char text[500];
     snprintf(text, sizeof text, "conformance: %s: %s\n", what, how);
     say(text);
@@ -129,9 +134,9 @@ struct result {
 };
 
 /* Both served or both not, with the same errno. True if there is something to look at. */
-static bool same_outcome(struct result ours, struct result theirs)
-{
-    if (!ours.p != !theirs.p) differ(ours.p ? "we serve what the C library refuses" : "we refuse what the C library serves");
+static bool same_outcome(struct result ours, struct result theirs) {
+    if (!ours.p != !theirs.p)
+        differ(ours.p ? "we serve what the C library refuses" : "we refuse what the C library serves");
     if (ours.error != theirs.error) {
         char text[100];
         snprintf(text, sizeof text, "errno %d, the C library's %d", ours.error, theirs.error);
@@ -140,8 +145,7 @@ static bool same_outcome(struct result ours, struct result theirs)
     return ours.p != NULL;
 }
 
-static void check_block(void *p, size_t size, size_t alignment)
-{
+static void check_block(void *p, size_t size, size_t alignment) {
     if ((uintptr_t)p % (alignment > MINIMUM_ALIGNMENT ? alignment : MINIMUM_ALIGNMENT)) differ("misaligned");
     if (shim.malloc_usable_size(p) < size) differ("usable size below the request");
     if (size) {
@@ -150,8 +154,7 @@ static void check_block(void *p, size_t size, size_t alignment)
     }
 }
 
-static void give_back(struct result ours, struct result theirs, bool by_libc_name)
-{
+static void give_back(struct result ours, struct result theirs, bool by_libc_name) {
     int before = errno = (int)rng_range(&rng, 0, 100);
     if (by_libc_name)
         shim.libc_free(ours.p);
@@ -162,23 +165,22 @@ static void give_back(struct result ours, struct result theirs, bool by_libc_nam
 }
 
 /* errno is preset, so that "left alone" can be told from "set". */
-#define CALL(side, expression)                                                                                 \
-    ({                                                                                                         \
-        struct result r_;                                                                                      \
-        errno = preset;                                                                                        \
-        r_.p = side.expression;                                                                                \
-        r_.error = errno;                                                                                      \
-        r_;                                                                                                    \
+#define CALL(side, expression)                                                                               \
+    ({                                                                                                       \
+        struct result r_;                                                                                    \
+        errno = preset;                                                                                      \
+        r_.p = side.expression;                                                                              \
+        r_.error = errno;                                                                                    \
+        r_;                                                                                                  \
     })
-#define BOTH(expression)                                                                                       \
-    int preset = (int)rng_range(&rng, 0, 30);                                                                  \
+#define BOTH(expression)                                                                                     \
+    int preset = (int)rng_range(&rng, 0, 30);                                                                \
     struct result ours = CALL(shim, expression), theirs = CALL(libc, expression)
 #define DESCRIBE(...) snprintf(what, sizeof what, __VA_ARGS__)
 
 /* --- one case each --- */
 
-static void case_malloc(void)
-{
+static void case_malloc(void) {
     size_t n = any_size();
     bool other = rng_next(&rng) % 4 == 0;
     DESCRIBE("malloc(%zu)", n);
@@ -189,8 +191,7 @@ static void case_malloc(void)
     give_back(ours, theirs, other);
 }
 
-static void case_calloc(void)
-{
+static void case_calloc(void) {
     size_t a, b;
     any_factors(&a, &b);
     bool other = rng_next(&rng) % 4 == 0;
@@ -208,8 +209,7 @@ static void case_calloc(void)
     give_back(ours, theirs, other);
 }
 
-static void case_aligned(void)
-{
+static void case_aligned(void) {
     size_t alignment = any_alignment(), n = any_size();
     switch (rng_range(&rng, 0, 2)) {
     case 0: {
@@ -235,8 +235,7 @@ static void case_aligned(void)
     }
 }
 
-static void case_posix_memalign(void)
-{
+static void case_posix_memalign(void) {
     size_t alignment = any_alignment(), n = any_size();
     void *const untouched = (void *)0x1234;
     void *p = untouched, *q = untouched;
@@ -255,8 +254,7 @@ static void case_posix_memalign(void)
     give_back((struct result){p, 0}, (struct result){q, 0}, false);
 }
 
-static void case_page_aligned(void)
-{
+static void case_page_aligned(void) {
     size_t n = any_size();
     if (rng_next(&rng) % 2) {
         DESCRIBE("valloc(%zu)", n);
@@ -272,8 +270,7 @@ static void case_page_aligned(void)
 }
 
 /* Through several sizes, from any of the functions, with contents. */
-static void case_realloc(void)
-{
+static void case_realloc(void) {
     size_t n = rng_range(&rng, 8, (size_t)1 << rng_range(&rng, 4, 21));
     void *p = NULL, *q = NULL;
     unsigned dice = (unsigned)rng_range(&rng, 0, 3);
@@ -297,7 +294,8 @@ static void case_realloc(void)
             any_factors(&a, &b);
             DESCRIBE("reallocarray(%zu bytes, %zu, %zu)", n, a, b);
             if (__builtin_mul_overflow(a, b, &limit)) limit = SIZE_MAX;
-            if (limit > 64 * MIB && limit < (size_t)1 << 46) continue; /* both would touch what they copy or map */
+            /* both would touch what they copy or map */
+            if (limit > 64 * MIB && limit < (size_t)1 << 46) continue;
             ours = CALL(shim, reallocarray(p, a, b));
             theirs = CALL(libc, reallocarray(q, a, b));
         } else {
@@ -321,10 +319,10 @@ static void case_realloc(void)
     give_back((struct result){p, 0}, (struct result){q, 0}, false);
 }
 
-static void case_small_things(void)
-{
+static void case_small_things(void) {
     int parameter = (int)rng_range(&rng, 1000, 2000), value = (int)rng_next(&rng);
-    DESCRIBE("mallopt(%d, %d)", parameter, value); /* unknown parameters only: the others would change the C library */
+    /* unknown parameters only: the others would change the C library */
+    DESCRIBE("mallopt(%d, %d)", parameter, value);
     if (shim.mallopt(parameter, value) != libc.mallopt(parameter, value)) differ("another return value");
     DESCRIBE("malloc_usable_size(NULL)");
     if (shim.malloc_usable_size(NULL) != libc.malloc_usable_size(NULL)) differ("another return value");
@@ -342,10 +340,10 @@ static void case_small_things(void)
     give_back(ours, theirs, false);
 }
 
-int main(int argc, char **argv)
-{
-    static void (*const cases[])(void) = {case_malloc, case_calloc, case_aligned, case_posix_memalign, case_page_aligned,
-                                          case_realloc, case_small_things};
+int main(int argc, char **argv) {
+    static void (*const cases[])(void) = {case_malloc,         case_calloc,       case_aligned,
+                                          case_posix_memalign, case_page_aligned, case_realloc,
+                                          case_small_things};
     unsigned n_wanted = getenv("ZP_LONG") ? 1000000 : 20000;
     rng = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     require_shim();

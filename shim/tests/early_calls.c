@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* early_calls.c: runs itself once for each call that may be the first of a process, with early_calls_lib.c loaded. */
+/* early_calls.c: runs itself once for each call that may be the first of a process, with early_calls_lib.c
+ * loaded. */
 #include "check.h"
 
 #include <stdio.h>
@@ -7,8 +8,7 @@
 
 void early_calls_check(void);
 
-static int run(const char *program, const char *name, const char *value)
-{
+static int run(const char *program, const char *name, const char *value) {
     pid_t child = fork();
     if (child == 0) {
         setenv(name, value, 1);
@@ -21,8 +21,7 @@ static int run(const char *program, const char *name, const char *value)
     return status != 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     if (argc == 1) { /* in a child */
         early_calls_check();
@@ -31,9 +30,11 @@ int main(int argc, char **argv)
         free(p);
         return 0;
     }
-    static const char *const calls[] = {"malloc", "free", "calloc", "realloc", "memalign", "aligned_alloc", "posix_memalign", "valloc",
-                                        "pvalloc", "usable", "trim", "mallinfo2", "mallinfo", "stats", "info", "mallopt",
-                                        "mmap", "mprotect", "madvise", "posix_madvise", "mlock", "munmap", "large"};
+    static const char *const calls[] = {
+        "malloc",         "free",          "calloc",  "realloc", "memalign", "aligned_alloc",
+        "posix_memalign", "valloc",        "pvalloc", "usable",  "trim",     "mallinfo2",
+        "mallinfo",       "stats",         "info",    "mallopt", "mmap",     "mprotect",
+        "madvise",        "posix_madvise", "mlock",   "munmap",  "large"};
     int n_bad = 0;
     for (size_t i = 0; i < sizeof calls / sizeof calls[0]; i++)
         n_bad += run(argv[0], "EARLY_CALL", calls[i]);

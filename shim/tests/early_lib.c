@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* early_lib.c: a library whose constructor and destructor allocate: they run before the main program's and after them. */
+/* early_lib.c: a library whose constructor and destructor allocate: they run before the main program's and
+ * after them. */
 #include "early_lib.h"
 
 #include "check.h"
@@ -8,10 +9,11 @@
 static void *blocks[N];
 static void *late;
 
-static size_t size_of(int i) { return (size_t)1000 << (3 * i); } /* 1 KB to 32 MB */
+static size_t size_of(int i) {
+    return (size_t)1000 << (3 * i);
+} /* 1 KB to 32 MB */
 
-__attribute__((constructor(101))) static void begin(void)
-{
+__attribute__((constructor(101))) static void begin(void) {
     for (int i = 0; i < N; i++) {
         blocks[i] = get(size_of(i));
         CHECK(blocks[i]);
@@ -24,8 +26,7 @@ __attribute__((constructor(101))) static void begin(void)
     free(p);
 }
 
-void early_check_and_free(void)
-{
+void early_check_and_free(void) {
     for (int i = 0; i < N; i++) {
         CHECK(stamped(blocks[i], size_of(i), size_of(i), (uint64_t)i));
         free(blocks[i]);
@@ -33,11 +34,13 @@ void early_check_and_free(void)
     }
 }
 
-void early_keep(void *p) { late = p; }
+void early_keep(void *p) {
+    late = p;
+}
 
-/* Runs after the main program's destructors and atexit handlers, and, preloaded libraries being first, after the shim's. */
-__attribute__((destructor(101))) static void end(void)
-{
+/* Runs after the main program's destructors and atexit handlers, and, preloaded libraries being first, after
+ * the shim's. */
+__attribute__((destructor(101))) static void end(void) {
     if (!late) return;
     CHECK(stamped(late, 3 * MIB, 3 * MIB, 42));
     free(late);

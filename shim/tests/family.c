@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* family.c: the rules of the malloc family that programs rely on, at sizes on both sides of the threshold. usage: family CASE */
+/* family.c: the rules of the malloc family that programs rely on, at sizes on both sides of the threshold.
+ * usage: family CASE */
 #include "check.h"
 
 #include <errno.h>
@@ -17,8 +18,7 @@ static const size_t sizes[] = {1, 24, 4096, 30000, 32768, 40000, 131072, 300000,
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 #define AT_LEAST_8(n) ((n) < 8 ? 8 : (n))
 
-static int large_blocks_are_ours(void)
-{
+static int large_blocks_are_ours(void) {
     for (size_t n = 64 * KIB; n <= 256 * MIB; n *= 2) {
         void *p = get(n), *q = calloc(1, n), *r = aligned_alloc(64, n);
         CHECK(in_pool(p) && in_pool(q) && in_pool(r));
@@ -32,8 +32,7 @@ static int large_blocks_are_ours(void)
     return 0;
 }
 
-static int usable_size_is_writable_and_stable(void)
-{
+static int usable_size_is_writable_and_stable(void) {
     uint64_t rng = 1;
     for (int i = 0; i < 3000; i++) {
         size_t n = rng_range(&rng, 0, (size_t)1 << rng_range(&rng, 3, 22));
@@ -58,8 +57,7 @@ static int usable_size_is_writable_and_stable(void)
     return 0;
 }
 
-static int realloc_rules(void)
-{
+static int realloc_rules(void) {
     for (size_t i = 0; i < N_SIZES; i++) {
         void *p = realloc(NULL, sizes[i]);
         CHECK(p);
@@ -82,9 +80,9 @@ static int realloc_rules(void)
     return 0;
 }
 
-static int sizes_that_cannot_be(void)
-{
-    size_t bad[] = {(size_t)PTRDIFF_MAX + 1, SIZE_MAX / 2 + 4096, SIZE_MAX - 4096, SIZE_MAX - 4095, SIZE_MAX - 1, SIZE_MAX};
+static int sizes_that_cannot_be(void) {
+    size_t bad[] = {(size_t)PTRDIFF_MAX + 1, SIZE_MAX / 2 + 4096, SIZE_MAX - 4096,
+                    SIZE_MAX - 4095,         SIZE_MAX - 1,        SIZE_MAX};
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         size_t n = bad[i];
         KEEP(n);
@@ -120,8 +118,7 @@ static int sizes_that_cannot_be(void)
     return 0;
 }
 
-static int alignments(void)
-{
+static int alignments(void) {
     for (size_t align = 1; align <= 64 * MIB; align *= 2)
         for (size_t i = 0; i < N_SIZES - 1; i++) {
             void *p = memalign(align, sizes[i]), *q = NULL;
@@ -154,8 +151,7 @@ static int alignments(void)
     return 0;
 }
 
-static int errno_is_kept(void)
-{
+static int errno_is_kept(void) {
     for (int round = 0; round < 3; round++)
         for (size_t i = 0; i < N_SIZES; i++) {
             void *p = get(sizes[i]);
@@ -173,8 +169,7 @@ static int errno_is_kept(void)
     return 0;
 }
 
-static int calloc_is_zero(void)
-{
+static int calloc_is_zero(void) {
     uint64_t rng = 3;
     void *live[32] = {NULL};
     for (int i = 0; i < 1500; i++) {
@@ -190,8 +185,7 @@ static int calloc_is_zero(void)
 }
 
 /* glibc 2.36 has neither of these to link with: one is gone from its headers, two are too new. */
-static int other_names(void)
-{
+static int other_names(void) {
     void (*old_free)(void *) = dlsym(RTLD_DEFAULT, "cfree");
     void (*sized)(void *, size_t) = dlsym(RTLD_DEFAULT, "free_sized");
     void (*aligned_sized)(void *, size_t, size_t) = dlsym(RTLD_DEFAULT, "free_aligned_sized");
@@ -213,8 +207,7 @@ static int other_names(void)
     return 0;
 }
 
-static int info_functions(void)
-{
+static int info_functions(void) {
     void *p = get(100 * MIB);
     memset(p, 1, 100 * MIB);
     struct mallinfo2 info = mallinfo2();
@@ -235,11 +228,16 @@ static int info_functions(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"large-blocks-are-ours", large_blocks_are_ours}, {"usable-size", usable_size_is_writable_and_stable},
-                 {"realloc", realloc_rules}, {"sizes-that-cannot-be", sizes_that_cannot_be}, {"alignments", alignments},
-                 {"errno", errno_is_kept}, {"calloc", calloc_is_zero}, {"other-names", other_names}, {"info", info_functions}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {{"large-blocks-are-ours", large_blocks_are_ours},
+                                             {"usable-size", usable_size_is_writable_and_stable},
+                                             {"realloc", realloc_rules},
+                                             {"sizes-that-cannot-be", sizes_that_cannot_be},
+                                             {"alignments", alignments},
+                                             {"errno", errno_is_kept},
+                                             {"calloc", calloc_is_zero},
+                                             {"other-names", other_names},
+                                             {"info", info_functions}};
     require_shim();
     return RUN_CASE("family", cases);
 }

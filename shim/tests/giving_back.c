@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* giving_back.c: what the pool holds idle must not be missing elsewhere: memory, addresses under a limit, locks, what the program has told
- * the next allocator. usage: giving_back CASE */
+/* giving_back.c: what the pool holds idle must not be missing elsewhere: memory, addresses under a limit,
+ * locks, what the program has told the next allocator. usage: giving_back CASE */
 #include "check.h"
 
 #include <errno.h>
@@ -11,8 +11,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static void read_sizes(size_t *address_space, size_t *resident)
-{
+static void read_sizes(size_t *address_space, size_t *resident) {
     FILE *file = fopen("/proc/self/statm", "r");
     CHECK(file && fscanf(file, "%zu %zu", address_space, resident) == 2);
     fclose(file);
@@ -20,22 +19,19 @@ static void read_sizes(size_t *address_space, size_t *resident)
     *resident *= 4096;
 }
 
-static size_t address_space(void)
-{
+static size_t address_space(void) {
     size_t size, resident;
     read_sizes(&size, &resident);
     return size;
 }
 
-static size_t resident(void)
-{
+static size_t resident(void) {
     size_t size, bytes;
     read_sizes(&size, &bytes);
     return bytes;
 }
 
-static void use_once(size_t n)
-{
+static void use_once(size_t n) {
     char *p = get(n);
     CHECK(in_pool(p));
     memset(p, 1, n);
@@ -43,8 +39,7 @@ static void use_once(size_t n)
 }
 
 /* The program maps memory itself, under a limit that what it has freed nearly fills. */
-static int addresses_at_once(void)
-{
+static int addresses_at_once(void) {
     struct rlimit limit = {address_space() + 700 * MIB, RLIM_INFINITY};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     use_once(500 * MIB);
@@ -58,8 +53,7 @@ static int addresses_at_once(void)
 }
 
 /* Nobody asks, but others may have use for them. */
-static int addresses_at_rest(void)
-{
+static int addresses_at_rest(void) {
     use_once(MIB);
     size_t before = address_space();
     use_once(300 * MIB);
@@ -72,8 +66,7 @@ static int addresses_at_rest(void)
     return 1;
 }
 
-static int impossible_sizes(void)
-{
+static int impossible_sizes(void) {
     use_once(100 * MIB);
     size_t before = resident();
     CHECK(before >= 100 * MIB);
@@ -91,8 +84,7 @@ static int impossible_sizes(void)
 }
 
 /* The thread goes on to work, but not with that. */
-static int resting_block(void)
-{
+static int resting_block(void) {
     use_once(300 * MIB);
     for (int i = 0; i < 100; i++) {
         for (int n = 0; n < 100; n++)
@@ -104,8 +96,7 @@ static int resting_block(void)
     return 1;
 }
 
-static void *fork_here(void *result)
-{
+static void *fork_here(void *result) {
     pid_t child = fork();
     if (child == 0) {
         use_once(100 * MIB);
@@ -120,8 +111,7 @@ static void *fork_here(void *result)
 }
 
 /* Who forks need not be the main thread; the child gets its background thread all the same. */
-static int child_of_a_thread(void)
-{
+static int child_of_a_thread(void) {
     use_once(100 * MIB);
     pthread_t thread;
     int status = -1;
@@ -131,8 +121,7 @@ static int child_of_a_thread(void)
     return 0;
 }
 
-static int own_mallopt(void)
-{
+static int own_mallopt(void) {
     CHECK(mallopt(M_TRIM_THRESHOLD, 64 * KIB) == 1);
     use_once(MIB);
     static void *blocks[12000];
@@ -146,8 +135,7 @@ static int own_mallopt(void)
 }
 
 /* Is the mapping at this address locked? */
-static bool is_locked(const void *p)
-{
+static bool is_locked(const void *p) {
     FILE *file = fopen("/proc/self/smaps", "r");
     CHECK(file);
     char line[512];
@@ -161,8 +149,7 @@ static bool is_locked(const void *p)
     return locked;
 }
 
-static int all_locked(void)
-{
+static int all_locked(void) {
     if (mlockall(MCL_CURRENT | MCL_FUTURE)) return SKIP;
     for (int i = 0; i < 3; i++) {
         char *p = get(MIB);
@@ -179,11 +166,14 @@ static int all_locked(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"addresses-at-once", addresses_at_once}, {"addresses-at-rest", addresses_at_rest},
-                 {"impossible-sizes", impossible_sizes}, {"resting-block", resting_block},
-                 {"child-of-a-thread", child_of_a_thread}, {"own-mallopt", own_mallopt}, {"all-locked", all_locked}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {{"addresses-at-once", addresses_at_once},
+                                             {"addresses-at-rest", addresses_at_rest},
+                                             {"impossible-sizes", impossible_sizes},
+                                             {"resting-block", resting_block},
+                                             {"child-of-a-thread", child_of_a_thread},
+                                             {"own-mallopt", own_mallopt},
+                                             {"all-locked", all_locked}};
     require_shim();
     return RUN_CASE("giving_back", cases);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* hardened.c: what ZEROPOOL_HARDENED=1 promises. Each property's case fails without it. usage: hardened CASE */
+/* hardened.c: what ZEROPOOL_HARDENED=1 promises. Each property's case fails without it. usage: hardened
+ * CASE */
 #include "check.h"
 
 #include <errno.h>
@@ -13,37 +14,38 @@
 
 static sigjmp_buf back;
 
-static void on_fault(int number)
-{
+static void on_fault(int number) {
     (void)number;
     siglongjmp(back, 1);
 }
 
-static bool write_faults(volatile char *p)
-{
+static bool write_faults(volatile char *p) {
     if (sigsetjmp(back, 1)) return true;
     *p = 1;
     return false;
 }
 
-static bool read_faults(const volatile char *p)
-{
+static bool read_faults(const volatile char *p) {
     if (sigsetjmp(back, 1)) return true;
     (void)*p;
     return false;
 }
 
-static size_t some_size(uint64_t *rng) { return rng_range(rng, 32 * KIB, (size_t)1 << rng_range(rng, 16, 23)); }
+static size_t some_size(uint64_t *rng) {
+    return rng_range(rng, 32 * KIB, (size_t)1 << rng_range(rng, 16, 23));
+}
 
 /* --- properties --- */
 
-static int overflow(void)
-{
+static int overflow(void) {
     uint64_t rng = 1;
     for (int i = 0; i < 2000; i++) {
         size_t n = some_size(&rng), align = (size_t)1 << rng_range(&rng, 4, 16);
         size_t beyond = (n + 15) & ~(size_t)15;
-        char *p = i % 4 == 0 ? malloc(n) : i % 4 == 1 ? calloc(1, n) : i % 4 == 2 ? realloc(malloc(n / 2 + 32 * KIB), n) : NULL;
+        char *p = i % 4 == 0   ? malloc(n)
+                  : i % 4 == 1 ? calloc(1, n)
+                  : i % 4 == 2 ? realloc(malloc(n / 2 + 32 * KIB), n)
+                               : NULL;
         if (!p) { /* aligned more than malloc does it, the end is exact for sizes that are multiples */
             n &= ~(align - 1);
             if (n < 32 * KIB) continue;
@@ -62,8 +64,7 @@ static int overflow(void)
 }
 
 /* An underflow meets the guard within the page in which the block begins. */
-static int underflow(void)
-{
+static int underflow(void) {
     uint64_t rng = 2;
     for (int i = 0; i < 1000; i++) {
         char *p = get(some_size(&rng));
@@ -73,8 +74,7 @@ static int underflow(void)
     return 0;
 }
 
-static int use_after_free(void)
-{
+static int use_after_free(void) {
     uint64_t rng = 3;
     for (int i = 0; i < 1000; i++) {
         size_t n = some_size(&rng);
@@ -93,8 +93,7 @@ static int use_after_free(void)
 }
 
 /* A freed address comes back neither soon nor predictably. */
-static int quarantine(void)
-{
+static int quarantine(void) {
     enum { LATER = 8000 };
     char *p = get(64 * KIB), *old = p;
     free(p);
@@ -108,8 +107,7 @@ static int quarantine(void)
     return 0;
 }
 
-static int placement(void)
-{
+static int placement(void) {
     enum { BLOCKS = 256 };
     uintptr_t at[BLOCKS];
     int rising = 0, near = 0;
@@ -138,15 +136,13 @@ static int placement(void)
     return 0;
 }
 
-static int one_address(void)
-{
+static int one_address(void) {
     printf("%zx\n", (size_t)get(100000));
     return 0;
 }
 
 /* What one owner wrote no later owner reads. */
-static int zero_on_free(void)
-{
+static int zero_on_free(void) {
     uint64_t rng = 4;
     for (int i = 0; i < 1500; i++) {
         size_t n = some_size(&rng);
@@ -158,8 +154,7 @@ static int zero_on_free(void)
     return 0;
 }
 
-static int usable_size(void)
-{
+static int usable_size(void) {
     uint64_t rng = 5;
     for (int i = 0; i < 1000; i++) {
         size_t n = some_size(&rng);
@@ -173,11 +168,12 @@ static int usable_size(void)
 }
 
 static char *early;
-__attribute__((constructor(101))) static void before_everything(void) { early = get(100000); }
+__attribute__((constructor(101))) static void before_everything(void) {
+    early = get(100000);
+}
 
 /* Also blocks from before the library's own constructor. */
-static int early_blocks(void)
-{
+static int early_blocks(void) {
     CHECK(early && write_faults(early + 100000));
     char *old = early;
     free(early);
@@ -188,8 +184,7 @@ static int early_blocks(void)
 
 /* --- what must go on working --- */
 
-static int count_mappings(void)
-{
+static int count_mappings(void) {
     int n = 0;
     FILE *file = fopen("/proc/self/maps", "r");
     for (int c; file && (c = fgetc(file)) != EOF;)
@@ -199,8 +194,7 @@ static int count_mappings(void)
 }
 
 /* More blocks than there may be mappings: they are served, some unguarded, and the program still can map. */
-static int many_blocks(void)
-{
+static int many_blocks(void) {
     enum { BLOCKS = 70000 };
     static char *blocks[BLOCKS];
     for (int i = 0; i < BLOCKS; i++) {
@@ -227,8 +221,7 @@ static int many_blocks(void)
 
 static void *swapped[64];
 
-static void *swapper(void *seed)
-{
+static void *swapper(void *seed) {
     uint64_t rng = (uintptr_t)seed;
     for (int i = 0; i < 4000; i++) {
         size_t n = rng_range(&rng, 32 * KIB, 200 * KIB);
@@ -257,8 +250,7 @@ static void *swapper(void *seed)
     return NULL;
 }
 
-static int threads(void)
-{
+static int threads(void) {
     pthread_t t[4];
     for (uintptr_t i = 0; i < 4; i++)
         pthread_create(&t[i], NULL, swapper, (void *)(i + 1));
@@ -267,11 +259,12 @@ static int threads(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"overflow", overflow}, {"underflow", underflow}, {"use-after-free", use_after_free}, {"quarantine", quarantine},
-                 {"placement", placement}, {"one-address", one_address}, {"zero-on-free", zero_on_free},
-                 {"usable-size", usable_size}, {"early-blocks", early_blocks}, {"many-blocks", many_blocks}, {"threads", threads}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {
+        {"overflow", overflow},         {"underflow", underflow},     {"use-after-free", use_after_free},
+        {"quarantine", quarantine},     {"placement", placement},     {"one-address", one_address},
+        {"zero-on-free", zero_on_free}, {"usable-size", usable_size}, {"early-blocks", early_blocks},
+        {"many-blocks", many_blocks},   {"threads", threads}};
     require_shim();
     struct sigaction action = {.sa_handler = on_fault};
     sigaction(SIGSEGV, &action, NULL);

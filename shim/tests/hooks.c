@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* hooks.c: another library that interposes the memory calls, behind the preload library or before it. The program's calls reach it
- * once and are known to the pool; behind, it also sees what the pool does to its own memory.     usage: hooks behind|before */
+/* hooks.c: another library that interposes the memory calls, behind the preload library or before it. The
+ * program's calls reach it once and are known to the pool; behind, it also sees what the pool does to its own
+ * memory. usage: hooks behind|before */
 #include "check.h"
 #include "hooks_lib.h"
 
@@ -11,8 +12,7 @@
 
 #define SIZE (64 * MIB)
 
-static size_t address_space(void)
-{
+static size_t address_space(void) {
     size_t pages = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     CHECK(file && fscanf(file, "%zu", &pages) == 1);
@@ -21,8 +21,7 @@ static size_t address_space(void)
 }
 
 /* What the pool maps, gives back and unmaps. */
-static void sees_the_pool(struct hooks_seen *seen)
-{
+static void sees_the_pool(struct hooks_seen *seen) {
     memset(get(SIZE), 1, SIZE); /* lives on above */
     CHECK(seen->mmap[1] > 0);
     char *p = get(SIZE);
@@ -43,8 +42,7 @@ static void sees_the_pool(struct hooks_seen *seen)
     CHECK(own != MAP_FAILED && seen->munmap[1] > before);
 }
 
-static void sees_the_program(struct hooks_seen *seen)
-{
+static void sees_the_program(struct hooks_seen *seen) {
     const size_t n = 200 * KIB;
     for (int i = 0; i < 100000; i++)
         free(get(n));
@@ -64,9 +62,9 @@ static void sees_the_program(struct hooks_seen *seen)
     free(q);
 }
 
-/* A guard that the program takes away again leaves nothing to be undone; one that it leaves there costs one call. */
-static void guards_are_cheap(struct hooks_seen *seen, bool behind)
-{
+/* A guard that the program takes away again leaves nothing to be undone; one that it leaves there costs one
+ * call. */
+static void guards_are_cheap(struct hooks_seen *seen, bool behind) {
     const size_t n = 200 * KIB;
     for (int leaves = 0; leaves < 2; leaves++) {
         char *p = get(n);
@@ -82,14 +80,14 @@ static void guards_are_cheap(struct hooks_seen *seen, bool behind)
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     bool behind = argc == 2 && strcmp(argv[1], "behind") == 0;
     sees_the_program(hooks());
     guards_are_cheap(hooks(), behind);
     if (behind) {
-        /* Idle memory goes back by itself, but not on a thread that the C library does not know: hooks may use its variables. */
+        /* Idle memory goes back by itself, but not on a thread that the C library does not know: hooks may
+         * use its variables. */
         char *p = get(SIZE);
         memset(p, 1, SIZE);
         free(p);

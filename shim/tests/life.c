@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* life.c: calls at every moment of a program's and a thread's life: before constructors, after destructors, in TLS destructors,
- * with an emptied environment and closed descriptors. usage: life CASE */
+/* life.c: calls at every moment of a program's and a thread's life: before constructors, after destructors,
+ * in TLS destructors, with an emptied environment and closed descriptors. usage: life CASE */
 #include "check.h"
 #include "early_lib.h"
 
@@ -12,8 +12,7 @@
 static void *from_constructor;
 static size_t constructor_size;
 
-__attribute__((constructor(101))) static void first(void)
-{
+__attribute__((constructor(101))) static void first(void) {
     constructor_size = 7 * MIB;
     from_constructor = get(constructor_size);
     if (from_constructor) stamp(from_constructor, constructor_size, 7);
@@ -21,8 +20,7 @@ __attribute__((constructor(101))) static void first(void)
     if (posix_memalign(&p, 1 << 16, MIB) == 0) free(p);
 }
 
-static int early(void)
-{
+static int early(void) {
     CHECK(from_constructor && stamped(from_constructor, constructor_size, constructor_size, 7));
     free(from_constructor);
     early_check_and_free();
@@ -30,8 +28,7 @@ static int early(void)
 }
 
 /* What libraries do before the shim's own constructor must not cost the program its background thread. */
-static int decay_after_early_use(void)
-{
+static int decay_after_early_use(void) {
     early_check_and_free();
     free(from_constructor);
     char *p = get(100 * MIB);
@@ -53,8 +50,7 @@ static int decay_after_early_use(void)
 
 static void *for_exit[4];
 
-static void at_exit_handler(void)
-{
+static void at_exit_handler(void) {
     for (int i = 0; i < 4; i++) {
         CHECK(stamped(for_exit[i], MIB << i, MIB << i, (uint64_t)i));
         free(for_exit[i]);
@@ -64,8 +60,7 @@ static void at_exit_handler(void)
     }
 }
 
-__attribute__((destructor(101))) static void last(void)
-{
+__attribute__((destructor(101))) static void last(void) {
     for (int i = 0; i < 4; i++) {
         if (!for_exit[i]) return;
         CHECK(stamped(for_exit[i], MIB << i, MIB << i, (uint64_t)i));
@@ -76,8 +71,7 @@ __attribute__((destructor(101))) static void last(void)
     free(p);
 }
 
-static int late(void)
-{
+static int late(void) {
     for (int i = 0; i < 4; i++) {
         for_exit[i] = get(MIB << i);
         stamp(for_exit[i], MIB << i, (uint64_t)i);
@@ -90,8 +84,7 @@ static int late(void)
 }
 
 /* The case "late" from outside: the child's destructors must have said their line. */
-static int late_seen(void)
-{
+static int late_seen(void) {
     int ends[2];
     char text[200] = "";
     CHECK(pipe(ends) == 0);
@@ -122,9 +115,9 @@ static int late_seen(void)
 static pthread_key_t key;
 static _Atomic int n_destroyed;
 
-/* Run as long as the value comes back: glibc makes four rounds, in one of which the shim's own cache is given up. */
-static void destroy(void *value)
-{
+/* Run as long as the value comes back: glibc makes four rounds, in one of which the shim's own cache is given
+ * up. */
+static void destroy(void *value) {
     CHECK(stamped(value, 300 * KIB, 300 * KIB, 5));
     free(value);
     void *big = get(20 * MIB), *small = get(60 * KIB);
@@ -143,15 +136,13 @@ static void destroy(void *value)
 extern int __cxa_thread_atexit_impl(void (*)(void *), void *, void *);
 extern void *__dso_handle;
 
-static void destroy_cxx(void *value)
-{
+static void destroy_cxx(void *value) {
     CHECK(stamped(value, 5 * MIB, 5 * MIB, 8));
     free(value);
     free(get(MIB));
 }
 
-static void *thread_with_destructors(void *ignored)
-{
+static void *thread_with_destructors(void *ignored) {
     (void)ignored;
     void *value = get(300 * KIB), *cxx = get(5 * MIB);
     stamp(value, 300 * KIB, 5);
@@ -162,8 +153,7 @@ static void *thread_with_destructors(void *ignored)
     return NULL;
 }
 
-static int tls_destructors(void)
-{
+static int tls_destructors(void) {
     CHECK(pthread_key_create(&key, destroy) == 0);
     for (int i = 0; i < 200; i++) {
         pthread_t threads[4];
@@ -176,8 +166,7 @@ static int tls_destructors(void)
     return 0;
 }
 
-static void *end_main_thread(void *main_thread)
-{
+static void *end_main_thread(void *main_thread) {
     pthread_join(*(pthread_t *)main_thread, NULL);
     for (int i = 0; i < 100; i++) {
         void *p = get((size_t)(i + 1) * 100 * KIB);
@@ -187,8 +176,7 @@ static void *end_main_thread(void *main_thread)
     _exit(0);
 }
 
-static int main_thread_ends_first(void)
-{
+static int main_thread_ends_first(void) {
     static pthread_t self;
     pthread_t thread;
     self = pthread_self();
@@ -202,8 +190,7 @@ static int main_thread_ends_first(void)
 
 extern char **environ;
 
-static int emptied_environment(void)
-{
+static int emptied_environment(void) {
     environ = NULL;
     for (int i = 0; i < 50; i++)
         free(get((size_t)(i + 1) * MIB));
@@ -211,8 +198,7 @@ static int emptied_environment(void)
     return 0;
 }
 
-static int closed_descriptors(void)
-{
+static int closed_descriptors(void) {
     for (int fd = 0; fd < 20; fd++)
         close(fd);
     for (int i = 0; i < 50; i++) {
@@ -227,12 +213,15 @@ static int closed_descriptors(void)
     _exit(0);
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"early", early}, {"decay-after-early-use", decay_after_early_use}, {"late", late},
-                 {"late-seen", late_seen}, {"tls-destructors", tls_destructors},
-                 {"main-thread-ends-first", main_thread_ends_first}, {"emptied-environment", emptied_environment},
-                 {"closed-descriptors", closed_descriptors}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {{"early", early},
+                                             {"decay-after-early-use", decay_after_early_use},
+                                             {"late", late},
+                                             {"late-seen", late_seen},
+                                             {"tls-destructors", tls_destructors},
+                                             {"main-thread-ends-first", main_thread_ends_first},
+                                             {"emptied-environment", emptied_environment},
+                                             {"closed-descriptors", closed_descriptors}};
     require_shim();
     return RUN_CASE("life", cases);
 }

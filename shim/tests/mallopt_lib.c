@@ -5,8 +5,7 @@
 
 int n_mallopt_calls, n_open_mallopt_calls;
 
-int mallopt(int parameter, int value)
-{
+int mallopt(int parameter, int value) {
     (void)parameter;
     (void)value;
     sigset_t blocked;

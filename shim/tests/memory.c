@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* memory.c: memory goes back, by itself and when asked; programs without large blocks stay single-threaded. A program of its own, since
- * what a program imports decides about its background thread. */
+/* memory.c: memory goes back, by itself and when asked; programs without large blocks stay single-threaded. A
+ * program of its own, since what a program imports decides about its background thread. */
 #include "reliability/common.h"
 
 #include <malloc.h>
@@ -8,8 +8,7 @@
 #include <unistd.h>
 
 /* A burst, then no call at all: what is resident 8 s later, in steps of 16 MiB. */
-static void idle(void)
-{
+static void idle(void) {
     void *p[64];
     for (int i = 0; i < 64; i++)
         p[i] = get_filled(4 * MIB);
@@ -20,8 +19,7 @@ static void idle(void)
     printf("%zu\n", status_bytes("VmRSS") / (16 * MIB));
 }
 
-static void trim(void)
-{
+static void trim(void) {
     void *p[64];
     for (int i = 0; i < 64; i++)
         p[i] = get_filled(4 * MIB);
@@ -31,8 +29,7 @@ static void trim(void)
     printf("%zu\n", status_bytes("VmRSS") / (16 * MIB));
 }
 
-static void small_only(void)
-{
+static void small_only(void) {
     void *p[1000];
     for (int i = 0; i < 1000; i++)
         p[i] = get(2000);
@@ -45,10 +42,12 @@ static void small_only(void)
     if (file) fclose(file);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct test_case cases[] = {
-        {"idle", idle}, {"trim", trim}, {"small-only", small_only}, {NULL, NULL},
+        {"idle", idle},
+        {"trim", trim},
+        {"small-only", small_only},
+        {NULL, NULL},
     };
     return run_case(cases, argc, argv);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* memory_calls.c: the interposed memory calls return what the C library's own do, and leave errno as they do. */
+/* memory_calls.c: the interposed memory calls return what the C library's own do, and leave errno as they
+ * do. */
 #include "check.h"
 
 #include <errno.h>
@@ -9,19 +10,19 @@
 
 static unsigned n_bad;
 
-#define SAME(expression, result, error)                                                                        \
-    do {                                                                                                       \
-        errno = 4321;                                                                                          \
-        bool same_ = (expression) == (result) && errno == (error);                                             \
-        if (!same_) fprintf(stderr, "%s: errno %d\n", #expression, errno), n_bad++;                            \
+#define SAME(expression, result, error)                                                                      \
+    do {                                                                                                     \
+        errno = 4321;                                                                                        \
+        bool same_ = (expression) == (result) && errno == (error);                                           \
+        if (!same_) fprintf(stderr, "%s: errno %d\n", #expression, errno), n_bad++;                          \
     } while (0)
 
 /* What the calls return is what they return without the library, inside the pool and outside. */
-int main(void)
-{
+int main(void) {
     require_shim();
     for (int inside = 0; inside < 2; inside++) {
-        char *p = inside ? get(5 * MIB) : mmap(NULL, 5 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        char *p = inside ? get(5 * MIB)
+                         : mmap(NULL, 5 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         CHECK(p && p != MAP_FAILED && in_pool(p) == inside);
         p = (char *)(((uintptr_t)p + 4095) & ~(uintptr_t)4095);
         SAME(mprotect(p + 1, 4096, PROT_READ), -1, EINVAL);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* misuse.c: commits one misuse of memory, chosen by its arguments: KIND SIZE SEED. The driver looks at how it ends. */
+/* misuse.c: commits one misuse of memory, chosen by its arguments: KIND SIZE SEED. The driver looks at how it
+ * ends. */
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -7,21 +8,18 @@
 
 static size_t rng_state;
 
-static size_t rng(size_t below)
-{
+static size_t rng(size_t below) {
     rng_state = rng_state * 6364136223846793005u + 1442695040888963407u;
     return (rng_state >> 33) % below;
 }
 
 /* So that the compiler does not see what is done to a freed pointer. */
-static char *hide(void *p)
-{
+static char *hide(void *p) {
     char *volatile hidden = p;
     return hidden;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 4) return 2;
     const char *kind = argv[1];
     size_t size = strtoul(argv[2], NULL, 10);

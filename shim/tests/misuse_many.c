@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* misuse_many.c: double frees, interior, misaligned and never handed out pointers, by free, realloc and its relatives. Each must end in
- * SIGABRT after exactly one line that names kind and address, before anything is damaged.
+/* misuse_many.c: double frees, interior, misaligned and never handed out pointers, by free, realloc and its
+ * relatives. Each must end in SIGABRT after exactly one line that names kind and address, before anything is
+ * damaged.
  *
- * Most cases run in this process: the handler of SIGABRT jumps back (glibc's abort holds no lock while it raises), so that the
- * heap goes on being used after every misuse, and damage would show. Some run in children without a handler.
- * 100000 cases take two seconds; in the hardened mode, where every block is new memory, some minutes where page faults are slow.
- * usage: misuse_many [SEED [CASES]] */
+ * Most cases run in this process: the handler of SIGABRT jumps back (glibc's abort holds no lock while it
+ * raises), so that the heap goes on being used after every misuse, and damage would show. Some run in
+ * children without a handler. 100000 cases take two seconds; in the hardened mode, where every block is new
+ * memory, some minutes where page faults are slow. usage: misuse_many [SEED [CASES]] */
 #include "check.h"
 
 #include <errno.h>
@@ -31,8 +32,7 @@ static sigjmp_buf back;
 static int message_file;
 static unsigned n_cases;
 
-static void on_abort(int number)
-{
+static void on_abort(int number) {
     (void)number;
     siglongjmp(back, 1);
 }
@@ -41,22 +41,28 @@ static void on_abort(int number)
 
 enum call { FREE, REALLOC, FREE_SIZED, REALLOCARRAY, N_CALLS };
 
-static void call_with(enum call call, void *p)
-{
+static void call_with(enum call call, void *p) {
     static void (*free_sized)(void *, size_t);
     if (!free_sized) *(void **)&free_sized = dlsym(RTLD_DEFAULT, "free_sized");
     KEEP(p); /* else the compiler might see what it is not meant to */
     switch (call) {
-    case REALLOC: p = realloc(p, 3 * MIB); break;
-    case FREE_SIZED: free_sized(p, 100); break;
-    case REALLOCARRAY: p = reallocarray(p, 3, MIB); break;
-    default: free(p); break;
+    case REALLOC:
+        p = realloc(p, 3 * MIB);
+        break;
+    case FREE_SIZED:
+        free_sized(p, 100);
+        break;
+    case REALLOCARRAY:
+        p = reallocarray(p, 3, MIB);
+        break;
+    default:
+        free(p);
+        break;
     }
     KEEP(p);
 }
 
-static void expect_message(const char *kind, const void *p)
-{
+static void expect_message(const char *kind, const void *p) {
     char expected[200], found[400];
     snprintf(expected, sizeof expected, "zeropool: fatal: %s (ptr=%p)\n", kind, p);
     ssize_t n = pread(message_file, found, sizeof found - 1, 0);
@@ -69,8 +75,7 @@ static void expect_message(const char *kind, const void *p)
 }
 
 /* stderr goes to a file of its own for the time of the call. */
-static void expect_abort(enum call call, void *p, const char *kind)
-{
+static void expect_abort(enum call call, void *p, const char *kind) {
     int saved = dup(STDERR_FILENO);
     CHECK(ftruncate(message_file, 0) == 0 && lseek(message_file, 0, SEEK_SET) == 0);
     dup2(message_file, STDERR_FILENO);
@@ -91,8 +96,7 @@ static void expect_abort(enum call call, void *p, const char *kind)
     n_cases++;
 }
 
-static void expect_abort_in_child(enum call call, void *p, const char *kind)
-{
+static void expect_abort_in_child(enum call call, void *p, const char *kind) {
     CHECK(ftruncate(message_file, 0) == 0 && lseek(message_file, 0, SEEK_SET) == 0);
     pid_t pid = fork();
     if (pid == 0) {
@@ -110,8 +114,7 @@ static void expect_abort_in_child(enum call call, void *p, const char *kind)
 
 /* --- a heap in use around it --- */
 
-static void check_all(void)
-{
+static void check_all(void) {
     for (unsigned i = 0; i < N_LIVE; i++)
         if (live[i].p) {
             CHECK(malloc_usable_size(live[i].p) == live[i].usable);
@@ -119,17 +122,15 @@ static void check_all(void)
         }
 }
 
-/* A pointer that was freed may have been handed out anew, whole or as part of another block: then freeing it is no double
- * free. */
-static bool is_live_again(const char *p)
-{
+/* A pointer that was freed may have been handed out anew, whole or as part of another block: then freeing it
+ * is no double free. */
+static bool is_live_again(const char *p) {
     for (unsigned i = 0; i < N_LIVE; i++)
         if (live[i].p && p >= live[i].p && p < live[i].p + live[i].usable) return true;
     return false;
 }
 
-static void use_heap(void)
-{
+static void use_heap(void) {
     unsigned slot = (unsigned)rng_range(&rng, 0, N_LIVE - 1);
     if (live[slot].p) {
         CHECK(stamped(live[slot].p, live[slot].size, live[slot].size, slot));
@@ -149,8 +150,7 @@ static void use_heap(void)
     stamp(p, n, slot);
 }
 
-static void one_case(bool in_child)
-{
+static void one_case(bool in_child) {
     void (*expect)(enum call, void *, const char *) = in_child ? expect_abort_in_child : expect_abort;
     enum call call = (enum call)rng_range(&rng, 0, N_CALLS - 1);
     struct block *block = &live[rng_range(&rng, 0, N_LIVE - 1)];
@@ -160,15 +160,15 @@ static void one_case(bool in_child)
         if (offset % 4096 == 0) offset++;
         expect(call, block->p + offset, "free of a misaligned pointer");
     } else if (dice == 1 && block->p && block->usable > 4096) {
-        expect(call, block->p + 4096 * rng_range(&rng, 1, block->usable / 4096 - 1), "free of an interior pointer");
+        expect(call, block->p + 4096 * rng_range(&rng, 1, block->usable / 4096 - 1),
+               "free of an interior pointer");
     } else {
         block = &freed[rng_range(&rng, 0, N_LIVE - 1)];
         if (block->p && !is_live_again(block->p)) expect(call, block->p, "double free");
     }
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     unsigned wanted = argc > 2 ? (unsigned)atoi(argv[2]) : 100000;
     rng = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     CHECK(wanted >= 100); /* one in a hundred runs in a child */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* namespaces.c: programs that enter namespaces or run at their limit of processes after using large blocks: whatever works in the
- * background must not be in their way. Imports no prctl on purpose: sandbox.c does.    usage: namespaces CASE */
+/* namespaces.c: programs that enter namespaces or run at their limit of processes after using large blocks:
+ * whatever works in the background must not be in their way. Imports no prctl on purpose: sandbox.c does.
+ * usage: namespaces CASE */
 #include "check.h"
 
 #include <dirent.h>
@@ -10,8 +11,7 @@
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static void cycles(size_t unit)
-{
+static void cycles(size_t unit) {
     for (size_t i = 1; i <= 8; i++) {
         size_t n = i * unit;
         char *p = get(n), *q = calloc(1, n);
@@ -31,16 +31,14 @@ static void cycles(size_t unit)
 }
 
 /* May this process do it at all? Asked in a child that has not allocated anything. */
-static bool permitted(int flags)
-{
+static bool permitted(int flags) {
     int status;
     pid_t pid = fork();
     if (pid == 0) _exit(unshare(flags) ? 1 : 0);
     return waitpid(pid, &status, 0) == pid && status == 0;
 }
 
-static int user_namespace_after_large_blocks(void)
-{
+static int user_namespace_after_large_blocks(void) {
     if (!permitted(CLONE_NEWUSER)) return SKIP;
     cycles(8 * MIB);
     usleep(50000);
@@ -48,8 +46,7 @@ static int user_namespace_after_large_blocks(void)
     return 0;
 }
 
-static int first_child_in_a_pid_namespace(void)
-{
+static int first_child_in_a_pid_namespace(void) {
     if (!permitted(CLONE_NEWUSER | CLONE_NEWPID)) return SKIP;
     CHECK(unshare(CLONE_NEWUSER | CLONE_NEWPID) == 0);
     cycles(8 * MIB);
@@ -63,8 +60,7 @@ static int first_child_in_a_pid_namespace(void)
 
 /* --- rights --- */
 
-static int count_threads(void)
-{
+static int count_threads(void) {
     DIR *directory = opendir("/proc/self/task");
     int n = 0;
     CHECK(directory);
@@ -75,8 +71,7 @@ static int count_threads(void)
 }
 
 /* Who gives up being root must not find a thread of root's left in the process. */
-static int dropped_user(void)
-{
+static int dropped_user(void) {
     if (geteuid() != 0) return SKIP;
     cycles(8 * MIB);
     if (setgid(65534) || setuid(65534)) return SKIP;
@@ -89,8 +84,7 @@ static int dropped_user(void)
 
 /* --- process limits --- */
 
-static int no_more_processes(void)
-{
+static int no_more_processes(void) {
     /* Root is not bound by the limit. */
     if (geteuid() == 0 && (setgid(65534) || setuid(65534))) return SKIP;
     struct rlimit none = {0, 0};
@@ -102,10 +96,11 @@ static int no_more_processes(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"user-namespace", user_namespace_after_large_blocks}, {"pid-namespace", first_child_in_a_pid_namespace},
-                 {"dropped-user", dropped_user}, {"no-more-processes", no_more_processes}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {{"user-namespace", user_namespace_after_large_blocks},
+                                             {"pid-namespace", first_child_in_a_pid_namespace},
+                                             {"dropped-user", dropped_user},
+                                             {"no-more-processes", no_more_processes}};
     require_shim();
     int status = RUN_CASE("namespaces", cases);
     if (status == SKIP) puts("not permitted here");

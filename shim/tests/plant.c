@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* plant.c: preloaded before the library under test: puts a symbolic link in the way, in the last moment, where a file whose name
- * contains PLANT_AT is about to be made. For names that nobody can guess. */
+/* plant.c: preloaded before the library under test: puts a symbolic link in the way, in the last moment,
+ * where a file whose name contains PLANT_AT is about to be made. For names that nobody can guess. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -8,8 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
-int open(const char *path, int flags, ...)
-{
+int open(const char *path, int flags, ...) {
     static int (*real)(const char *, int, ...);
     if (!real) *(void **)&real = dlsym(RTLD_NEXT, "open");
     const char *at = getenv("PLANT_AT"), *target = getenv("PLANT_TARGET");

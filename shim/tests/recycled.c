@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* recycled.c: a block must not show its owner what an earlier owner of that memory did to its pages. What munmap would have forgotten:
- * locks, fork and dump advice, protection, protection keys, mappings laid over it, memory policy, merging, guards.
- * A kind of change that this kernel or CPU does not know is skipped.
- * usage: recycled KIND          from the first block on
- *        recycled late KIND     for the first time after 100,000 frees, to blocks that thread caches give out
- *        recycled raw KIND      from the first block on, by system calls that the library cannot see
- *        recycled threads|realloc|given-before|calloc [BYTES] */
+/* recycled.c: a block must not show its owner what an earlier owner of that memory did to its pages. What
+ *        munmap would have forgotten: locks, fork and dump advice, protection, protection keys, mappings laid
+ *        over it, memory policy, merging, guards. A kind of change that this kernel or CPU does not know is
+ *        skipped. usage: recycled KIND from the first block on recycled late KIND for the first time after
+ *        100,000 frees, to blocks that thread caches give out recycled raw KIND from the first block on, by
+ *        system calls that the library cannot see recycled threads|realloc|given-before|calloc [BYTES] */
 #include "recycled_kinds.h"
 
 #include <errno.h>
@@ -19,15 +18,21 @@
 #include <sys/wait.h>
 
 /* Change the whole pages of a block, or some of them. False if this cannot be done here. */
-static bool change(const struct kind *kind, char *p, size_t n, unsigned where)
-{
+static bool change(const struct kind *kind, char *p, size_t n, unsigned where) {
     char *first = (char *)(((uintptr_t)p + 4095) & ~(uintptr_t)4095);
     size_t pages = (size_t)(p + n - first) / 4096;
     switch (where) {
-    case 0: break;
-    case 1: first += pages / 2 * 4096, pages = 1; break;
-    case 2: pages = (pages + 1) / 2; break;
-    default: first += pages / 2 * 4096, pages -= pages / 2; break;
+    case 0:
+        break;
+    case 1:
+        first += pages / 2 * 4096, pages = 1;
+        break;
+    case 2:
+        pages = (pages + 1) / 2;
+        break;
+    default:
+        first += pages / 2 * 4096, pages -= pages / 2;
+        break;
     }
     return kind->change(first, pages * 4096);
 }
@@ -35,8 +40,7 @@ static bool change(const struct kind *kind, char *p, size_t n, unsigned where)
 /* --- what is seen of it --- */
 
 /* Names what is not plain about the mappings of a block; NULL if nothing is. */
-static const char *mapping_fault(const char *p, size_t n)
-{
+static const char *mapping_fault(const char *p, size_t n) {
     static _Thread_local char found[200];
     found[0] = '\0';
     char line[512], perms[8];
@@ -49,7 +53,8 @@ static const char *mapping_fault(const char *p, size_t n)
         if (sscanf(line, "%zx-%zx %7s %*s %*s %lu", &from, &to, perms, &inode) == 4) {
             inside = from < (uintptr_t)p + n && to > (uintptr_t)p;
             if (!inside) continue;
-            size_t low = from > (uintptr_t)p ? from : (uintptr_t)p, high = to < (uintptr_t)p + n ? to : (uintptr_t)p + n;
+            size_t low = from > (uintptr_t)p ? from : (uintptr_t)p,
+                   high = to < (uintptr_t)p + n ? to : (uintptr_t)p + n;
             covered += high - low;
             if (strcmp(perms, "rw-p") || inode) snprintf(found, sizeof found, "%s inode %lu", perms, inode);
         } else if (inside && sscanf(line, "ProtectionKey: %lu", &key) == 1 && key) {
@@ -66,8 +71,7 @@ static const char *mapping_fault(const char *p, size_t n)
     return found[0] ? found : NULL;
 }
 
-static bool policy_is_default(const char *p, size_t n)
-{
+static bool policy_is_default(const char *p, size_t n) {
     for (size_t i = 0; i < 8; i++) {
         int mode = 0;
         if (syscall(SYS_get_mempolicy, &mode, NULL, 0, p + i * (n - 1) / 7, MPOL_F_ADDR)) return true;
@@ -76,8 +80,7 @@ static bool policy_is_default(const char *p, size_t n)
     return true;
 }
 
-static bool child_sees(const char *p, size_t n)
-{
+static bool child_sees(const char *p, size_t n) {
     pid_t pid = fork();
     if (pid == 0) {
         signal(SIGSEGV, SIG_DFL);
@@ -91,31 +94,27 @@ static bool child_sees(const char *p, size_t n)
 }
 
 static _Thread_local sigjmp_buf back;
-static void on_fault(int number)
-{
+static void on_fault(int number) {
     (void)number;
     siglongjmp(back, 1);
 }
 
 /* A zeroed block, or NULL if it is not zero or cannot be read or made so. */
-static char *get_zeroed(size_t n)
-{
+static char *get_zeroed(size_t n) {
     if (sigsetjmp(back, 1)) return NULL;
     char *p = calloc(1, n);
     CHECK(p);
     return all_zero(p, n) ? p : NULL;
 }
 
-static bool fills(char *p, size_t n)
-{
+static bool fills(char *p, size_t n) {
     if (sigsetjmp(back, 1)) return false;
     memset(p, 9, n);
     return true;
 }
 
 static _Atomic unsigned n_bad;
-static void complain(const struct kind *kind, size_t n, unsigned where, const char *what)
-{
+static void complain(const struct kind *kind, size_t n, unsigned where, const char *what) {
     fprintf(stderr, "%s of %zu bytes (%u): %s\n", kind->name, n, where, what);
     n_bad++;
 }
@@ -123,8 +122,7 @@ static void complain(const struct kind *kind, size_t n, unsigned where, const ch
 static _Atomic unsigned n_refused, n_judged;
 
 /* What the pool refused, a lock being out of reach for too long, lies where nobody promises anything. */
-static bool refused(char *p)
-{
+static bool refused(char *p) {
     if (in_pool(p)) return false;
     n_refused++;
     free(p);
@@ -132,16 +130,14 @@ static bool refused(char *p)
 }
 
 /* Exit status. A pool that refuses more than now and then proves nothing. */
-static int verdict(void)
-{
+static int verdict(void) {
     if (n_refused) fprintf(stderr, "%u blocks were refused\n", n_refused);
     CHECK(n_judged > 10 * n_refused);
     return n_bad > 0;
 }
 
 /* One block is changed and freed; the ones that then are made of its memory must be plain. */
-static bool one_case(const struct kind *kind, size_t n, unsigned where, bool zeroed)
-{
+static bool one_case(const struct kind *kind, size_t n, unsigned where, bool zeroed) {
     char *p = get(n), *old = p;
     CHECK(p && fills(p, n));
     if (refused(p)) return false;
@@ -171,15 +167,14 @@ static bool one_case(const struct kind *kind, size_t n, unsigned where, bool zer
     return true;
 }
 
-/* Enough for the library to take nothing amiss any more, and for the thread's cache to hold a block of this size. */
-static void many_frees(size_t n, unsigned how_many)
-{
+/* Enough for the library to take nothing amiss any more, and for the thread's cache to hold a block of this
+ * size. */
+static void many_frees(size_t n, unsigned how_many) {
     for (unsigned i = 0; i < how_many; i++)
         free(get(n));
 }
 
-static int one_kind(const struct kind *kind, bool late)
-{
+static int one_kind(const struct kind *kind, bool late) {
     if (late) many_frees(MIB, 50000), many_frees(200 * KIB, 50000);
     static const size_t sizes[] = {200 * KIB, 1000000, 5 * MIB, 40 * MIB};
     bool possible = false;
@@ -196,8 +191,7 @@ static int one_kind(const struct kind *kind, bool late)
     return verdict();
 }
 
-static void *changes_and_frees(void *unused)
-{
+static void *changes_and_frees(void *unused) {
     static const size_t sizes[] = {40 * KIB, 200 * KIB, MIB, 3 * MIB};
     (void)unused;
     for (size_t s = 0; s < 4; s++)
@@ -211,8 +205,7 @@ static void *changes_and_frees(void *unused)
 }
 
 /* Late, and by several threads at once. */
-static int in_threads(void)
-{
+static int in_threads(void) {
     pthread_t threads[4];
     free(get(MIB)); /* while one thread sets up the pool, the others are refused */
     for (int i = 0; i < 4; i++)
@@ -223,18 +216,19 @@ static int in_threads(void)
 }
 
 /* What realloc gives back of a changed block, or leaves behind, late. */
-static int by_realloc(void)
-{
+static int by_realloc(void) {
     many_frees(MIB, 100000);
-    static const size_t from[] = {MIB, 8 * MIB, 8 * MIB, 300 * KIB}, to[] = {200 * KIB, MIB, 40 * MIB, 5 * MIB};
+    static const size_t from[] = {MIB, 8 * MIB, 8 * MIB, 300 * KIB},
+                        to[] = {200 * KIB, MIB, 40 * MIB, 5 * MIB};
     for (size_t k = 0; k < N_EXACT_KINDS; k++)
         for (size_t i = 0; i < 4; i++) {
             char *p = get(from[i]), *wall = get(MIB);
             CHECK(p && wall && fills(p, from[i]));
-            /* The last page only: realloc must be able to read the others, and does not hide that it moves pages. */
+            /* The last page only: realloc must be able to read the others, and does not hide that it moves
+             * pages. */
             size_t at = from[i] - 4096;
-            if (to[i] > from[i] && (kinds[k].change == inaccessible || kinds[k].change == unmapped || kinds[k].change == guarded ||
-                                    kinds[k].change == moved_away)) {
+            if (to[i] > from[i] && (kinds[k].change == inaccessible || kinds[k].change == unmapped ||
+                                    kinds[k].change == guarded || kinds[k].change == moved_away)) {
                 free(p), free(wall);
                 continue;
             }
@@ -245,7 +239,8 @@ static int by_realloc(void)
                 for (int r = 0; r < 3; r++) {
                     const char *fault = mapping_fault(rest[r], from[i] / 2);
                     if (fault) complain(&kinds[k], from[i], (unsigned)i, fault);
-                    if (!fills(rest[r], from[i] / 2)) complain(&kinds[k], from[i], (unsigned)i, "cannot be written");
+                    if (!fills(rest[r], from[i] / 2))
+                        complain(&kinds[k], from[i], (unsigned)i, "cannot be written");
                 }
                 for (int r = 0; r < 3; r++)
                     free(rest[r]);
@@ -261,8 +256,7 @@ static int by_realloc(void)
 }
 
 /* Blocks that thread caches gave out unwatched before the program was found to change its blocks. */
-static int given_before(void)
-{
+static int given_before(void) {
     enum { BLOCKS = 6 };
     const size_t n = 150 * KIB;
     char *p[BLOCKS + 1];
@@ -287,15 +281,16 @@ static int given_before(void)
     return n_bad > 0;
 }
 
-/* Blocks come and go, every other one changed in some way before it goes; what calloc returns is zero to the last byte. */
-static int zeroed_under_all(size_t wanted)
-{
+/* Blocks come and go, every other one changed in some way before it goes; what calloc returns is zero to the
+ * last byte. */
+static int zeroed_under_all(size_t wanted) {
     uint64_t rng = 1;
     char *held[16] = {NULL};
     size_t checked = 0;
     while (checked < wanted) {
         unsigned slot = (unsigned)rng_range(&rng, 0, 15);
-        /* Below 128 KiB nobody gets his pages anew, neither here nor from the C library: changed blocks are larger. */
+        /* Below 128 KiB nobody gets his pages anew, neither here nor from the C library: changed blocks are
+         * larger. */
         size_t n = rng_range(&rng, 128 * KIB, (size_t)1 << rng_range(&rng, 18, 23));
         free(held[slot]);
         char *p = get_zeroed(n);
@@ -305,15 +300,15 @@ static int zeroed_under_all(size_t wanted)
         }
         checked += n;
         CHECK(fills(p, n));
-        if (rng_next(&rng) % 2) change(&kinds[rng_next(&rng) % N_KINDS], p, n, (unsigned)rng_range(&rng, 0, 3));
+        if (rng_next(&rng) % 2)
+            change(&kinds[rng_next(&rng) % N_KINDS], p, n, (unsigned)rng_range(&rng, 0, 3));
         held[slot] = p;
     }
     printf("%zu bytes\n", checked);
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     struct sigaction action = {.sa_handler = on_fault};
     sigaction(SIGSEGV, &action, NULL);

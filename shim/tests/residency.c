@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: MIT */
-/* residency.c: what the process keeps: warm memory does not fault, sparse memory costs nothing, mappings stay few.
- * usage: residency CASE */
+/* residency.c: what the process keeps: warm memory does not fault, sparse memory costs nothing, mappings stay
+ * few. usage: residency CASE */
 #include "check.h"
 
 #include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
-static size_t resident_bytes(void)
-{
+static size_t resident_bytes(void) {
     FILE *file = fopen("/proc/self/statm", "r");
     size_t size = 0, resident = 0;
     CHECK(file && fscanf(file, "%zu %zu", &size, &resident) == 2);
@@ -16,15 +15,13 @@ static size_t resident_bytes(void)
     return resident * 4096;
 }
 
-static long faults(void)
-{
+static long faults(void) {
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
     return usage.ru_minflt;
 }
 
-static void burst(size_t n_blocks, size_t n_bytes)
-{
+static void burst(size_t n_blocks, size_t n_bytes) {
     void *blocks[512];
     for (size_t i = 0; i < n_blocks; i++) {
         blocks[i] = get(n_bytes);
@@ -35,8 +32,7 @@ static void burst(size_t n_blocks, size_t n_bytes)
         free(blocks[i]);
 }
 
-static int grace(void)
-{
+static int grace(void) {
     burst(64, 4 * MIB);
     size_t full = resident_bytes();
     usleep(700000);
@@ -44,10 +40,9 @@ static int grace(void)
     return 0;
 }
 
-/* The promise of the whole thing. The first four warm blocks of a size are watched: a fault for each huge page of them, 512 for one without
- * the pool (docs/memory-policy.md). */
-static int warm_memory_does_not_fault(void)
-{
+/* The promise of the whole thing. The first four warm blocks of a size are watched: a fault for each huge
+ * page of them, 512 for one without the pool (docs/memory-policy.md). */
+static int warm_memory_does_not_fault(void) {
     for (size_t n = 64 * KIB; n <= 256 * MIB; n *= 4) {
         burst(1, n);
         for (int i = 0; i < 4; i++) {
@@ -63,8 +58,7 @@ static int warm_memory_does_not_fault(void)
     return 0;
 }
 
-static int realloc_growth_stays_cheap(void)
-{
+static int realloc_growth_stays_cheap(void) {
     size_t n = 64 * KIB;
     char *p = get(n);
     memset(p, 1, n);
@@ -83,9 +77,9 @@ static int realloc_growth_stays_cheap(void)
     return 0;
 }
 
-/* Run with ZEROPOOL_THRESHOLD=4M: what the user leaves to the C library must fare there as it would without us. */
-static int below_a_raised_threshold(void)
-{
+/* Run with ZEROPOOL_THRESHOLD=4M: what the user leaves to the C library must fare there as it would without
+ * us. */
+static int below_a_raised_threshold(void) {
     burst(1, 8 * MIB);
     burst(1, 512 * KIB);
     long before = faults();
@@ -95,8 +89,7 @@ static int below_a_raised_threshold(void)
     return 0;
 }
 
-static int sparse_calloc_costs_nothing(void)
-{
+static int sparse_calloc_costs_nothing(void) {
     size_t before = resident_bytes();
     for (int i = 0; i < 20; i++) {
         char *p = calloc(1, 256 * MIB);
@@ -110,12 +103,12 @@ static int sparse_calloc_costs_nothing(void)
 }
 
 /* 20000 blocks of all sizes come and go: the process must not come near the limit of 65530 mappings. */
-static int few_mappings(void)
-{
+static int few_mappings(void) {
     uint64_t rng = 4;
     void *live[200] = {NULL};
     for (int i = 0; i < 20000; i++) {
-        size_t slot = rng_range(&rng, 0, 199), n = rng_range(&rng, 32 * KIB, (size_t)1 << rng_range(&rng, 16, 22));
+        size_t slot = rng_range(&rng, 0, 199),
+               n = rng_range(&rng, 32 * KIB, (size_t)1 << rng_range(&rng, 16, 22));
         if (i % 3 && live[slot])
             live[slot] = realloc(live[slot], n);
         else {
@@ -140,8 +133,7 @@ static int few_mappings(void)
 #define ADDED_MAX_KIB 250
 
 /* Exact; what statm says lags behind by up to some hundred KiB. */
-static int rollup_kib(void)
-{
+static int rollup_kib(void) {
     char line[256];
     int kib = 0;
     FILE *file = fopen("/proc/self/smaps_rollup", "r");
@@ -152,8 +144,7 @@ static int rollup_kib(void)
 }
 
 /* The small program: much is allocated, little touched. */
-static int sparse_program(void)
-{
+static int sparse_program(void) {
     int kib = 0;
     for (int round = 0; round < 3; round++) {
         volatile char *p = get(GIB);
@@ -166,8 +157,7 @@ static int sparse_program(void)
     return write(STDOUT_FILENO, &kib, sizeof kib) != sizeof kib;
 }
 
-static int run_sparse_program(bool with_library)
-{
+static int run_sparse_program(bool with_library) {
     int ends[2], kib = 0, status;
     CHECK(pipe(ends) == 0);
     pid_t child = fork();
@@ -185,11 +175,13 @@ static int run_sparse_program(bool with_library)
     return kib;
 }
 
-static int compare_ints(const void *a, const void *b) { return *(const int *)a - *(const int *)b; }
+static int compare_ints(const void *a, const void *b) {
+    return *(const int *)a - *(const int *)b;
+}
 
-/* Medians, since it depends on where the libraries are placed what the kernel maps around each page of them. */
-static int added_to_a_small_program(void)
-{
+/* Medians, since it depends on where the libraries are placed what the kernel maps around each page of
+ * them. */
+static int added_to_a_small_program(void) {
     int kib[2][ADDED_RUNS];
     for (int run = 0; run < ADDED_RUNS; run++)
         for (int with = 0; with < 2; with++)
@@ -202,13 +194,15 @@ static int added_to_a_small_program(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc == 2 && strcmp(argv[1], "sparse-program") == 0) return sparse_program();
-    static const struct test_case cases[] = {{"grace", grace}, {"warm", warm_memory_does_not_fault},
-                 {"growth", realloc_growth_stays_cheap}, {"below-a-raised-threshold", below_a_raised_threshold},
-                 {"sparse-calloc", sparse_calloc_costs_nothing},
-                 {"few-mappings", few_mappings}, {"added", added_to_a_small_program}};
+    static const struct test_case cases[] = {{"grace", grace},
+                                             {"warm", warm_memory_does_not_fault},
+                                             {"growth", realloc_growth_stays_cheap},
+                                             {"below-a-raised-threshold", below_a_raised_threshold},
+                                             {"sparse-calloc", sparse_calloc_costs_nothing},
+                                             {"few-mappings", few_mappings},
+                                             {"added", added_to_a_small_program}};
     require_shim();
     return RUN_CASE("residency", cases);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* rules.c: the rules of malloc that programs rely on; each case prints what it finds, the same with and without the library. */
+/* rules.c: the rules of malloc that programs rely on; each case prints what it finds, the same with and
+ * without the library. */
 #include "reliability/common.h"
 
 #include <errno.h>
@@ -14,8 +15,7 @@
 static const size_t sizes[] = {1, 100, 4096, 32767, 32768, 65536, 300000, 1 << 20, 5000000, 40 << 20};
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 
-static void reallocs(void)
-{
+static void reallocs(void) {
     for (size_t i = 0; i < N_SIZES; i++)
         for (size_t j = 0; j < N_SIZES; j++) {
             unsigned char *p = hide(malloc(sizes[i]));
@@ -34,7 +34,8 @@ static void reallocs(void)
         for (size_t k = 0; k < 5000; k += 999) {
             errno = 0;
             void *q = hide(realloc(p, SIZE_MAX - k));
-            printf("%zu huge %d errno %d intact %d\n", sizes[i], q != NULL, errno, p[0] == 7 && p[sizes[i] - 1] == 7);
+            printf("%zu huge %d errno %d intact %d\n", sizes[i], q != NULL, errno,
+                   p[0] == 7 && p[sizes[i] - 1] == 7);
         }
         size_t usable = malloc_usable_size(p);
         char *same = hide(realloc(p, usable));
@@ -44,8 +45,7 @@ static void reallocs(void)
     }
 }
 
-static void errors(void)
-{
+static void errors(void) {
     size_t too_much[] = {SIZE_MAX, SIZE_MAX - 4095, (size_t)PTRDIFF_MAX + 1, SIZE_MAX / 2};
     for (size_t i = 0; i < 4; i++) {
         errno = 0;
@@ -63,7 +63,8 @@ static void errors(void)
         for (size_t j = 0; j < N_SIZES; j++) {
             void *out = &out;
             int status = posix_memalign(&out, alignments[i], sizes[j]);
-            printf("posix_memalign %zu %zu: %d left alone %d", alignments[i], sizes[j], status, out == (void *)&out);
+            printf("posix_memalign %zu %zu: %d left alone %d", alignments[i], sizes[j], status,
+                   out == (void *)&out);
             if (!status) printf(" aligned %d", (uintptr_t)out % alignments[i] == 0), free(out);
             if (alignments[i] && !(alignments[i] & (alignments[i] - 1))) {
                 out = hide(aligned_alloc(alignments[i], sizes[j]));
@@ -80,8 +81,7 @@ static void errors(void)
     }
 }
 
-static void zeroes(void)
-{
+static void zeroes(void) {
     size_t n_dirty = 0;
     for (int round = 0; round < 30; round++)
         for (size_t i = 4; i < N_SIZES; i++) {
@@ -96,8 +96,7 @@ static void zeroes(void)
 }
 
 static void *volatile last_words[8];
-static void at_exit(void)
-{
+static void at_exit(void) {
     for (int i = 0; i < 8; i++) {
         free(last_words[i]);
         last_words[i] = hide(malloc(1 << 20));
@@ -105,15 +104,15 @@ static void at_exit(void)
 }
 
 static char *early;
-__attribute__((constructor(101))) static void before_everything(void) { early = get(100000); }
-__attribute__((destructor(101))) static void after_everything(void)
-{
+__attribute__((constructor(101))) static void before_everything(void) {
+    early = get(100000);
+}
+__attribute__((destructor(101))) static void after_everything(void) {
     free(early);
     free(get(1 << 20));
 }
 
-static void ends(void)
-{
+static void ends(void) {
     printf("before main %d\n", good(early, 100000));
     atexit(at_exit);
     at_exit();
@@ -121,14 +120,12 @@ static void ends(void)
 
 static pthread_key_t key;
 static void *mailbox[8];
-static void thread_ends(void *block)
-{
+static void thread_ends(void *block) {
     free(block);
     free(get(300000));
 }
 
-static void *thread_main(void *slot)
-{
+static void *thread_main(void *slot) {
     pthread_setspecific(key, get(500000));
     for (int i = 0; i < 200; i++) {
         size_t *mine = get(40000 + (size_t)i * 1000);
@@ -138,8 +135,7 @@ static void *thread_main(void *slot)
     return NULL;
 }
 
-static void threads(void)
-{
+static void threads(void) {
     pthread_key_create(&key, thread_ends);
     for (int round = 0; round < 20; round++) {
         pthread_t t[8];
@@ -154,18 +150,18 @@ static void threads(void)
 }
 
 static volatile int n_signals;
-static int handler_allocates; /* glibc alone crashes of that now and then, so not in the run without the library */
+/* glibc alone crashes of that now and then, so not in the run without the library */
+static int handler_allocates;
 
-static void handler(int number)
-{
+static void handler(int number) {
     (void)number;
     n_signals = n_signals + 1;
-    if (handler_allocates) free(get(100000)); /* not allowed by the standard; must not hang or corrupt all the same while we are inside malloc */
+    /* not allowed by the standard; must not hang or corrupt all the same while we are inside malloc */
+    if (handler_allocates) free(get(100000));
     signal_after_us(200);
 }
 
-static void storm(void)
-{
+static void storm(void) {
     struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
     int n_bad = 0;
@@ -173,7 +169,8 @@ static void storm(void)
     handler_allocates = preloaded && strstr(preloaded, "zeropool");
     /* Only sizes that the pool serves: glibc itself deadlocks when a handler meets it in malloc. */
     signal_after_us(200);
-    for (int i = 0; i < 20000 || n_signals <= 3; i++) { /* a fast run may be over before the timer has fired */
+    /* a fast run may be over before the timer has fired */
+    for (int i = 0; i < 20000 || n_signals <= 3; i++) {
         size_t size = 40000 + (size_t)(i % 50) * 10000;
         void *p = get(size);
         n_bad += !good(p, size);
@@ -183,8 +180,7 @@ static void storm(void)
     printf("%d bad, signals came %d\n", n_bad, n_signals > 3);
 }
 
-static void children(void)
-{
+static void children(void) {
     size_t *held[20];
     for (int i = 0; i < 20; i++)
         held[i] = get(50000 + (size_t)i * 40000);
@@ -212,8 +208,7 @@ static void children(void)
     puts("done");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct test_case cases[] = {
         {"reallocs", reallocs}, {"errors", errors}, {"zeroes", zeroes},     {"ends", ends},
         {"threads", threads},   {"storm", storm},   {"children", children}, {NULL, NULL},

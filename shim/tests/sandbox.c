@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* sandbox.c: programs under a seccomp filter: their own, before their first large block or after, for one thread or all, one that kills or one
- * that refuses; one that they are started under; and calls that install none.    usage: sandbox CASE */
+/* sandbox.c: programs under a seccomp filter: their own, before their first large block or after, for one
+ * thread or all, one that kills or one that refuses; one that they are started under; and calls that install
+ * none. usage: sandbox CASE */
 #include "check.h"
 
 #include <errno.h>
@@ -17,8 +18,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-static void cycles(size_t unit)
-{
+static void cycles(size_t unit) {
     for (size_t i = 1; i <= 8; i++) {
         size_t n = i * unit;
         char *p = get(n), *q = calloc(1, n);
@@ -43,21 +43,25 @@ static void cycles(size_t unit)
 #define LENGTH(array) (int)(sizeof(array) / sizeof(array)[0])
 
 /* What malloc needs, and the end of a program. */
-static const int memory_calls[] = {SYS_write, SYS_mmap, SYS_munmap, SYS_mprotect, SYS_madvise, SYS_brk, SYS_futex, SYS_exit, SYS_exit_group,
-                                   SYS_rt_sigreturn, SYS_clock_nanosleep};
+static const int memory_calls[] = {SYS_write,      SYS_mmap,         SYS_munmap,         SYS_mprotect,
+                                   SYS_madvise,    SYS_brk,          SYS_futex,          SYS_exit,
+                                   SYS_exit_group, SYS_rt_sigreturn, SYS_clock_nanosleep};
 /* What exec, the loader, the C library's start and pthread_create need. */
-static const int loader_calls[] = {SYS_execve, SYS_openat, SYS_read, SYS_pread64, SYS_close, SYS_newfstatat, SYS_fstat, SYS_arch_prctl,
-                                   SYS_set_tid_address, SYS_set_robust_list, SYS_rseq, SYS_prlimit64, SYS_getrandom, SYS_access,
-                                   SYS_readlink, SYS_clone3, SYS_rt_sigprocmask, SYS_rt_sigaction};
+static const int loader_calls[] = {SYS_execve,          SYS_openat,          SYS_read,     SYS_pread64,
+                                   SYS_close,           SYS_newfstatat,      SYS_fstat,    SYS_arch_prctl,
+                                   SYS_set_tid_address, SYS_set_robust_list, SYS_rseq,     SYS_prlimit64,
+                                   SYS_getrandom,       SYS_access,          SYS_readlink, SYS_clone3,
+                                   SYS_rt_sigprocmask,  SYS_rt_sigaction};
 /* What a pool might like to ask, and services may not: most of it is not in systemd's @system-service. */
-static const int service_lacks[] = {SYS_mincore, SYS_pkey_mprotect, SYS_mbind, SYS_capset, SYS_sched_setscheduler, SYS_sysinfo, SYS_membarrier,
-                                    SYS_sched_yield, SYS_getcpu, SYS_sched_getaffinity, SYS_mlock, SYS_munlock, SYS_mremap, SYS_gettid,
-                                    SYS_get_mempolicy, SYS_rt_sigpending, SYS_clock_gettime, SYS_clone};
+static const int service_lacks[] = {
+    SYS_mincore,       SYS_pkey_mprotect, SYS_mbind,       SYS_capset, SYS_sched_setscheduler,
+    SYS_sysinfo,       SYS_membarrier,    SYS_sched_yield, SYS_getcpu, SYS_sched_getaffinity,
+    SYS_mlock,         SYS_munlock,       SYS_mremap,      SYS_gettid, SYS_get_mempolicy,
+    SYS_rt_sigpending, SYS_clock_gettime, SYS_clone};
 
-/* The calls of the list are treated in one way, all others in the other; but the C library's realloc, which serves what the pool refuses, may
- * move a mapping. */
-static void install_filter(const int *calls, int n, unsigned listed, unsigned otherwise, bool all_threads)
-{
+/* The calls of the list are treated in one way, all others in the other; but the C library's realloc, which
+ * serves what the pool refuses, may move a mapping. */
+static void install_filter(const int *calls, int n, unsigned listed, unsigned otherwise, bool all_threads) {
     enum { BEFORE = 6 };
     struct sock_filter code[BEFORE + CALLS_MAX + 2] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
@@ -68,7 +72,8 @@ static void install_filter(const int *calls, int n, unsigned listed, unsigned ot
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
     for (int i = 0; i < n; i++)
-        code[BEFORE + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i], (unsigned char)(n - i), 0);
+        code[BEFORE + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i],
+                                                        (unsigned char)(n - i), 0);
     code[BEFORE + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
     code[BEFORE + n + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
     struct sock_fprog program = {(unsigned short)(BEFORE + n + 2), code};
@@ -78,8 +83,7 @@ static void install_filter(const int *calls, int n, unsigned listed, unsigned ot
         _exit(SKIP);
 }
 
-static void restrict_to_memory_calls(unsigned otherwise, bool all_threads)
-{
+static void restrict_to_memory_calls(unsigned otherwise, bool all_threads) {
     install_filter(memory_calls, LENGTH(memory_calls), SECCOMP_RET_ALLOW, otherwise, all_threads);
 }
 
@@ -89,8 +93,7 @@ enum { N_THREADS = 4 };
 static _Atomic int n_working, n_done;
 static _Atomic bool filtered;
 
-static void *works(void *seed)
-{
+static void *works(void *seed) {
     cycles(MIB);
     n_working++;
     while (!filtered)
@@ -112,8 +115,7 @@ static void *works(void *seed)
     return seed;
 }
 
-static void start_threads(void)
-{
+static void start_threads(void) {
     pthread_t thread;
     for (size_t i = 0; i < N_THREADS; i++)
         CHECK(pthread_create(&thread, NULL, works, (void *)i) == 0);
@@ -121,15 +123,13 @@ static void start_threads(void)
         usleep(1000);
 }
 
-static void finish_threads(void)
-{
+static void finish_threads(void) {
     filtered = true;
     while (n_done < N_THREADS)
         usleep(1000);
 }
 
-static int seccomp_after_use(void)
-{
+static int seccomp_after_use(void) {
     cycles(MIB);
     restrict_to_memory_calls(SECCOMP_RET_KILL_PROCESS, false);
     cycles(MIB);
@@ -137,8 +137,7 @@ static int seccomp_after_use(void)
     _exit(0);
 }
 
-static int seccomp_before_use(void)
-{
+static int seccomp_before_use(void) {
     void *volatile small = malloc(100); /* glibc itself asks for randomness once */
     free(small);
     restrict_to_memory_calls(SECCOMP_RET_KILL_PROCESS, false);
@@ -147,8 +146,7 @@ static int seccomp_before_use(void)
     _exit(0);
 }
 
-static int seccomp_refusing(void)
-{
+static int seccomp_refusing(void) {
     cycles(MIB);
     restrict_to_memory_calls(SECCOMP_RET_ERRNO | EPERM, false);
     cycles(5 * MIB);
@@ -156,8 +154,7 @@ static int seccomp_refusing(void)
 }
 
 /* A filter for all threads also reaches those that the program does not know of. */
-static int seccomp_for_all_threads(void)
-{
+static int seccomp_for_all_threads(void) {
     start_threads();
     cycles(8 * MIB);
     restrict_to_memory_calls(SECCOMP_RET_KILL_PROCESS, true);
@@ -167,8 +164,7 @@ static int seccomp_for_all_threads(void)
 }
 
 /* Under another filter from the first instruction on. */
-static int inherited_child(void)
-{
+static int inherited_child(void) {
     start_threads();
     cycles(MIB);
     cycles(5 * MIB);
@@ -176,8 +172,7 @@ static int inherited_child(void)
     _exit(0);
 }
 
-static int run_inherited(const int *calls, int n, unsigned listed, unsigned otherwise)
-{
+static int run_inherited(const int *calls, int n, unsigned listed, unsigned otherwise) {
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -191,22 +186,20 @@ static int run_inherited(const int *calls, int n, unsigned listed, unsigned othe
     return WEXITSTATUS(status);
 }
 
-static int seccomp_inherited(void)
-{
+static int seccomp_inherited(void) {
     int calls[CALLS_MAX];
     memcpy(calls, memory_calls, sizeof memory_calls);
     memcpy(calls + LENGTH(memory_calls), loader_calls, sizeof loader_calls);
-    return run_inherited(calls, LENGTH(memory_calls) + LENGTH(loader_calls), SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS);
+    return run_inherited(calls, LENGTH(memory_calls) + LENGTH(loader_calls), SECCOMP_RET_ALLOW,
+                         SECCOMP_RET_KILL_PROCESS);
 }
 
-static int seccomp_service(void)
-{
+static int seccomp_service(void) {
     return run_inherited(service_lacks, LENGTH(service_lacks), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW);
 }
 
 /* Attempts that cannot succeed change nothing: the background thread, which goes before each, comes back. */
-static int seccomp_probes(void)
-{
+static int seccomp_probes(void) {
     start_threads();
     char *p = get(64 * MIB);
     usleep(100000);
@@ -214,7 +207,8 @@ static int seccomp_probes(void)
     CHECK(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, NULL) == -1 && errno == EFAULT);
     CHECK(n_threads() == N_THREADS + 1);
     errno = 0;
-    CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, NULL) == -1 && errno == EFAULT);
+    CHECK(syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, NULL) == -1 &&
+          errno == EFAULT);
     CHECK(syscall(SYS_prctl, PR_SET_SECCOMP, 77, NULL) == -1 && errno == EINVAL);
     usleep(1100000);
     for (int i = 0; i < 50 && n_threads() < N_THREADS + 2; i++) {
@@ -227,8 +221,7 @@ static int seccomp_probes(void)
 }
 
 /* Strict mode allows read, write and the raw exit; exit_group is death. */
-static int strict_child(void)
-{
+static int strict_child(void) {
     memset(get(64 * MIB), 1, 64 * MIB);
     usleep(50000);
     if (prctl(PR_SET_SECCOMP, SECCOMP_MODE_STRICT)) _exit(SKIP);
@@ -236,8 +229,7 @@ static int strict_child(void)
     return 1;
 }
 
-static int seccomp_strict(void)
-{
+static int seccomp_strict(void) {
     int status = 0;
     pid_t pid = fork();
     CHECK(pid >= 0);
@@ -259,12 +251,13 @@ static int seccomp_strict(void)
     return 1;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
-                 {"seccomp-refusing", seccomp_refusing}, {"seccomp-for-all-threads", seccomp_for_all_threads},
-                 {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service}, {"seccomp-probes", seccomp_probes},
-                 {"inherited-child", inherited_child}, {"seccomp-strict", seccomp_strict}, {"strict-child", strict_child}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {
+        {"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
+        {"seccomp-refusing", seccomp_refusing},   {"seccomp-for-all-threads", seccomp_for_all_threads},
+        {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service},
+        {"seccomp-probes", seccomp_probes},       {"inherited-child", inherited_child},
+        {"seccomp-strict", seccomp_strict},       {"strict-child", strict_child}};
     require_shim();
     int status = RUN_CASE("sandbox", cases);
     if (status == SKIP) puts("not permitted here");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* startup.c: how the library sets itself up under different settings and limits, and what programs are told that ask about memory. */
+/* startup.c: how the library sets itself up under different settings and limits, and what programs are told
+ * that ask about memory. */
 #include "check.h"
 
 #include <errno.h>
@@ -15,8 +16,7 @@
 static volatile size_t enormous = (size_t)1 << 46; /* hidden from the compiler, which would warn */
 
 /* Serves, keeps contents, and the pool is what serves if it should be. */
-static void exercise(bool by_the_pool)
-{
+static void exercise(bool by_the_pool) {
     char *blocks[5];
     static const size_t sizes[] = {100, 40 * KIB, 300 * KIB, 3 * MIB, 50 * MIB};
     for (int i = 0; i < 5; i++) {
@@ -35,8 +35,7 @@ static void exercise(bool by_the_pool)
 }
 
 /* A program that asks before and after it has used large blocks. */
-static void information(void)
-{
+static void information(void) {
     struct mallinfo old = mallinfo();
     struct mallinfo2 before = mallinfo2();
     CHECK(malloc_trim(0) == 0 || malloc_trim(0) == 0);
@@ -56,15 +55,15 @@ static void information(void)
 }
 
 /* What nobody can serve is refused as the C library refuses it, and costs nothing that is held. */
-static void beyond(void)
-{
+static void beyond(void) {
     char *held = get(2 * MIB), *small = get(100);
     stamp(held, 2 * MIB, 7);
     void *p = held;
     errno = 0;
     CHECK(!get(enormous) && errno == ENOMEM);
     CHECK(!calloc(enormous, 2) && !calloc(enormous, enormous));
-    CHECK(!memalign(1 << 16, enormous) && !aligned_alloc(4096, enormous) && !valloc(enormous) && !pvalloc(enormous));
+    CHECK(!memalign(1 << 16, enormous) && !aligned_alloc(4096, enormous) && !valloc(enormous) &&
+          !pvalloc(enormous));
     CHECK(posix_memalign(&p, 4096, enormous) == ENOMEM && p == held);
     CHECK(!realloc(held, enormous) && !realloc(small, enormous) && !reallocarray(held, enormous, enormous));
     CHECK(stamped(held, 2 * MIB, 2 * MIB, 7));
@@ -74,8 +73,7 @@ static void beyond(void)
 }
 
 /* No address space for a pool when the first large block is asked for: everything is the next allocator's. */
-static void no_room_for_a_pool(void)
-{
+static void no_room_for_a_pool(void) {
     struct rlimit limit = {200 * MIB, 200 * MIB};
     CHECK(setrlimit(RLIMIT_AS, &limit) == 0);
     char *p = get(60 * MIB), *q = get(60 * MIB);
@@ -91,8 +89,7 @@ static void no_room_for_a_pool(void)
 }
 
 /* Under a debugger there is no background thread, and all else is as ever. */
-static void traced(void)
-{
+static void traced(void) {
     pid_t child = fork();
     if (child == 0) {
         CHECK(ptrace(PTRACE_TRACEME, 0, NULL, NULL) == 0);
@@ -104,8 +101,7 @@ static void traced(void)
 }
 
 /* Nothing to read there, /proc least of all. */
-static void without_proc(void)
-{
+static void without_proc(void) {
     char folder[] = "/tmp/zeropool-startup-XXXXXX";
     CHECK(mkdtemp(folder));
     pid_t child = fork();
@@ -121,18 +117,25 @@ static void without_proc(void)
     CHECK(!"ended by a signal");
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     const char *name = argc > 1 ? argv[1] : "";
-    if (strcmp(name, "pool") == 0) exercise(true);
-    else if (strcmp(name, "no-pool") == 0) exercise(false);
-    else if (strcmp(name, "information") == 0) information();
-    else if (strcmp(name, "beyond") == 0) beyond();
-    else if (strcmp(name, "traced") == 0) traced();
-    else if (strcmp(name, "without-proc") == 0) without_proc();
-    else if (strcmp(name, "no-room") == 0) no_room_for_a_pool();
-    else return 2;
+    if (strcmp(name, "pool") == 0)
+        exercise(true);
+    else if (strcmp(name, "no-pool") == 0)
+        exercise(false);
+    else if (strcmp(name, "information") == 0)
+        information();
+    else if (strcmp(name, "beyond") == 0)
+        beyond();
+    else if (strcmp(name, "traced") == 0)
+        traced();
+    else if (strcmp(name, "without-proc") == 0)
+        without_proc();
+    else if (strcmp(name, "no-room") == 0)
+        no_room_for_a_pool();
+    else
+        return 2;
     /* Imported: the library prepares for a sandbox in programs that could enter one. */
     if (getenv("NEVER_SET")) prctl(PR_SET_NAME, "sandboxed");
     return 0;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* state.c: what a program did to the memory or the state of its process must not come back to it through a recycled block. */
+/* state.c: what a program did to the memory or the state of its process must not come back to it through a
+ * recycled block. */
 #include "reliability/common.h"
 
 #include <linux/audit.h>
@@ -14,22 +15,35 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static void tamper(int kind, char *page, size_t bytes)
-{
+static void tamper(int kind, char *page, size_t bytes) {
     switch (kind) {
-    case 0: mlock(page, bytes < 4 * MIB ? bytes : 4 * MIB); break;
-    case 1: madvise(page, bytes, MADV_DONTFORK); break;
-    case 2: madvise(page, bytes, MADV_WIPEONFORK); break;
-    case 3: madvise(page, bytes, MADV_DONTDUMP); break;
-    case 4: mprotect(page, bytes, PROT_READ); break;
-    case 5: mprotect(page + bytes / 2, 4096, PROT_NONE); break;
-    case 6: mmap(page + 8192, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0); break;
-    default: break;
+    case 0:
+        mlock(page, bytes < 4 * MIB ? bytes : 4 * MIB);
+        break;
+    case 1:
+        madvise(page, bytes, MADV_DONTFORK);
+        break;
+    case 2:
+        madvise(page, bytes, MADV_WIPEONFORK);
+        break;
+    case 3:
+        madvise(page, bytes, MADV_DONTDUMP);
+        break;
+    case 4:
+        mprotect(page, bytes, PROT_READ);
+        break;
+    case 5:
+        mprotect(page + bytes / 2, 4096, PROT_NONE);
+        break;
+    case 6:
+        mmap(page + 8192, 65536, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+        break;
+    default:
+        break;
     }
 }
 
-static int child_sees(const char *p, size_t bytes)
-{
+static int child_sees(const char *p, size_t bytes) {
     pid_t child = fork();
     if (child == 0) {
         for (size_t i = 0; i < bytes; i += 4096)
@@ -42,8 +56,7 @@ static int child_sees(const char *p, size_t bytes)
 }
 
 /* 40 MiB: glibc maps such blocks anew each time, so programs may rely on a clean state. */
-static void leaks(void)
-{
+static void leaks(void) {
     const size_t size = 40 * MIB;
     for (int kind = 0; kind <= 7; kind++)
         for (int warm = 0; warm <= 2; warm += 2) {
@@ -66,19 +79,29 @@ static void leaks(void)
         }
 }
 
-static void single(void)
-{
+static void single(void) {
     warm_up();
     printf("unshare %d\n", unshare(CLONE_NEWUSER));
 }
 
-static void filter(void)
-{
-#define ALLOW(name) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
+static void filter(void) {
+#define ALLOW(name)                                                                                          \
+    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        ALLOW(read), ALLOW(write), ALLOW(mmap), ALLOW(munmap), ALLOW(mprotect), ALLOW(madvise), ALLOW(mremap), ALLOW(brk),
-        ALLOW(futex), ALLOW(exit), ALLOW(exit_group), ALLOW(rt_sigreturn), ALLOW(sigaltstack),
+        ALLOW(read),
+        ALLOW(write),
+        ALLOW(mmap),
+        ALLOW(munmap),
+        ALLOW(mprotect),
+        ALLOW(madvise),
+        ALLOW(mremap),
+        ALLOW(brk),
+        ALLOW(futex),
+        ALLOW(exit),
+        ALLOW(exit_group),
+        ALLOW(rt_sigreturn),
+        ALLOW(sigaltstack),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
     };
     struct sock_fprog program = {sizeof code / sizeof code[0], code};
@@ -99,13 +122,13 @@ static void filter(void)
     }
     malloc_trim(0);
     char text[] = "   blocks\n";
-    text[0] = (char)('0' + total / 100), text[1] = (char)('0' + total / 10 % 10), text[2] = (char)('0' + total % 10);
+    text[0] = (char)('0' + total / 100), text[1] = (char)('0' + total / 10 % 10),
+    text[2] = (char)('0' + total % 10);
     if (write(1, text, sizeof text - 1) < 0) _exit(1);
     _exit(0);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct test_case cases[] = {
         {"leaks", leaks},
         {"single", single},

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* threads.c: threads that end while others free their blocks, children whose threads come first, handlers that allocate in a storm.
- * usage: threads CASE */
+/* threads.c: threads that end while others free their blocks, children whose threads come first, handlers
+ * that allocate in a storm. usage: threads CASE */
 #include "check.h"
 
 #include <errno.h>
@@ -18,16 +18,14 @@
 static _Atomic(void *) slots[N_SLOTS];
 static const size_t slot_sizes[4] = {40 * KIB, 200 * KIB, MIB, 9 * MIB};
 
-static void hand_over(size_t slot, void *p)
-{
+static void hand_over(size_t slot, void *p) {
     void *old = atomic_exchange(&slots[slot], p);
     if (!old) return;
     CHECK(stamped(old, slot_sizes[slot % 4], slot_sizes[slot % 4], slot));
     free(old);
 }
 
-static void *short_lived(void *seed)
-{
+static void *short_lived(void *seed) {
     uint64_t rng = (uintptr_t)seed;
     for (int i = 0; i < 10; i++) {
         size_t slot = rng_range(&rng, 0, N_SLOTS - 1), n = slot_sizes[slot % 4];
@@ -39,8 +37,7 @@ static void *short_lived(void *seed)
     return NULL;
 }
 
-static size_t resident_bytes(void)
-{
+static size_t resident_bytes(void) {
     FILE *file = fopen("/proc/self/statm", "r");
     size_t size = 0, resident = 0;
     CHECK(file && fscanf(file, "%zu %zu", &size, &resident) == 2);
@@ -48,8 +45,7 @@ static size_t resident_bytes(void)
     return resident * 4096;
 }
 
-static int exit_while_others_free(void)
-{
+static int exit_while_others_free(void) {
     size_t after_first = 0;
     for (int i = 0; i < 1500; i++) {
         pthread_t threads[4];
@@ -68,8 +64,7 @@ static int exit_while_others_free(void)
 
 /* --- fork --- */
 
-static void *use_in_child(void *barrier)
-{
+static void *use_in_child(void *barrier) {
     pthread_barrier_wait(barrier);
     for (int i = 0; i < 30; i++) {
         size_t n = (size_t)(i % 6 + 1) * 300 * KIB;
@@ -85,8 +80,7 @@ static void *use_in_child(void *barrier)
 }
 
 /* The child's threads come to the pool all at once, before anything of it has been repaired. */
-static int threads_in_the_child(void)
-{
+static int threads_in_the_child(void) {
     free(get(MIB));
     time_t enough = time(NULL) + 30; /* fewer children where page faults are slow */
     for (int f = 0; f < 100 && (f < 10 || time(NULL) < enough); f++) {
@@ -110,8 +104,7 @@ static int threads_in_the_child(void)
 }
 
 /* The last thread ends by the raw system call, not by exit_group: the process must be gone with it. */
-static int raw_exit(void)
-{
+static int raw_exit(void) {
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -137,8 +130,7 @@ static int raw_exit(void)
 
 static volatile sig_atomic_t n_handled;
 
-static void handler(int number)
-{
+static void handler(int number) {
     (void)number;
     int saved = errno;
     n_handled++;
@@ -154,8 +146,7 @@ static void handler(int number)
 }
 
 /* Only large calls in the main flow: glibc's own malloc may not be interrupted by a handler that calls it. */
-static int handlers_that_allocate(void)
-{
+static int handlers_that_allocate(void) {
     struct sigaction action;
     memset(&action, 0, sizeof action);
     action.sa_handler = handler;
@@ -189,10 +180,11 @@ static int handlers_that_allocate(void)
     return 0;
 }
 
-int main(int argc, char **argv)
-{
-    static const struct test_case cases[] = {{"exit-while-others-free", exit_while_others_free}, {"threads-in-the-child", threads_in_the_child},
-                 {"raw-exit", raw_exit}, {"handlers-that-allocate", handlers_that_allocate}};
+int main(int argc, char **argv) {
+    static const struct test_case cases[] = {{"exit-while-others-free", exit_while_others_free},
+                                             {"threads-in-the-child", threads_in_the_child},
+                                             {"raw-exit", raw_exit},
+                                             {"handlers-that-allocate", handlers_that_allocate}};
     require_shim();
     return RUN_CASE("threads", cases);
 }

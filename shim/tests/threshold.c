@@ -1,27 +1,26 @@
 /* SPDX-License-Identifier: MIT */
-/* threshold.c: which requests the pool serves. The threshold falls for programs that need much, unless the user has set it. */
+/* threshold.c: which requests the pool serves. The threshold falls for programs that need much, unless the
+ * user has set it. */
 #include "check.h"
 
 #define SMALL (20 * KIB)
 #define LARGE (40 * KIB)
 
-static bool small_from_pool(void)
-{
+static bool small_from_pool(void) {
     void *p = get(SMALL);
     bool answer = in_pool(p);
     free(p);
     return answer;
 }
 
-/* Live blocks until the pool holds more than 8 MiB; then twice as much again, should anything wait for a later occasion. */
-static void need_much(void)
-{
+/* Live blocks until the pool holds more than 8 MiB; then twice as much again, should anything wait for a
+ * later occasion. */
+static void need_much(void) {
     for (int i = 0; i < 400; i++)
         CHECK(in_pool(get(LARGE)));
 }
 
-static void falls(void)
-{
+static void falls(void) {
     CHECK(!small_from_pool());
     void *before = get(SMALL);
     memset(before, 0x5a, SMALL);
@@ -35,27 +34,28 @@ static void falls(void)
     free(grown);
 }
 
-static void stays(void)
-{
+static void stays(void) {
     need_much();
     CHECK(!small_from_pool());
 }
 
 /* Little need is no need, however often it comes. */
-static void stays_for_little(void)
-{
+static void stays_for_little(void) {
     for (int i = 0; i < 100000; i++)
         free(get(LARGE));
     CHECK(!small_from_pool());
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     require_shim();
     CHECK(argc == 2);
-    if (strcmp(argv[1], "falls") == 0) falls();
-    else if (strcmp(argv[1], "stays") == 0) stays();
-    else if (strcmp(argv[1], "stays-for-little") == 0) stays_for_little();
-    else CHECK(!"known case");
+    if (strcmp(argv[1], "falls") == 0)
+        falls();
+    else if (strcmp(argv[1], "stays") == 0)
+        stays();
+    else if (strcmp(argv[1], "stays-for-little") == 0)
+        stays_for_little();
+    else
+        CHECK(!"known case");
     return 0;
 }

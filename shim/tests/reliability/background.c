@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT */
-/* background.c: everything by which a program could notice that somebody gives memory back in the background: joins, waits,
- * namespaces, identities, descriptors, job control, exec and ends of every kind.
+/* background.c: everything by which a program could notice that somebody gives memory back in the background:
+ * joins, waits, namespaces, identities, descriptors, job control, exec and ends of every kind.
  *
- * prctl, unshare and the like are called by number: a program that imports them would get no background thread, or another one. */
+ * prctl, unshare and the like are called by number: a program that imports them would get no background
+ * thread, or another one. */
 #include "common.h"
 
 #include <dirent.h>
@@ -24,23 +25,21 @@
 static pthread_t main_thread;
 
 /* Not sleep(): alarm may be set. */
-static void pause_ms(long ms)
-{
+static void pause_ms(long ms) {
     struct timespec time = {ms / 1000, ms % 1000 * 1000000};
-    while (nanosleep(&time, &time) && errno == EINTR) {}
+    while (nanosleep(&time, &time) && errno == EINTR) {
+    }
 }
 
 /* Large blocks used and one kept, so that there is something to look after. */
-static void *busy(void)
-{
+static void *busy(void) {
     warm_up();
     void *kept = get_filled(40 * MIB);
     pause_ms(50);
     return kept;
 }
 
-static void *joins_main(void *ignored)
-{
+static void *joins_main(void *ignored) {
     pthread_join(main_thread, NULL);
     say("main was joined", 1);
     busy();
@@ -48,8 +47,7 @@ static void *joins_main(void *ignored)
     return ignored;
 }
 
-static void join_main(void)
-{
+static void join_main(void) {
     main_thread = pthread_self();
     busy();
     pthread_t thread;
@@ -58,15 +56,13 @@ static void join_main(void)
     pthread_exit(NULL);
 }
 
-static void *returns(void *ignored)
-{
+static void *returns(void *ignored) {
     pause_ms(100);
     return ignored;
 }
 
 /* The last thread of the C library returns: the process ends, with exit status 0. */
-static void last_thread(void)
-{
+static void last_thread(void) {
     busy();
     pthread_t thread;
     pthread_create(&thread, NULL, returns, NULL);
@@ -76,15 +72,13 @@ static void last_thread(void)
 }
 
 /* exit of one thread by system call, the only one there is: the process is over. */
-static void raw_exit(void)
-{
+static void raw_exit(void) {
     busy();
     say("leaving", 1);
     syscall(SYS_exit, 0);
 }
 
-static void wait_all(void)
-{
+static void wait_all(void) {
     busy();
     for (int i = 0; i < 3; i++)
         if (fork() == 0) _exit(0);
@@ -95,8 +89,7 @@ static void wait_all(void)
 }
 
 /* As init of a container or a session: every child that leaves in a hurry, and nobody else, is reaped. */
-static void reaper(void)
-{
+static void reaper(void) {
     syscall(SYS_prctl, PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
     pid_t children[4];
     for (int i = 0; i < 4; i++) {
@@ -119,8 +112,7 @@ static void reaper(void)
     printf("%d known, %d unknown children\n", n_known, n_unknown);
 }
 
-static int n_entries(const char *path)
-{
+static int n_entries(const char *path) {
     int n = 0;
     DIR *dir = opendir(path);
     while (dir && readdir(dir))
@@ -130,8 +122,7 @@ static int n_entries(const char *path)
 }
 
 /* What the program becomes has neither children nor threads that it did not make. */
-static void exec(void)
-{
+static void exec(void) {
     if (getenv("ZP_TEST_AGAIN")) {
         pause_ms(100);
         char line[64] = "";
@@ -147,23 +138,20 @@ static void exec(void)
     exit(1);
 }
 
-static void *execs(void *ignored)
-{
+static void *execs(void *ignored) {
     exec();
     return ignored;
 }
 
 /* exec on another thread: the kernel ends all others first. */
-static void exec_elsewhere(void)
-{
+static void exec_elsewhere(void) {
     busy();
     pthread_t thread;
     pthread_create(&thread, NULL, execs, NULL);
     pthread_join(thread, NULL);
 }
 
-static void pid_namespace(void)
-{
+static void pid_namespace(void) {
     if (geteuid() != 0) skip("needs root for a namespace");
     free(get_filled(4 * MIB));
     if (syscall(SYS_unshare, CLONE_NEWPID)) skip("no process namespaces here");
@@ -183,8 +171,7 @@ static void pid_namespace(void)
 }
 
 /* Are there threads of ours with another user than ours? */
-static int strangers(void)
-{
+static int strangers(void) {
     int n = 0;
     DIR *dir = opendir("/proc/self/task");
     for (struct dirent *entry; dir && (entry = readdir(dir));) {
@@ -198,8 +185,7 @@ static int strangers(void)
     return n;
 }
 
-static void set_user(void)
-{
+static void set_user(void) {
     if (geteuid() != 0) skip("needs root to become somebody else");
     void *kept = busy();
     printf("groups: %s\n", setgroups(0, NULL) ? strerror(errno) : "ok");
@@ -212,8 +198,7 @@ static void set_user(void)
     busy();
 }
 
-static void change_root(void)
-{
+static void change_root(void) {
     if (geteuid() != 0) skip("needs root");
     busy();
     char name[] = "/tmp/zeropool-root-XXXXXX";
@@ -236,8 +221,7 @@ static void change_root(void)
 }
 
 /* What the program closes is closed: the reader sees the end, the lock is free, the port too. */
-static void descriptors(void)
-{
+static void descriptors(void) {
     int ends[2];
     char name[] = "/tmp/zeropool-lock-XXXXXX", byte;
     if (pipe(ends)) exit(1);
@@ -255,15 +239,13 @@ static void descriptors(void)
 }
 
 static volatile sig_atomic_t n_signals;
-static void count(int sig)
-{
+static void count(int sig) {
     (void)sig;
     if (pthread_equal(pthread_self(), main_thread)) n_signals = n_signals + 1;
 }
 
 /* Signals to the process reach the program's thread, whether it waits, blocks or sleeps. */
-static void signals(void)
-{
+static void signals(void) {
     main_thread = pthread_self();
     busy();
     signal(SIGUSR1, count);
@@ -289,8 +271,7 @@ static void signals(void)
 }
 
 /* Stopped and continued, as by Ctrl-Z and fg. */
-static void job_control(void)
-{
+static void job_control(void) {
     for (int i = 0; i < 3; i++) {
         pid_t pid = fork();
         if (pid == 0) {
@@ -309,8 +290,7 @@ static void job_control(void)
 }
 
 /* However the program ends, its parent learns of it at once and as without us. */
-static void ends(void)
-{
+static void ends(void) {
     static const int ways[] = {SIGKILL, SIGTERM, SIGSEGV, SIGABRT, SIGHUP, 0, -1};
     for (size_t i = 0; i < sizeof ways / sizeof ways[0]; i++) {
         pid_t pid = fork();
@@ -330,8 +310,7 @@ static void ends(void)
 }
 
 /* fork again and again while memory is being given back, so that some hit the moments when a lock is held. */
-static void forks(void)
-{
+static void forks(void) {
     int bad = 0;
     for (int i = 0; i < 60; i++) {
         for (int k = 0; k < 6; k++)
@@ -352,16 +331,25 @@ static void forks(void)
 }
 
 static const struct test_case cases[] = {
-    {"join-main", join_main},     {"last-thread", last_thread}, {"raw-exit", raw_exit},
-    {"wait-all", wait_all},       {"reaper", reaper},           {"exec", exec},
-    {"exec-elsewhere", exec_elsewhere},                         {"pid-namespace", pid_namespace},
-    {"set-user", set_user},       {"change-root", change_root}, {"descriptors", descriptors},
-    {"signals", signals},         {"job-control", job_control}, {"ends", ends},
-    {"forks", forks},             {NULL, NULL},
+    {"join-main", join_main},
+    {"last-thread", last_thread},
+    {"raw-exit", raw_exit},
+    {"wait-all", wait_all},
+    {"reaper", reaper},
+    {"exec", exec},
+    {"exec-elsewhere", exec_elsewhere},
+    {"pid-namespace", pid_namespace},
+    {"set-user", set_user},
+    {"change-root", change_root},
+    {"descriptors", descriptors},
+    {"signals", signals},
+    {"job-control", job_control},
+    {"ends", ends},
+    {"forks", forks},
+    {NULL, NULL},
 };
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     alarm(25);
     return run_case(cases, argc, argv);
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* children.c: the other ways to make a child: from signal handlers, vfork, posix_spawn, raw clone, daemons, system. */
+/* children.c: the other ways to make a child: from signal handlers, vfork, posix_spawn, raw clone, daemons,
+ * system. */
 #include "common.h"
 
 #include <errno.h>
@@ -13,24 +14,25 @@
 
 static volatile sig_atomic_t n_good, n_bad;
 
-static void reap(pid_t pid)
-{
+static void reap(pid_t pid) {
     int status = -1;
-    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {}
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
     if (pid > 0 && status == 0)
         n_good = n_good + 1;
     else
         n_bad = n_bad + 1;
 }
 
-/* Only large blocks on both sides: glibc maps those, so the interrupted call leaves nothing half done in its own lists. */
-static void fork_in_handler(int sig)
-{
+/* Only large blocks on both sides: glibc maps those, so the interrupted call leaves nothing half done in its
+ * own lists. */
+static void fork_in_handler(int sig) {
     (void)sig;
     int saved = errno;
     pid_t pid = fork();
     if (pid == 0) {
-        /* A child that hangs is to end, and to be told from a parent that does: in a handler its own signal is blocked. */
+        /* A child that hangs is to end, and to be told from a parent that does: in a handler its own signal
+         * is blocked. */
         sigset_t alarms;
         sigemptyset(&alarms);
         sigaddset(&alarms, SIGALRM);
@@ -49,8 +51,7 @@ static void fork_in_handler(int sig)
     errno = saved;
 }
 
-static void handler(void)
-{
+static void handler(void) {
     struct sigaction action = {.sa_handler = fork_in_handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
     signal_after_us(2 * 1000);
@@ -66,8 +67,7 @@ static void handler(void)
 }
 
 /* A handler that allocates and frees, while its thread is inside the allocator. */
-static void allocate_in_handler(int sig)
-{
+static void allocate_in_handler(int sig) {
     (void)sig;
     int saved = errno;
     void *p = get(48 * MIB), *q = get(80 * MIB);
@@ -79,8 +79,7 @@ static void allocate_in_handler(int sig)
     errno = saved;
 }
 
-static void signals(void)
-{
+static void signals(void) {
     struct sigaction action = {.sa_handler = allocate_in_handler, .sa_flags = SA_RESTART};
     sigaction(SIGALRM, &action, NULL);
     signal_after_us(1 * 1000);
@@ -97,22 +96,22 @@ static void signals(void)
     say("400 handlers that allocate", !bad && n_bad == 0);
 }
 
-static void spawn(void)
-{
+static void spawn(void) {
     warm_up();
     extern char **environ;
     char *const argv[] = {"sh", "-c", "exit 0", NULL};
     for (int i = 0; i < 40; i++) {
         pid_t pid;
-        if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ)) n_bad = n_bad + 1;
-        else reap(pid);
+        if (posix_spawn(&pid, "/bin/sh", NULL, NULL, argv, environ))
+            n_bad = n_bad + 1;
+        else
+            reap(pid);
         free(get_filled((size_t)(i + 1) * MIB));
     }
     say("40 posix_spawn", n_bad == 0);
 }
 
-static void vfork_exec(void)
-{
+static void vfork_exec(void) {
     warm_up();
     char *volatile kept = get_filled(20 * MIB);
     for (int i = 0; i < 40; i++) {
@@ -140,8 +139,7 @@ static void vfork_exec(void)
 }
 
 /* fork by system call: no atfork handlers run, glibc's caches of the thread are stale. */
-static void raw_clone(void)
-{
+static void raw_clone(void) {
     warm_up();
     for (int i = 0; i < 40; i++) {
         void *inherited = get(2 * MIB);
@@ -163,17 +161,16 @@ static void raw_clone(void)
     say("40 raw clones", n_bad == 0);
 }
 
-static int on_own_stack(void *ignored)
-{
+static int on_own_stack(void *ignored) {
     (void)ignored;
     for (int k = 0; k < 50; k++)
         free(get((1 + (size_t)k % 9) * 40 * MIB));
     return 0;
 }
 
-/* A task that shares the memory and waits for nothing: glibc's clone, as sandboxes use it. The parent waits meanwhile. */
-static void shared_clone(void)
-{
+/* A task that shares the memory and waits for nothing: glibc's clone, as sandboxes use it. The parent waits
+ * meanwhile. */
+static void shared_clone(void) {
     warm_up();
     char *stack = malloc(256 * KIB);
     for (int i = 0; i < 20; i++)
@@ -183,8 +180,7 @@ static void shared_clone(void)
     say("20 clones that share the memory", n_bad == 0);
 }
 
-static void daemon_twice(void)
-{
+static void daemon_twice(void) {
     warm_up();
     int ends[2];
     char text[64] = "";
@@ -213,21 +209,20 @@ static void daemon_twice(void)
     say(text, n_bad == 0);
 }
 
-static void shells(void)
-{
+static void shells(void) {
     for (int i = 0; i < 10; i++) {
         free(get_filled(20 * MIB));
         if (system("exit 7") != 7 << 8) n_bad = n_bad + 1;
         FILE *pipe = popen("echo out", "r");
         char line[32] = "";
-        if (!pipe || !fgets(line, sizeof line, pipe) || strcmp(line, "out\n") != 0 || pclose(pipe)) n_bad = n_bad + 1;
+        if (!pipe || !fgets(line, sizeof line, pipe) || strcmp(line, "out\n") != 0 || pclose(pipe))
+            n_bad = n_bad + 1;
     }
     say("system and popen", n_bad == 0);
 }
 
 /* The generations of a pre-forking server: every child warms up, forks the next and waits for it. */
-static void generations(void)
-{
+static void generations(void) {
     char *block = get_filled(5 * MIB);
     for (int depth = 0; depth < 12; depth++) {
         pid_t pid = fork();
@@ -245,10 +240,18 @@ static void generations(void)
 }
 
 static const struct test_case cases[] = {
-    {"handler", handler},     {"signals", signals},           {"spawn", spawn},
-    {"vfork", vfork_exec},    {"raw-clone", raw_clone},       {"shared-clone", shared_clone},
-    {"daemon", daemon_twice}, {"shells", shells},             {"generations", generations},
+    {"handler", handler},
+    {"signals", signals},
+    {"spawn", spawn},
+    {"vfork", vfork_exec},
+    {"raw-clone", raw_clone},
+    {"shared-clone", shared_clone},
+    {"daemon", daemon_twice},
+    {"shells", shells},
+    {"generations", generations},
     {NULL, NULL},
 };
 
-int main(int argc, char **argv) { return run_case(cases, argc, argv); }
+int main(int argc, char **argv) {
+    return run_case(cases, argc, argv);
+}

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: MIT */
-/* fork_storm.c: sixteen threads fork at once while others use stdio and malloc; every child must come to its end.
+/* fork_storm.c: sixteen threads fork at once while others use stdio and malloc; every child must come to its
+ * end.
  *
- * A child allocates a thousand blocks, frees what its parent had allocated, writes through stdio and leaves, every other one by
- * exit(). A child or parent that hangs is ended by alarm(2), which shows in the counts printed. */
+ * A child allocates a thousand blocks, frees what its parent had allocated, writes through stdio and leaves,
+ * every other one by exit(). A child or parent that hangs is ended by alarm(2), which shows in the counts
+ * printed. */
 #include "common.h"
 
 #include <pthread.h>
@@ -18,16 +20,14 @@ static atomic_long n_left, n_bad;
 static atomic_bool done;
 static FILE *shared;
 
-static size_t size_of(unsigned i)
-{
+static size_t size_of(unsigned i) {
     /* Most small, some of the pool's, now and then a big one. */
     if (i % 100 == 7) return (1 + i % 5) * MIB;
     if (i % 4 == 1) return 32 * KIB + (i % 13) * 8 * KIB;
     return 16 + i % 500;
 }
 
-static void child(void **inherited, unsigned seed)
-{
+static void child(void **inherited, unsigned seed) {
     alarm(CHILD_SECONDS);
     static void *blocks[N_BLOCKS];
     for (unsigned i = 0; i < N_BLOCKS; i++) {
@@ -51,8 +51,7 @@ static void child(void **inherited, unsigned seed)
     exit(0);
 }
 
-static void *forker(void *number)
-{
+static void *forker(void *number) {
     unsigned seed = (unsigned)(size_t)number;
     while (atomic_fetch_sub(&n_left, 1) > 0) {
         void *inherited[N_INHERITED];
@@ -73,8 +72,7 @@ static void *forker(void *number)
 }
 
 /* Keeps the stdio and allocator locks busy at the moment of every fork. */
-static void *noise(void *number)
-{
+static void *noise(void *number) {
     unsigned i = (unsigned)(size_t)number;
     while (!atomic_load(&done)) {
         void *p = get((size_of(i++) | 64) & ~(size_t)7);
@@ -88,8 +86,7 @@ static void *noise(void *number)
     return NULL;
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     long n_forks = argc > 1 ? atol(argv[1]) : 100;
     atomic_store(&n_left, n_forks);
     shared = fopen("/dev/null", "w");

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* limits.c: under each resource limit, set before the first large block and after many, what succeeds alone must succeed. */
+/* limits.c: under each resource limit, set before the first large block and after many, what succeeds alone
+ * must succeed. */
 #include "common.h"
 
 #include <errno.h>
@@ -12,15 +13,13 @@
 /* A user of our own, whose processes nobody else counts. */
 #define LONELY_USER 54321
 
-static void limit(int resource, size_t bytes)
-{
+static void limit(int resource, size_t bytes) {
     struct rlimit r = {bytes, bytes};
     if (setrlimit(resource, &r)) skip("setrlimit is refused");
 }
 
 /* What fits into 200 MiB, if nobody keeps what was freed. */
-static void within_200_mib(const char *where)
-{
+static void within_200_mib(const char *where) {
     void *a = get(150 * MIB), *b;
     printf("%s ", where);
     say("150", a != NULL);
@@ -60,14 +59,12 @@ static void within_200_mib(const char *where)
     free(small[19]);
 }
 
-static void as_before(void)
-{
+static void as_before(void) {
     limit(RLIMIT_AS, status_bytes("VmSize") + 205 * MIB);
     within_200_mib("address space");
 }
 
-static void as_during(void)
-{
+static void as_during(void) {
     warm_up();
     void *high = get(10 * MIB);
     limit(RLIMIT_AS, status_bytes("VmSize") + 205 * MIB);
@@ -76,40 +73,35 @@ static void as_during(void)
 }
 
 /* As much as glibc would count: what is freed is not counted. */
-static void as_total(void)
-{
+static void as_total(void) {
     size_t start = status_bytes("VmSize");
     warm_up();
     limit(RLIMIT_AS, start + 210 * MIB);
     within_200_mib("address space");
 }
 
-static void data_before(void)
-{
+static void data_before(void) {
     limit(RLIMIT_DATA, status_bytes("VmData") + 205 * MIB);
     within_200_mib("data");
 }
 
-static void data_during(void)
-{
+static void data_during(void) {
     warm_up();
     limit(RLIMIT_DATA, status_bytes("VmData") + 205 * MIB);
     within_200_mib("data");
 }
 
-static void lonely(void)
-{
+static void lonely(void) {
     if (geteuid() != 0) skip("needs root to become a user of its own");
-    if (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER)) skip("cannot change the group");
+    if (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER))
+        skip("cannot change the group");
 }
 
-static void become_lonely(void)
-{
+static void become_lonely(void) {
     if (setresuid(LONELY_USER, LONELY_USER, LONELY_USER)) skip("cannot change the user");
 }
 
-static void forks(const char *what)
-{
+static void forks(const char *what) {
     pid_t pid = fork();
     if (pid == 0) _exit(0);
     int status = -1;
@@ -117,8 +109,7 @@ static void forks(const char *what)
 }
 
 /* This process and one child: nothing else fits. */
-static void nproc_before(void)
-{
+static void nproc_before(void) {
     lonely();
     limit(RLIMIT_NPROC, 2);
     become_lonely();
@@ -129,8 +120,7 @@ static void nproc_before(void)
     free(block);
 }
 
-static void nproc_none(void)
-{
+static void nproc_none(void) {
     lonely();
     limit(RLIMIT_NPROC, 1);
     become_lonely();
@@ -140,8 +130,7 @@ static void nproc_none(void)
     free(p);
 }
 
-static void descriptors(void)
-{
+static void descriptors(void) {
     limit(RLIMIT_NOFILE, 3);
     warm_up();
     void *p = get(64 * MIB);
@@ -150,8 +139,7 @@ static void descriptors(void)
 }
 
 /* Everything a first large block sets off, on the smallest stack a thread can have. */
-static void *on_small_stack(void *ignored)
-{
+static void *on_small_stack(void *ignored) {
     void *p = get_filled(64 * MIB);
     free(p);
     p = get_filled(20 * MIB);
@@ -162,8 +150,7 @@ static void *on_small_stack(void *ignored)
     return ignored;
 }
 
-static void stack(void)
-{
+static void stack(void) {
     pthread_attr_t attributes;
     pthread_t thread;
     pthread_attr_init(&attributes);
@@ -176,11 +163,11 @@ static void stack(void)
 }
 
 /* Mappings up to the limit, so that nothing can be split and nothing new be mapped. */
-static void maps(void)
-{
+static void maps(void) {
     long most = 0;
     FILE *file = fopen("/proc/sys/vm/max_map_count", "r");
-    if (!file || fscanf(file, "%ld", &most) != 1 || most > 300000) skip("max_map_count is too large to use up");
+    if (!file || fscanf(file, "%ld", &most) != 1 || most > 300000)
+        skip("max_map_count is too large to use up");
     fclose(file);
     void *kept = get(5 * MIB), *other = get(900 * KIB), *third = get(40 * MIB);
     size_t length = (size_t)most * 4096;
@@ -216,10 +203,19 @@ static void maps(void)
 }
 
 static const struct test_case cases[] = {
-    {"as-before", as_before},       {"as-during", as_during},     {"as-total", as_total},
-    {"data-before", data_before},   {"data-during", data_during}, {"nproc-before", nproc_before},
-    {"nproc-none", nproc_none},     {"descriptors", descriptors}, {"stack", stack},
-    {"maps", maps},                 {NULL, NULL},
+    {"as-before", as_before},
+    {"as-during", as_during},
+    {"as-total", as_total},
+    {"data-before", data_before},
+    {"data-during", data_during},
+    {"nproc-before", nproc_before},
+    {"nproc-none", nproc_none},
+    {"descriptors", descriptors},
+    {"stack", stack},
+    {"maps", maps},
+    {NULL, NULL},
 };
 
-int main(int argc, char **argv) { return run_case(cases, argc, argv); }
+int main(int argc, char **argv) {
+    return run_case(cases, argc, argv);
+}

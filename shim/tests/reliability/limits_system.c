@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
-/* limits_system.c: limits that belong to the machine rather than to the process: locked memory, strict overcommit, control groups, core
- * dumps. Each is set before the first large block and after many. What cannot be set here is skipped. */
+/* limits_system.c: limits that belong to the machine rather than to the process: locked memory, strict
+ * overcommit, control groups, core dumps. Each is set before the first large block and after many. What
+ * cannot be set here is skipped. */
 #include "common.h"
 
 #include <errno.h>
@@ -16,8 +17,7 @@
 #define LONELY_USER 54322
 
 /* What fits into 200 MiB if nobody keeps what was freed; every page is touched. */
-static void rounds_within_200_mib(int n_rounds)
-{
+static void rounds_within_200_mib(int n_rounds) {
     for (int round = 0; round < n_rounds; round++) {
         void *a = get_filled(150 * MIB);
         say("150", a != NULL);
@@ -41,31 +41,33 @@ static void rounds_within_200_mib(int n_rounds)
     }
 }
 
-static void within_200_mib(void) { rounds_within_200_mib(3); }
-static void once_within_200_mib(void) { rounds_within_200_mib(1); }
+static void within_200_mib(void) {
+    rounds_within_200_mib(3);
+}
+static void once_within_200_mib(void) {
+    rounds_within_200_mib(1);
+}
 
 /* --- locked memory: root may lock everything, so another user does --- */
 
-static void lock_everything(void)
-{
+static void lock_everything(void) {
     struct rlimit room = {status_bytes("VmSize") + 205 * MIB, status_bytes("VmSize") + 205 * MIB};
     /* Where it cannot be raised, root locks without a limit. */
     int raised = setrlimit(RLIMIT_MEMLOCK, &room) == 0;
     if (!raised && geteuid() != 0) skip("the limit of locked memory cannot be raised");
-    if (raised && geteuid() == 0 && (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER) ||
-                           setresuid(LONELY_USER, LONELY_USER, LONELY_USER)))
+    if (raised && geteuid() == 0 &&
+        (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER) ||
+         setresuid(LONELY_USER, LONELY_USER, LONELY_USER)))
         skip("cannot change the user");
     say("mlockall", mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0);
 }
 
-static void locked_before(void)
-{
+static void locked_before(void) {
     lock_everything();
     within_200_mib();
 }
 
-static void locked_during(void)
-{
+static void locked_during(void) {
     warm_up();
     void *kept = get_filled(10 * MIB);
     lock_everything();
@@ -73,12 +75,12 @@ static void locked_during(void)
     free(kept);
 }
 
-/* --- strict overcommit: the whole machine is concerned, so only where that is wished, and for a moment --- */
+/* --- strict overcommit: the whole machine is concerned, so only where that is wished, and for a moment
+ * --- */
 
 #define OVERCOMMIT "/proc/sys/vm/overcommit_memory"
 
-static int set_overcommit(const char *value)
-{
+static int set_overcommit(const char *value) {
     int fd = open(OVERCOMMIT, O_WRONLY | O_CLOEXEC);
     if (fd < 0) return 0;
     int done = write(fd, value, 1) == 1;
@@ -87,8 +89,7 @@ static int set_overcommit(const char *value)
 }
 
 /* A child does the work, and this process puts the mode back whatever becomes of it. */
-static void overcommit(void (*work)(void))
-{
+static void overcommit(void (*work)(void)) {
     char before[2] = "";
     int fd = open(OVERCOMMIT, O_RDONLY | O_CLOEXEC), status = -1;
     if (!getenv("ZP_SYSTEM_LIMITS")) skip("changes the whole machine: only with ZP_SYSTEM_LIMITS=1");
@@ -107,18 +108,18 @@ static void overcommit(void (*work)(void))
     printf("strict overcommit: %d\n", status);
 }
 
-static void overcommit_before(void) { overcommit(within_200_mib); }
+static void overcommit_before(void) {
+    overcommit(within_200_mib);
+}
 
-static void overcommit_during(void)
-{
+static void overcommit_during(void) {
     warm_up();
     overcommit(within_200_mib);
 }
 
 /* --- a control group of our own --- */
 
-static int write_text(const char *folder, const char *file, size_t value)
-{
+static int write_text(const char *folder, const char *file, size_t value) {
     char path[300];
     snprintf(path, sizeof path, "%s/%s", folder, file);
     FILE *stream = fopen(path, "w");
@@ -127,9 +128,9 @@ static int write_text(const char *folder, const char *file, size_t value)
     return fclose(stream) == 0 && done;
 }
 
-/* Version 1 and 2 name things differently; a limit that reclaims but does not refuse is memory.high or the soft limit. */
-static void grouped(const char *limit_v2, const char *limit_v1, void (*work)(void))
-{
+/* Version 1 and 2 name things differently; a limit that reclaims but does not refuse is memory.high or the
+ * soft limit. */
+static void grouped(const char *limit_v2, const char *limit_v1, void (*work)(void)) {
     static const char *const roots[] = {"/sys/fs/cgroup/memory", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"};
     for (int i = 0; i < 3; i++) {
         char folder[200];
@@ -155,20 +156,24 @@ static void grouped(const char *limit_v2, const char *limit_v1, void (*work)(voi
     skip("no control group of our own can be made");
 }
 
-static void group_max_before(void) { grouped("memory.max", "memory.limit_in_bytes", once_within_200_mib); }
+static void group_max_before(void) {
+    grouped("memory.max", "memory.limit_in_bytes", once_within_200_mib);
+}
 
-static void group_max_rounds(void) { grouped("memory.max", "memory.limit_in_bytes", within_200_mib); }
+static void group_max_rounds(void) {
+    grouped("memory.max", "memory.limit_in_bytes", within_200_mib);
+}
 
-static void group_max_during(void)
-{
+static void group_max_during(void) {
     warm_up();
     grouped("memory.max", "memory.limit_in_bytes", once_within_200_mib);
 }
 
-static void group_high_before(void) { grouped("memory.high", "memory.soft_limit_in_bytes", once_within_200_mib); }
+static void group_high_before(void) {
+    grouped("memory.high", "memory.soft_limit_in_bytes", once_within_200_mib);
+}
 
-static void group_high_during(void)
-{
+static void group_high_during(void) {
     warm_up();
     grouped("memory.high", "memory.soft_limit_in_bytes", once_within_200_mib);
 }
@@ -176,8 +181,7 @@ static void group_high_during(void)
 /* --- core dumps --- */
 
 /* The blocks of the dump on disk, in bytes; 0 where none is written into the working folder. */
-static size_t dumped(void (*work)(void))
-{
+static size_t dumped(void (*work)(void)) {
     char folder[] = "/tmp/zeropool-core-XXXXXX", name[64];
     struct stat file;
     struct rlimit all = {RLIM_INFINITY, RLIM_INFINITY};
@@ -199,23 +203,20 @@ static size_t dumped(void (*work)(void))
 
 static void *held;
 
-static void hold_60_of_80(void)
-{
+static void hold_60_of_80(void) {
     held = get_filled(60 * MIB);
     free(get_filled(20 * MIB));
 }
 
 /* Freed long ago. Written to disk, it would be what a user waits for. */
-static void hold_60_after_rest(void)
-{
+static void hold_60_after_rest(void) {
     held = get_filled(60 * MIB);
     free(get_filled(200 * MIB));
     struct timespec rest = {10, 0}; /* a few seconds until a cache counts as idle, then five of decay */
     nanosleep(&rest, NULL);
 }
 
-static void core_dump(void)
-{
+static void core_dump(void) {
     size_t bytes = dumped(hold_60_of_80);
     if (!bytes) skip("no core dump is written here");
     say("a dump of little more than what lives", bytes >= 60 * MIB && bytes < 90 * MIB);
@@ -224,12 +225,19 @@ static void core_dump(void)
 }
 
 static const struct test_case cases[] = {
-    {"locked-before", locked_before},         {"locked-during", locked_during},
-    {"overcommit-before", overcommit_before}, {"overcommit-during", overcommit_during},
-    {"group-max-before", group_max_before},   {"group-max-during", group_max_during},
-    {"group-high-before", group_high_before}, {"group-high-during", group_high_during},
-    {"group-max-rounds", group_max_rounds},   {"core-dump", core_dump},  
+    {"locked-before", locked_before},
+    {"locked-during", locked_during},
+    {"overcommit-before", overcommit_before},
+    {"overcommit-during", overcommit_during},
+    {"group-max-before", group_max_before},
+    {"group-max-during", group_max_during},
+    {"group-high-before", group_high_before},
+    {"group-high-during", group_high_during},
+    {"group-max-rounds", group_max_rounds},
+    {"core-dump", core_dump},
     {NULL, NULL},
 };
 
-int main(int argc, char **argv) { return run_case(cases, argc, argv); }
+int main(int argc, char **argv) {
+    return run_case(cases, argc, argv);
+}

@@ -1,20 +1,19 @@
 /* SPDX-License-Identifier: MIT */
-/* namespaces.c: a program that imports unshare and setns, which the kernel refuses to a process with two threads. */
+/* namespaces.c: a program that imports unshare and setns, which the kernel refuses to a process with two
+ * threads. */
 #include "common.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 
-static void busy(void)
-{
+static void busy(void) {
     warm_up();
     free(get_filled(40 * MIB));
     usleep(50000);
 }
 
-static void namespaces(void)
-{
+static void namespaces(void) {
     busy();
     printf("user namespace: %s\n", unshare(CLONE_NEWUSER) ? strerror(errno) : "ok");
     printf("mount namespace: %s\n", unshare(CLONE_NEWNS) ? strerror(errno) : "ok");
@@ -26,4 +25,6 @@ static void namespaces(void)
 
 static const struct test_case cases[] = {{"namespaces", namespaces}, {NULL, NULL}};
 
-int main(int argc, char **argv) { return run_case(cases, argc, argv); }
+int main(int argc, char **argv) {
+    return run_case(cases, argc, argv);
+}

@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: MIT */
-/* soak_worker.c: what scripts/soak runs: rounds of malloc and free that know what they should find, in a program that knows of no pool.
+/* soak_worker.c: what scripts/soak runs: rounds of malloc and free that know what they should find, in a
+ * program that knows of no pool.
  *
- * A round has its own number of threads and mix of sizes. Its threads allocate in all ways there are, hand blocks to each
- * other, reallocate, end early; one forks children that check what they have inherited and allocate themselves; one trims. Each
- * block holds its size, a seed and words derived from it in every page and at its end. After a round all is freed and trimmed: the
- * line it prints tells resident memory and mappings at that quiet point.
+ * A round has its own number of threads and mix of sizes. Its threads allocate in all ways there are, hand
+ * blocks to each other, reallocate, end early; one forks children that check what they have inherited and
+ * allocate themselves; one trims. Each block holds its size, a seed and words derived from it in every page
+ * and at its end. After a round all is freed and trimmed: the line it prints tells resident memory and
+ * mappings at that quiet point.
  *
  * usage: soak_worker SECONDS SEED THREADS_MAX
  */
@@ -50,15 +52,13 @@ static _Atomic uint64_t n_operations, n_mismatches, n_forks, n_failed;
 static _Atomic size_t live_bytes;
 #define LIVE_MAX (384 * MIB)
 
-static uint64_t next_random(uint64_t *state)
-{
+static uint64_t next_random(uint64_t *state) {
     *state ^= *state << 13;
     *state ^= *state >> 7;
     return *state ^= *state << 17;
 }
 
-static uint64_t now_ms(void)
-{
+static uint64_t now_ms(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000;
@@ -66,25 +66,24 @@ static uint64_t now_ms(void)
 
 /* --- contents --- */
 
-static uint64_t word(uint64_t seed, size_t at) { return (seed ^ at) * 0x9e3779b97f4a7c15u + at; }
+static uint64_t word(uint64_t seed, size_t at) {
+    return (seed ^ at) * 0x9e3779b97f4a7c15u + at;
+}
 
-static void fill(struct header *h, size_t size, uint64_t seed)
-{
+static void fill(struct header *h, size_t size, uint64_t seed) {
     *h = (struct header){size, seed, word(seed, size)};
     for (size_t at = STRIDE; at + 8 <= size; at += STRIDE)
         memcpy((char *)h + at, &(uint64_t){word(seed, at)}, 8);
     if (size >= sizeof *h + 8) memcpy((char *)h + size - 8, &(uint64_t){word(seed, 1)}, 8);
 }
 
-static void mismatch(const char *what, const void *p)
-{
+static void mismatch(const char *what, const void *p) {
     atomic_fetch_add(&n_mismatches, 1);
     fprintf(stderr, "soak_worker: %s (%p, process %d)\n", what, p, (int)getpid());
 }
 
 /* The first n bytes of what was filled; the words at the end only where they are among them. */
-static bool intact(const struct header *h, size_t n)
-{
+static bool intact(const struct header *h, size_t n) {
     if (h->check != word(h->seed, h->size)) {
         mismatch("the header of a block changed", h);
         return false;
@@ -106,19 +105,18 @@ static bool intact(const struct header *h, size_t n)
     return true;
 }
 
-static size_t random_size(uint64_t *rng)
-{
+static size_t random_size(uint64_t *rng) {
     size_t top = next_random(rng) % 10 ? mix->usual : mix->top;
     if (atomic_load_explicit(&live_bytes, memory_order_relaxed) > LIVE_MAX) top = 64 * KIB;
     return sizeof(struct header) + next_random(rng) % top;
 }
 
-static struct header *obtain(uint64_t *rng)
-{
+static struct header *obtain(uint64_t *rng) {
     size_t size = random_size(rng), alignment = (size_t)16 << next_random(rng) % 12;
     void *p = NULL;
     switch (next_random(rng) % 8) {
-    case 0: case 1:
+    case 0:
+    case 1:
         p = calloc(1, size);
         for (size_t at = 0; p && at + 8 <= size; at += 512) {
             uint64_t found;
@@ -133,7 +131,8 @@ static struct header *obtain(uint64_t *rng)
         if (posix_memalign(&p, alignment, size)) p = NULL;
         if ((uintptr_t)p % alignment) mismatch("misaligned", p);
         break;
-    default: p = malloc(size);
+    default:
+        p = malloc(size);
     }
     if (!p) {
         atomic_fetch_add(&n_failed, 1);
@@ -145,16 +144,14 @@ static struct header *obtain(uint64_t *rng)
     return p;
 }
 
-static void give_back(struct header *h)
-{
+static void give_back(struct header *h) {
     if (!h) return;
     intact(h, h->size);
     atomic_fetch_sub_explicit(&live_bytes, h->size, memory_order_relaxed);
     free(h);
 }
 
-static struct header *resize(struct header *h, uint64_t *rng)
-{
+static struct header *resize(struct header *h, uint64_t *rng) {
     size_t before = h->size, size = random_size(rng);
     intact(h, before);
     struct header *p = realloc(h, size);
@@ -170,8 +167,7 @@ static struct header *resize(struct header *h, uint64_t *rng)
 
 /* --- threads --- */
 
-static void *worker(void *argument)
-{
+static void *worker(void *argument) {
     uint64_t rng = (uintptr_t)argument | 1, n = 0, life = 200 + next_random(&rng) % 4000;
     struct header *held[N_HELD] = {NULL};
     for (; n < life && !atomic_load_explicit(&stop, memory_order_relaxed); n++) {
@@ -195,8 +191,7 @@ static void *worker(void *argument)
     return NULL;
 }
 
-static void *worker_chain(void *argument)
-{
+static void *worker_chain(void *argument) {
     uint64_t rng = (uintptr_t)argument | 1;
     while (!atomic_load(&stop)) {
         pthread_t thread;
@@ -207,8 +202,7 @@ static void *worker_chain(void *argument)
 }
 
 /* In the child: what was inherited is whole, and allocation goes on. */
-static int in_child(struct header **own, unsigned n, uint64_t *rng)
-{
+static int in_child(struct header **own, unsigned n, uint64_t *rng) {
     uint64_t before = atomic_load(&n_mismatches);
     for (unsigned i = 0; i < n; i++)
         if (own[i]) intact(own[i], own[i]->size);
@@ -222,8 +216,7 @@ static int in_child(struct header **own, unsigned n, uint64_t *rng)
     return atomic_load(&n_mismatches) != before;
 }
 
-static void *forker(void *argument)
-{
+static void *forker(void *argument) {
     uint64_t rng = (uintptr_t)argument | 1;
     struct header *own[6];
     while (!atomic_load(&stop)) {
@@ -235,7 +228,8 @@ static void *forker(void *argument)
             _exit(in_child(own, 6, &rng));
         }
         int status = 0;
-        if (child > 0 && (waitpid(child, &status, 0) != child || status != 0)) mismatch("a forked child failed", NULL);
+        if (child > 0 && (waitpid(child, &status, 0) != child || status != 0))
+            mismatch("a forked child failed", NULL);
         atomic_fetch_add(&n_forks, child > 0);
         for (unsigned i = 0; i < 6; i++)
             give_back(own[i]);
@@ -244,8 +238,7 @@ static void *forker(void *argument)
     return NULL;
 }
 
-static void *trimmer(void *argument)
-{
+static void *trimmer(void *argument) {
     uint64_t rng = (uintptr_t)argument | 1;
     while (!atomic_load(&stop)) {
         malloc_trim(next_random(&rng) % 3 ? 0 : 8 * MIB);
@@ -256,8 +249,7 @@ static void *trimmer(void *argument)
 
 /* --- rounds --- */
 
-static size_t resident_kib(void)
-{
+static size_t resident_kib(void) {
     size_t size = 0, resident = 0;
     FILE *file = fopen("/proc/self/statm", "r");
     if (!file || fscanf(file, "%zu %zu", &size, &resident) != 2) resident = 0;
@@ -265,8 +257,7 @@ static size_t resident_kib(void)
     return resident * 4;
 }
 
-static size_t n_mappings(void)
-{
+static size_t n_mappings(void) {
     size_t n = 0;
     FILE *file = fopen("/proc/self/maps", "r");
     for (int c; file && (c = getc(file)) != EOF;)
@@ -275,14 +266,16 @@ static size_t n_mappings(void)
     return n;
 }
 
-static void one_round(unsigned number, unsigned n_threads, uint64_t until_ms, uint64_t *rng)
-{
+static void one_round(unsigned number, unsigned n_threads, uint64_t until_ms, uint64_t *rng) {
     pthread_t threads[THREADS_MAX + 2];
     unsigned n_started = 0;
     atomic_store(&stop, false);
     for (; n_started < n_threads + 2; n_started++) {
-        void *(*entry)(void *) = n_started < n_threads ? worker_chain : n_started == n_threads ? forker : trimmer;
-        if (pthread_create(&threads[n_started], NULL, entry, (void *)(uintptr_t)(next_random(rng) >> 8))) break;
+        void *(*entry)(void *) = n_started < n_threads    ? worker_chain
+                                 : n_started == n_threads ? forker
+                                                          : trimmer;
+        if (pthread_create(&threads[n_started], NULL, entry, (void *)(uintptr_t)(next_random(rng) >> 8)))
+            break;
     }
     while (now_ms() < until_ms)
         usleep(20000);
@@ -292,14 +285,15 @@ static void one_round(unsigned number, unsigned n_threads, uint64_t until_ms, ui
     for (unsigned i = 0; i < N_SLOTS; i++)
         give_back(atomic_exchange(&slots[i], NULL));
     malloc_trim(0);
-    printf("round %u threads %u mix %s operations %lu forks %lu failed %lu mismatches %lu rss_kib %zu mappings %zu\n", number,
-           n_threads, mix->name, (unsigned long)atomic_load(&n_operations), (unsigned long)atomic_load(&n_forks),
-           (unsigned long)atomic_load(&n_failed), (unsigned long)atomic_load(&n_mismatches), resident_kib(), n_mappings());
+    printf("round %u threads %u mix %s operations %lu forks %lu failed %lu mismatches %lu rss_kib %zu "
+           "mappings %zu\n",
+           number, n_threads, mix->name, (unsigned long)atomic_load(&n_operations),
+           (unsigned long)atomic_load(&n_forks), (unsigned long)atomic_load(&n_failed),
+           (unsigned long)atomic_load(&n_mismatches), resident_kib(), n_mappings());
     fflush(stdout);
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     if (argc != 4) {
         fprintf(stderr, "usage: soak_worker SECONDS SEED THREADS_MAX\n");
         return 2;

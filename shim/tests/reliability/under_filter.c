@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* under_filter.c: starts a program under a filter that refuses one system call.    usage: under_filter CALL ERRNO COMMAND... */
+/* under_filter.c: starts a program under a filter that refuses one system call.    usage: under_filter CALL
+ *     ERRNO COMMAND... */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -11,16 +12,23 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct {
         const char *name;
         unsigned number;
     } calls[] = {
-        {"membarrier", SYS_membarrier}, {"madvise", SYS_madvise}, {"mremap", SYS_mremap},
-        {"mprotect", SYS_mprotect},     {"mincore", SYS_mincore}, {"munlock", SYS_munlock},
-        {"clone", SYS_clone},           {"prctl", SYS_prctl},     {"sched_getaffinity", SYS_sched_getaffinity},
-        {"sysinfo", SYS_sysinfo},       {"openat", SYS_openat},   {"clock_nanosleep", SYS_clock_nanosleep},
+        {"membarrier", SYS_membarrier},
+        {"madvise", SYS_madvise},
+        {"mremap", SYS_mremap},
+        {"mprotect", SYS_mprotect},
+        {"mincore", SYS_mincore},
+        {"munlock", SYS_munlock},
+        {"clone", SYS_clone},
+        {"prctl", SYS_prctl},
+        {"sched_getaffinity", SYS_sched_getaffinity},
+        {"sysinfo", SYS_sysinfo},
+        {"openat", SYS_openat},
+        {"clock_nanosleep", SYS_clock_nanosleep},
     };
     unsigned number = 0;
     for (size_t i = 0; argc > 3 && i < sizeof calls / sizeof calls[0]; i++)
@@ -36,7 +44,8 @@ int main(int argc, char **argv)
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
     struct sock_fprog program = {sizeof code / sizeof code[0], code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program)) return 77;
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
+        return 77;
     execvp(argv[3], argv + 3);
     return 127;
 }

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT */
-/* small.c: linked statically, or started with more rights than its caller: the library cannot get in, and must not be missed. */
+/* small.c: linked statically, or started with more rights than its caller: the library cannot get in, and
+ * must not be missed. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-int main(void)
-{
+int main(void) {
     char *p = malloc(5 << 20);
     memset(p, 7, 5 << 20);
     p = realloc(p, 9 << 20);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* world.c: a host in worlds with more than one allocator, loader namespace or environment.    usage: world CASE [PATH]
+/* world.c: a host in worlds with more than one allocator, loader namespace or environment.    usage: world
+ *     CASE [PATH]
  * An ordinary program: it prints the same at every run, and knows nothing of the pool. */
 #include <dirent.h>
 #include <dlfcn.h>
@@ -24,10 +25,11 @@ static struct {
 } plugin;
 
 int whose_answer(void);
-int whose_answer(void) { return 1; }
+int whose_answer(void) {
+    return 1;
+}
 
-static void *symbol_of(void *handle, const char *name)
-{
+static void *symbol_of(void *handle, const char *name) {
     void *symbol = handle ? dlsym(handle, name) : NULL;
     if (!symbol) {
         printf("%s: %s\n", name, dlerror());
@@ -36,8 +38,7 @@ static void *symbol_of(void *handle, const char *name)
     return symbol;
 }
 
-static void load(void *handle)
-{
+static void load(void *handle) {
     *(void **)&plugin.get = symbol_of(handle, "plugin_get");
     *(void **)&plugin.free = symbol_of(handle, "plugin_free");
     *(void **)&plugin.resize = symbol_of(handle, "plugin_resize");
@@ -48,29 +49,31 @@ static void load(void *handle)
 static const size_t sizes[] = {24, 5000, 40000, 300000, 1 << 20, 5 << 20, 40 << 20};
 #define N_SIZES (sizeof sizes / sizeof sizes[0])
 
-static char *filled(char *p, size_t n)
-{
+static char *filled(char *p, size_t n) {
     memset(p, 'a' + (int)(n % 23), n);
     return p;
 }
 
 /* Of what filled(p, n) wrote, are the first n_left bytes there? */
-static void look_at_front(const char *what, const char *p, size_t n_left, size_t n)
-{
+static void look_at_front(const char *what, const char *p, size_t n_left, size_t n) {
     if (p && p[0] == 'a' + (int)(n % 23) && p[n_left - 1] == p[0]) return;
     printf("%s: %zu bytes lost\n", what, n);
     exit(1);
 }
 
-static void look(const char *what, const char *p, size_t n) { look_at_front(what, p, n, n); }
+static void look(const char *what, const char *p, size_t n) {
+    look_at_front(what, p, n, n);
+}
 
-/* Big blocks less often: each is new memory under the C library alone, and where page faults are slow they would be all the test does. */
+/* Big blocks less often: each is new memory under the C library alone, and where page faults are slow they
+ * would be all the test does. */
 #define N_ROUNDS 20
-static int takes_part(size_t n, int round) { return n < 2 * MIB || round % 7 == 0; }
+static int takes_part(size_t n, int round) {
+    return n < 2 * MIB || round % 7 == 0;
+}
 
 /* Blocks cross the border in both directions, and are resized on the other side. */
-static void cross(void)
-{
+static void cross(void) {
     for (int round = 0; round < N_ROUNDS; round++)
         for (size_t i = 0; i < N_SIZES; i++) {
             size_t n = sizes[i];
@@ -86,7 +89,8 @@ static void cross(void)
             p = realloc(filled(plugin.get(n), n), 3 * n);
             plugin.free(p);
             p = malloc(n);
-            if (plugin.usable(p) < n || plugin.usable(p) != malloc_usable_size(p)) printf("usable size of %zu differs\n", n);
+            if (plugin.usable(p) < n || plugin.usable(p) != malloc_usable_size(p))
+                printf("usable size of %zu differs\n", n);
             plugin.free(p);
             void *aligned = NULL;
             if (posix_memalign(&aligned, 4096, n) == 0) plugin.free(aligned);
@@ -94,27 +98,23 @@ static void cross(void)
     printf("crossed, the answer is %d\n", plugin.answer());
 }
 
-static void deepbind(void)
-{
+static void deepbind(void) {
     load(dlopen(path, RTLD_NOW | RTLD_DEEPBIND));
     cross();
 }
 
-static void deepbind_lazy(void)
-{
+static void deepbind_lazy(void) {
     load(dlopen(path, RTLD_LAZY | RTLD_DEEPBIND));
     cross();
 }
 
-static void plain(void)
-{
+static void plain(void) {
     load(dlopen(path, RTLD_NOW));
     cross();
 }
 
 /* What a foreign function interface does: the C library by name, its functions by handle. */
-static void by_handle(void)
-{
+static void by_handle(void) {
     void *libc = dlopen("libc.so.6", RTLD_NOW);
     void (*release)(void *);
     void *(*resize)(void *, size_t);
@@ -129,8 +129,7 @@ static void by_handle(void)
 }
 
 /* A namespace of its own has its own C library; each side frees what is its own. */
-static void namespace(void)
-{
+static void namespace(void) {
     void *handle = dlmopen(LM_ID_NEWLM, path, RTLD_NOW);
     if (!handle) {
         puts("no namespace");
@@ -152,8 +151,7 @@ static void namespace(void)
 static int *(*own_words[300])(void);
 static int n_libraries;
 
-static void *with_all_words(void *ignored)
-{
+static void *with_all_words(void *ignored) {
     char *p = filled(malloc(3 * MIB), 3 * MIB);
     for (int i = 0; i < n_libraries; i++) {
         own_words[i]()[63] = i;
@@ -167,8 +165,7 @@ static void *with_all_words(void *ignored)
 }
 
 /* path is a folder full of copies of the plugin. */
-static void many_libraries(void)
-{
+static void many_libraries(void) {
     pthread_t threads[8];
     DIR *folder = opendir(path);
     struct dirent *entry;
@@ -188,8 +185,7 @@ static void many_libraries(void)
     printf("%d libraries\n", n_libraries);
 }
 
-static void work(void)
-{
+static void work(void) {
     char *kept[40];
     for (int i = 0; i < 40; i++)
         kept[i] = filled(malloc(30000 * (size_t)(i + 1)), 30000 * (size_t)(i + 1));
@@ -203,16 +199,14 @@ static void work(void)
     puts("worked");
 }
 
-static void no_stderr(void)
-{
+static void no_stderr(void) {
     free(filled(malloc(MIB), MIB));
     fclose(stderr);
     work();
 }
 
 /* nginx overwrites it, others clear it; children then start without. */
-static void no_environment(void)
-{
+static void no_environment(void) {
     for (char **variable = environ; *variable; variable++)
         memset(*variable, 0, strlen(*variable));
     work();
@@ -230,8 +224,7 @@ static void no_environment(void)
 }
 
 /* path is a program; the library's variables are inherited by what it cannot be loaded into. */
-static void run_child(void)
-{
+static void run_child(void) {
     work();
     fflush(stdout);
     pid_t child = fork();
@@ -245,15 +238,14 @@ static void run_child(void)
     work();
 }
 
-int main(int argc, char **argv)
-{
+int main(int argc, char **argv) {
     static const struct {
         const char *name;
         void (*run)(void);
     } cases[] = {
-        {"deepbind", deepbind}, {"deepbind-lazy", deepbind_lazy}, {"plain", plain},
-        {"by-handle", by_handle}, {"namespace", namespace},       {"libraries", many_libraries},
-        {"work", work},         {"no-stderr", no_stderr},         {"no-environment", no_environment},
+        {"deepbind", deepbind},   {"deepbind-lazy", deepbind_lazy}, {"plain", plain},
+        {"by-handle", by_handle}, {"namespace", namespace},         {"libraries", many_libraries},
+        {"work", work},           {"no-stderr", no_stderr},         {"no-environment", no_environment},
         {"child", run_child},
     };
     path = argc > 2 ? argv[2] : NULL;

@@ -3,8 +3,6 @@
 #include <signal.h>
 #include <stdlib.h>
 
-__attribute__((destructor)) static void crash(void)
-{
-    if (getenv("SUITE_STATUSES") != NULL)
-        raise(SIGSEGV);
+__attribute__((destructor)) static void crash(void) {
+    if (getenv("SUITE_STATUSES") != NULL) raise(SIGSEGV);
 }

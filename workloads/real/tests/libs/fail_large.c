@@ -6,15 +6,13 @@
 
 #define LARGE_BYTES ((size_t)1 << 20)
 
-void *malloc(size_t size)
-{
+void *malloc(size_t size) {
     static void *(*next)(size_t);
 
     if (size >= LARGE_BYTES) {
         errno = ENOMEM;
         return NULL;
     }
-    if (next == NULL)
-        next = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
+    if (next == NULL) next = (void *(*)(size_t))dlsym(RTLD_NEXT, "malloc");
     return next(size);
 }

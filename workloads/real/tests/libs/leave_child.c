@@ -3,10 +3,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-__attribute__((destructor)) static void leave(void)
-{
-    if (getenv("SUITE_STATUSES") == NULL)
-        return;
+__attribute__((destructor)) static void leave(void) {
+    if (getenv("SUITE_STATUSES") == NULL) return;
     if (fork() == 0) {
         setsid();
         for (int fd = 0; fd < 3; fd++)

@@ -2,7 +2,7 @@
 /* account.c: adds the pool to what the next allocator says about itself. See account.h. */
 #include "account.h"
 
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "shim.h"
 #include "zeropool.h"
 

@@ -18,7 +18,7 @@
 #include "shim.h"
 #include "system.h"
 
-#include "pool/recycle.h"
+#include "learn/recycle.h"
 
 #include <errno.h>
 #include <stdarg.h>

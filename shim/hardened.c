@@ -3,7 +3,7 @@
 #include "hardened.h"
 
 #include "os/os.h"
-#include "pool/guarded.h"
+#include "hardened/guarded.h"
 
 #include <errno.h>
 #include <string.h>

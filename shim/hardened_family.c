@@ -8,8 +8,8 @@
  */
 #include "hardened.h"
 
-#include "base/fatal.h"
-#include "base/options.h"
+#include "sync/fatal.h"
+#include "sync/options.h"
 #include "bypass.h"
 #include "os/os.h"
 

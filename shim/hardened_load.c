@@ -3,7 +3,7 @@
  * hardened.h. */
 #include "hardened.h"
 
-#include "base/fatal.h"
+#include "sync/fatal.h"
 #include "os/os.h"
 #include "shim.h"
 

@@ -22,8 +22,8 @@
 #include "behind.h"
 #include "os/os.h"
 #include "os/os_call.h"
-#include "pool/fork.h"
-#include "pool/helper.h"
+#include "process/fork.h"
+#include "process/helper.h"
 #include "sandbox.h"
 #include "shim.h"
 

@@ -4,8 +4,8 @@
 #include "report.h"
 
 #include "os/os.h"
-#include "pool/fork.h"
-#include "pool/stats.h"
+#include "process/fork.h"
+#include "observe/stats.h"
 #include "report_json.h"
 #include "report_write.h"
 

@@ -3,7 +3,7 @@
 #include "report_json.h"
 
 #include "pool/account.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "zeropool.h"
 
 #include <string.h>

@@ -8,8 +8,8 @@
 #include "report_live.h"
 
 #include "os/os.h"
-#include "pool/helper.h"
-#include "pool/stats.h"
+#include "process/helper.h"
+#include "observe/stats.h"
 #include "report.h"
 #include "report_json.h"
 

@@ -2,7 +2,7 @@
 /* report_write.c: see report_write.h. May change errno. */
 #include "report_write.h"
 
-#include "base/fatal.h"
+#include "sync/fatal.h"
 #include "os/os.h"
 
 #include <errno.h>

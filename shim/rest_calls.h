@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* rest_calls.h: the calls in which programs rest, interposed so that idle memory goes back meanwhile without
- * a thread (pool/rest.h).
+ * a thread (process/rest.h).
  *
  * Each goes straight on to the definition behind us unless there is idle memory worth it. If there is, it
  * either does ENTRY WORK (a round, if one is due, and then the call itself) or waits IN STEPS with rounds
@@ -20,7 +20,7 @@
 #ifndef ZP_SHIM_REST_CALLS_H
 #define ZP_SHIM_REST_CALLS_H
 
-#include "pool/rest.h"
+#include "process/rest.h"
 #include "shim.h"
 
 #include <poll.h>

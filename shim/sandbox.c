@@ -3,8 +3,8 @@
 #include "sandbox.h"
 
 #include "os/os.h"
-#include "pool/fork.h"
-#include "pool/helper.h"
+#include "process/fork.h"
+#include "process/helper.h"
 #include "pool/limits.h"
 
 #include <linux/seccomp.h>

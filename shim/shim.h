@@ -15,7 +15,7 @@
 #ifndef ZP_SHIM_SHIM_H
 #define ZP_SHIM_SHIM_H
 
-#include "base/options.h"
+#include "sync/options.h"
 #include "family.h"
 #include "pool/pool.h"
 

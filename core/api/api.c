@@ -3,12 +3,12 @@
 #include "zeropool.h"
 
 #include "os/os.h"
-#include "pool/fork.h"
-#include "pool/helper.h"
+#include "process/fork.h"
+#include "process/helper.h"
 #include "pool/pool.h"
 #include "pool/resize.h"
 #include "pool/zero.h"
-#include "base/options.h"
+#include "sync/options.h"
 
 #include <errno.h>
 #include <stddef.h>

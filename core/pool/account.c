@@ -4,7 +4,7 @@
 
 #include "base/time.h"
 #include "os/os.h"
-#include "pool/budget.h"
+#include "heap/budget.h"
 
 /* So long slots stay closed. */
 #define CLOSED_MS 100u

@@ -2,17 +2,17 @@
 /* pool.c: the slow paths of a pool. See pool.h for the levels. */
 #include "pool/pool.h"
 
-#include "base/probe.h"
+#include "sync/probe.h"
 #include "base/time.h"
 #include "os/os.h"
-#include "pool/cache_keep.h"
-#include "pool/decay.h"
-#include "pool/fork.h"
-#include "pool/heap_bins.h"
-#include "pool/heap_fresh.h"
-#include "pool/helper.h"
+#include "cache/cache_keep.h"
+#include "heap/decay.h"
+#include "process/fork.h"
+#include "heap/heap_bins.h"
+#include "heap/heap_fresh.h"
+#include "process/helper.h"
 #include "pool/limits.h"
-#include "pool/recycle.h"
+#include "learn/recycle.h"
 #include "pool/zero.h"
 
 #include <errno.h>

@@ -11,11 +11,11 @@
 #ifndef ZP_POOL_POOL_H
 #define ZP_POOL_POOL_H
 
-#include "base/fatal.h"
-#include "pool/heap.h"
-#include "pool/shard.h"
-#include "pool/tcache.h"
-#include "pool/watch.h"
+#include "sync/fatal.h"
+#include "heap/heap.h"
+#include "cache/shard.h"
+#include "cache/tcache.h"
+#include "learn/watch.h"
 
 /* What is learned about one power of two of block sizes; see zero.h. Plain relaxed fields: a lost update is
  * harmless. */

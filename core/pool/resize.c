@@ -2,12 +2,12 @@
 /* resize.c: growing and shrinking blocks. See resize.h. */
 #include "pool/resize.h"
 
-#include "base/probe.h"
+#include "sync/probe.h"
 #include "os/os.h"
-#include "pool/cache_keep.h"
-#include "pool/fork.h"
+#include "cache/cache_keep.h"
+#include "process/fork.h"
 #include "pool/limits.h"
-#include "pool/recycle.h"
+#include "learn/recycle.h"
 #include "pool/zero.h"
 
 #include <string.h>

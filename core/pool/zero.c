@@ -2,9 +2,9 @@
 /* zero.c: clearing, purging and learning. See zero.h. */
 #include "pool/zero.h"
 
-#include "base/options.h"
+#include "sync/options.h"
 #include "os/os.h"
-#include "pool/heap_fresh.h"
+#include "heap/heap_fresh.h"
 
 #include <string.h>
 

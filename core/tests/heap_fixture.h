@@ -4,7 +4,7 @@
 #define ZP_TESTS_HEAP_FIXTURE_H
 
 #include "os/os.h"
-#include "pool/heap_bins.h"
+#include "heap/heap_bins.h"
 
 #include <criterion/criterion.h>
 #include <string.h>

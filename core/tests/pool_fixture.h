@@ -3,8 +3,8 @@
 #ifndef ZP_TESTS_POOL_FIXTURE_H
 #define ZP_TESTS_POOL_FIXTURE_H
 
-#include "base/options.h"
-#include "pool/helper.h"
+#include "sync/options.h"
+#include "process/helper.h"
 #include "pool/pool.h"
 #include "pool/zero.h"
 

@@ -8,8 +8,8 @@
 
 #include "os/os.h"
 #include "pool/account.h"
-#include "pool/budget.h"
-#include "pool/stats.h"
+#include "heap/budget.h"
+#include "observe/stats.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "pool/budget.h"
-#include "pool/decay.h"
-#include "pool/heap_bins.h"
+#include "heap/budget.h"
+#include "heap/decay.h"
+#include "heap/heap_bins.h"
 #include "support.h"
 
 #define SPAN (512 * MIB)

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool_fixture.h"
 #include "support.h"
 

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "pool/decay.h"
+#include "heap/decay.h"
 #include "pool/resize.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"

@@ -9,7 +9,7 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "pool/heap.h"
+#include "heap/heap.h"
 #include "support.h"
 
 #define N_BLOCKS 40

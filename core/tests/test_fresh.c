@@ -9,9 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-#include "base/options.h"
+#include "sync/options.h"
 #include "os/os.h"
-#include "pool/heap_fresh.h"
+#include "heap/heap_fresh.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

@@ -7,7 +7,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "pool/guarded.h"
+#include "hardened/guarded.h"
 #include "support.h"
 
 /* AddressSanitizer keeps its shadow where these blocks are placed. */

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "heap_fixture.h"
-#include "pool/decay.h"
+#include "heap/decay.h"
 #include "support.h"
 
 TestSuite(heap_muzzy, .init = set_up, .fini = tear_down, .timeout = 60);

@@ -4,7 +4,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "pool/heap.h"
+#include "heap/heap.h"
 #include "support.h"
 
 #define SPAN (128 * MIB)

@@ -9,7 +9,7 @@
 #include "os/os.h"
 #include "pool/account.h"
 #include "pool/limits.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #include "support.h"
-#include "base/lock.h"
+#include "sync/lock.h"
 
 TestSuite(lock, .timeout = 30);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/options.h"
+#include "sync/options.h"
 #include "support.h"
 
 /* Applies one NAME=VALUE and returns what was written to stderr. */

@@ -3,7 +3,7 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "pool/policy.h"
+#include "cache/policy.h"
 
 #define LIMIT (64 * PAGE_BYTES)
 

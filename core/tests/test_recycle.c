@@ -6,9 +6,9 @@
 #include <sys/mman.h>
 
 #include "os/os.h"
-#include "pool/recycle.h"
+#include "learn/recycle.h"
 #include "pool/resize.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool_fixture.h"
 #include "support.h"
 

@@ -10,7 +10,7 @@
 
 #include "os/os.h"
 #include "pool/resize.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "pool/space.h"
+#include "extent/space.h"
 #include "support.h"
 
 #define SPAN (64 * MIB)

@@ -7,7 +7,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "zeropool.h"

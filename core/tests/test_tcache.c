@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "pool/recycle.h"
+#include "learn/recycle.h"
 #include "pool/account.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

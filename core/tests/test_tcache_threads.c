@@ -10,7 +10,7 @@
 
 #include "os/os.h"
 #include "pool/account.h"
-#include "pool/stats.h"
+#include "observe/stats.h"
 #include "pool_fixture.h"
 #include "zeropool.h"
 #include "support.h"

@@ -7,7 +7,7 @@
 #include "base/time.h"
 #include "os/os.h"
 #include "pool/account.h"
-#include "pool/decay.h"
+#include "heap/decay.h"
 #include "pool_fixture.h"
 
 #define DAY_MS (24u * 3600 * 1000)

@@ -6,7 +6,7 @@
 #include <sys/mman.h>
 
 #include "os/os.h"
-#include "pool/watch.h"
+#include "learn/watch.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include "base/options.h"
+#include "sync/options.h"
 #include "pool/zero.h"
 #include "pool_fixture.h"
 #include "support.h"

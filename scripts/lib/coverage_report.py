@@ -26,7 +26,7 @@ def measured_files(build):
 
 
 def folder_of(path):
-    """core/pool for core/pool/heap.c, None for what is not the product."""
+    """core/pool for core/heap/heap.c, None for what is not the product."""
     folder = os.path.dirname(path)
     return folder if folder in FOLDERS else None
 

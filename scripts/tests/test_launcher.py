@@ -89,7 +89,7 @@ class Settings(support.Case):
         self.assertEqual(self.seen("--retain", "0")[2], "0")
 
     def test_sizes_are_those_that_the_library_takes(self):
-        with open(os.path.join(support.ROOT, "core/base/options.h"), encoding="utf-8") as file:
+        with open(os.path.join(support.ROOT, "core/sync/options.h"), encoding="utf-8") as file:
             limits = dict(re.findall(r'"ZEROPOOL_(THRESHOLD|RETAIN)", SIZE, [^,]+, (\d+), 64 \* GIB', file.read()))
         self.assertEqual(limits, {"THRESHOLD": "1", "RETAIN": "0"})
         for option in ("--threshold", "--retain"):

@@ -20,7 +20,7 @@ LOCATION = re.compile(r"^(?P<file>/.*):(?P<line>\d+)(?: \(.*\))?$")
 @dataclass
 class Line:
     percent: float
-    where: str  # core/pool/heap.c:120, or the offset of an instruction
+    where: str  # core/heap/heap.c:120, or the offset of an instruction
     text: str
 
 

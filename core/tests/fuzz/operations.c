@@ -16,8 +16,8 @@
 #include <string.h>
 
 #include "os/os.h"
-#include "pool/decay.h"
-#include "pool/helper.h"
+#include "heap/decay.h"
+#include "process/helper.h"
 #include "pool/pool.h"
 #include "support.h"
 #include "zeropool.h"

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* fork_door.pml: the repair in a forked child (pool/fork.c): one thread repairs, nobody passes before it is done.
+/* fork_door.pml: the repair in a forked child (process/fork.c): one thread repairs, nobody passes before it is done.
  * mutants: OPEN_EARLY NO_CLAIM REPAIR_WHILE_ENTERED KEEP_HEAP
  *
  * The child begins with one thread; the word of the door reads 0. Locks may have been held at the fork by threads that exist

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* shard_batch.pml: batches between thread caches and two shards, with stealing, limits, and locks that cannot always be had
- * (pool/shard.c, keep_rest in pool/pool.c). mutants: BIT_OUTSIDE STEAL_WITHOUT_LOCK KEEP_FORGETS
+ * (cache/shard.c, keep_rest in pool/pool.c). mutants: BIT_OUTSIDE STEAL_WITHOUT_LOCK KEEP_FORGETS
  *
  * Per shard a number of blocks of one class, and for the class a word with one bit per shard, changed under the shard's lock
  * and read without. Three threads, two on the first shard's processor. Checked: no block is lost or doubled, and when nobody is

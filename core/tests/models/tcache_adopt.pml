@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* tcache_adopt.pml: a thread cache passes from a thread that ends to one that uses it for another pool, while the first pool is
- * reclaimed from and destroyed (thread_exits, tcache_get, tcache_reclaim, tcache_forget_pool in pool/tcache.c).
+ * reclaimed from and destroyed (thread_exits, tcache_get, tcache_reclaim, tcache_forget_pool in cache/tcache.c).
  * mutants: NO_RECHECK CHANGE_OUTSIDE NO_BARRIER
  *
  * Store buffers as in tcache_reclaim.pml; the hand-over goes through the registry lock, a locked instruction that empties the

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* tcache_reclaim.pml: the protocol of pool/tcache.h by which others take from a thread's cache.
+/* tcache_reclaim.pml: the protocol of cache/tcache.h by which others take from a thread's cache.
  * mutants: NO_BARRIER NO_CLAIM_CHECK NO_BUSY_CHECK LEAVE_FIRST CLEAR_ALWAYS
  *
  * The owner stores busy and then loads claim without a barrier; on x86 its stores wait in a buffer, first in first out. A

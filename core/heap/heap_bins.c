@@ -1,0 +1,382 @@
+/* SPDX-License-Identifier: MIT */
+/* heap_bins.c: splitting, merging, filing and finding extents. */
+#include "heap/heap_bins.h"
+
+#include "os/os.h"
+
+/* Of the extents in a bin, which differ by less than a class, the lowest of the first few is taken: packing
+ * towards low addresses keeps the top free, and a bound keeps the search O(1). */
+#define FIT_SCAN 12
+
+/* For joining dirty with clean memory: how many of the largest dirty extents are looked at, and the least
+ * share of the request that must be dirty. */
+#define EXTEND_SCAN 16
+#define EXTEND_SHARE 8
+
+/* Idle neighbours an extent may be joined with at once. */
+#define REACH_STEPS 16
+
+void heap_bins_add_extents(struct heap *heap, uint32_t first, uint32_t count) {
+    if (first + count > heap->space.n_extents) heap->space.n_extents = first + count;
+    for (; heap->untouched < heap->untouched_end; heap->untouched++) {
+        struct extent *extent = &heap->space.extents[heap->untouched];
+        extent->next = heap->unused;
+        heap->unused = extent;
+    }
+    heap->untouched = first;
+    heap->untouched_end = first + count;
+    heap->n_unused += count;
+}
+
+struct extent *heap_bins_new_extent(struct heap *heap) {
+    struct extent *extent = heap->unused;
+    if (extent)
+        heap->unused = extent->next;
+    else if (heap->untouched < heap->untouched_end)
+        extent = &heap->space.extents[heap->untouched++];
+    else
+        return NULL;
+    heap->n_unused--;
+    extent->next = NULL;
+    extent->policy = 0;
+    WRITE_RELAXED(extent->unproven_pages, 0);
+    return extent;
+}
+
+void heap_bins_drop_extent(struct heap *heap, struct extent *extent) {
+    extent_set_state(extent, EXTENT_UNUSED);
+    WRITE_RELAXED(extent->address, NULL);
+    extent->flags = 0;
+    extent->next = heap->unused;
+    heap->unused = extent;
+    heap->n_unused++;
+}
+
+void heap_bins_publish(struct heap *heap, struct extent *extent) {
+    size_t span = (uintptr_t)extent_end(extent) - heap->space.base;
+    if (span > atomic_load_explicit(&heap->space.span, memory_order_relaxed))
+        atomic_store_explicit(&heap->space.span, span, memory_order_relaxed);
+    space_enter(&heap->space, extent);
+}
+
+static void resize(struct extent *extent, size_t n_pages) {
+    WRITE_RELAXED(extent->n_pages, (uint32_t)n_pages);
+    extent->cls = (uint16_t)class_floor(n_pages);
+}
+
+struct extent *heap_bins_split(struct heap *heap, struct extent *extent, size_t n_pages) {
+    struct extent *rest = heap_bins_new_extent(heap);
+    if (!rest) return NULL;
+    WRITE_RELAXED(rest->address, (char *)extent->address + (n_pages << PAGE_SHIFT));
+    resize(rest, extent->n_pages - n_pages);
+    rest->used_pages = rest->n_pages;
+    rest->flags = extent->flags & (EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED | EXTENT_MARKED);
+    rest->last_use_ms = extent->last_use_ms;
+    if (rest->flags & EXTENT_MOVED) __atomic_fetch_add(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
+    extent_set_state(rest, EXTENT_BUSY);
+    resize(extent, n_pages);
+    space_enter(&heap->space, extent);
+    space_enter(&heap->space, rest);
+    return rest;
+}
+
+void heap_bins_join(struct heap *heap, struct extent *left, struct extent *right) {
+    /* The two pages at the seam become interior. The left side may be live: its first page names it at every
+     * moment, since a process forked right now finds it by that (heap_rebuild.c). */
+    if (left->n_pages > 1) space_set_page(&heap->space, (char *)right->address - 1, 0);
+    /* where that is all there is, it is written again below */
+    space_set_page(&heap->space, right->address, 0);
+    if (left->flags & right->flags & EXTENT_MOVED)
+        __atomic_fetch_sub(&heap->counters.n_moved_vmas, 1, __ATOMIC_RELAXED);
+    left->flags |= right->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED);
+    if (!(right->flags & EXTENT_MARKED)) left->flags &= (uint16_t)~EXTENT_MARKED;
+    resize(left, (size_t)left->n_pages + right->n_pages);
+    space_enter(&heap->space, left);
+    heap_bins_drop_extent(heap, right);
+}
+
+/* The state that an extent has in these bins. */
+static uint8_t state_in(const struct heap *heap, const struct bins *bins, const struct extent *extent) {
+    if (bins == &heap->clean) return EXTENT_CLEAN;
+    if (bins == &heap->holes) return EXTENT_HOLE;
+    return extent->flags & EXTENT_MARKED ? EXTENT_MUZZY : EXTENT_DIRTY;
+}
+
+/* An extent of this state comes (n = 1) or goes (n = -1). */
+static void account(struct heap *heap, uint8_t state, size_t bytes, int n) {
+    size_t by = n > 0 ? bytes : -bytes;
+    switch (state) {
+    case EXTENT_MUZZY:
+        ADD_RELAXED(heap->muzzy_bytes, by); /* and */
+        __attribute__((fallthrough));
+    case EXTENT_DIRTY:
+        ADD_RELAXED(heap->dirty_bytes, by);
+        break;
+    case EXTENT_CLEAN:
+        ADD_RELAXED(heap->clean_bytes, by);
+        break;
+    default:
+        ADD_RELAXED(heap->hole_bytes, by);
+        ADD_RELAXED(heap->n_holes, (uint32_t)n);
+    }
+}
+
+void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent) {
+    uint8_t state = state_in(heap, bins, extent);
+    extent->flags &= (uint16_t)~EXTENT_MARKED;
+    bin_push(&bins->head[extent->cls], extent);
+    bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
+    extent_set_state(extent, state);
+    account(heap, state, extent_bytes(extent), 1);
+}
+
+void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent) {
+    bin_remove(&bins->head[extent->cls], extent);
+    if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
+    if (bins == &heap->dirty) age_remove(extent);
+    account(heap, extent_state(extent), extent_bytes(extent), -1);
+    /* what of it is filed again untouched still is */
+    if (extent_state(extent) == EXTENT_MUZZY) extent->flags |= EXTENT_MARKED;
+    extent_set_state(extent, EXTENT_BUSY);
+}
+
+static struct extent *idle_neighbour(struct heap *heap, const char *address, bool must_begin, uint8_t state) {
+    if ((uintptr_t)address < heap->space.base || !space_owns(&heap->space, address)) return NULL;
+    struct extent *neighbour = space_lookup(&heap->space, address);
+    if (extent_state(neighbour) != state) return NULL;
+    bool fits = must_begin ? neighbour->address == address : extent_end(neighbour) == address + 1;
+    return fits ? neighbour : NULL;
+}
+
+/* Locked and unlocked pages are not merged: the count of locked bytes goes by extents. */
+static bool same_pinning(const struct extent *a, const struct extent *b) {
+    return ((a->flags ^ b->flags) & EXTENT_PINNED) == 0;
+}
+
+/* A dirty extent takes a muzzy neighbour with it that is not much larger. What is marked is marked again
+ * then, so not with every small neighbour; but kept apart for good they would leave requests to untouched
+ * memory that fit into both. */
+#define MUZZY_FACTOR 4
+
+static struct extent *neighbour_to_join(struct heap *heap, const struct extent *extent, const char *address,
+                                        bool must_begin, uint8_t state) {
+    struct extent *neighbour = idle_neighbour(heap, address, must_begin, state);
+    if (neighbour || state != EXTENT_DIRTY) return neighbour;
+    neighbour = idle_neighbour(heap, address, must_begin, EXTENT_MUZZY);
+    return neighbour && neighbour->n_pages / MUZZY_FACTOR <= extent->n_pages ? neighbour : NULL;
+}
+
+void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent) {
+    uint8_t state = state_in(heap, bins, extent);
+    /* Behind a muzzy neighbour that was too large for the next one there may be that one, dirty: so as far as
+     * it goes. */
+    struct extent *right, *left;
+    while ((right = neighbour_to_join(heap, extent, extent_end(extent), true, state)) &&
+           same_pinning(extent, right)) {
+        heap_bins_unfile(heap, bins, right);
+        heap_bins_join(heap, extent, right);
+    }
+    while ((left = neighbour_to_join(heap, extent, (char *)extent->address - 1, false, state)) &&
+           same_pinning(extent, left)) {
+        heap_bins_unfile(heap, bins, left);
+        heap_bins_join(heap, left, extent);
+        extent = left;
+    }
+    if (bins == &heap->dirty)
+        age_push_newest(state == EXTENT_MUZZY ? &heap->muzzy_by_age : &heap->by_age, extent);
+    heap_bins_link(heap, bins, extent);
+}
+
+void heap_bins_file_hole(struct heap *heap, struct extent *extent) {
+    extent->flags = 0;
+    heap_bins_file(heap, &heap->holes, extent);
+}
+
+/* The first non-empty bin at or above cls, or N_CLASSES. */
+static unsigned first_bin(const struct bins *bins, unsigned cls) {
+    unsigned word = cls / 64;
+    uint64_t bits = bins->nonempty[word] & (~(uint64_t)0 << (cls % 64));
+    while (!bits) {
+        if (++word == BIN_WORDS) return N_CLASSES;
+        bits = bins->nonempty[word];
+    }
+    return word * 64 + (unsigned)__builtin_ctzll(bits);
+}
+
+struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages) {
+    if (n_pages > CLASS_MAX_PAGES) return NULL;
+    /* The bin below holds some that are just large enough: blocks of this very size, most likely. */
+    unsigned cls = class_of_pages(n_pages);
+    struct extent *best = NULL;
+    int n_seen = 0;
+    if (class_pages(cls) != n_pages) {
+        for (struct extent *e = bins->head[cls - 1]; e && n_seen < FIT_SCAN; e = e->next, n_seen++)
+            if (e->n_pages >= n_pages && (!best || e->n_pages < best->n_pages)) best = e;
+        if (best) {
+            heap_bins_unfile(heap, bins, best);
+            return best;
+        }
+    }
+    cls = first_bin(bins, cls);
+    if (cls >= N_CLASSES) return NULL;
+    best = bins->head[cls];
+    n_seen = 0;
+    for (struct extent *e = best; e && n_seen < FIT_SCAN; e = e->next, n_seen++)
+        if (e->address < best->address) best = e;
+    heap_bins_unfile(heap, bins, best);
+    return best;
+}
+
+bool heap_bins_has(const struct bins *bins, size_t n_pages) {
+    return n_pages <= CLASS_MAX_PAGES && first_bin(bins, class_of_pages(n_pages)) < N_CLASSES;
+}
+
+bool heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, size_t align_pages,
+                     struct bins *bins) {
+    if (align_pages > 1) {
+        size_t address = (uintptr_t)extent->address;
+        size_t front = (align_up(address, align_pages << PAGE_SHIFT) - address) >> PAGE_SHIFT;
+        if (front) {
+            struct extent *rest = heap_bins_split(heap, extent, front);
+            if (rest) {
+                /* The caller holds the front: file that and go on with the aligned rest. */
+                struct extent swap = *extent;
+                WRITE_RELAXED(extent->address, rest->address);
+                WRITE_RELAXED(extent->n_pages, rest->n_pages);
+                extent->cls = rest->cls;
+                WRITE_RELAXED(rest->address, swap.address);
+                WRITE_RELAXED(rest->n_pages, swap.n_pages);
+                rest->cls = swap.cls;
+                space_enter(&heap->space, extent);
+                space_enter(&heap->space, rest);
+                heap_bins_file(heap, bins, rest);
+            }
+        }
+    }
+    if ((uintptr_t)extent->address % (align_pages << PAGE_SHIFT)) return false;
+    if (extent->n_pages > n_pages) {
+        struct extent *rest = heap_bins_split(heap, extent, n_pages);
+        if (rest) heap_bins_file(heap, bins, rest);
+    }
+    return true;
+}
+
+struct extent *heap_bins_idle_before(struct heap *heap, const struct extent *extent, uint8_t state) {
+    return idle_neighbour(heap, (char *)extent->address - 1, false, state);
+}
+
+struct extent *heap_bins_idle_after(struct heap *heap, const struct extent *extent, uint8_t state) {
+    return idle_neighbour(heap, extent_end(extent), true, state);
+}
+
+/* The last non-empty bin below cls, or 0. */
+static unsigned last_bin_below(const struct bins *bins, unsigned cls) {
+    unsigned word = cls / 64;
+    uint64_t bits = cls % 64 ? bins->nonempty[word] & (((uint64_t)1 << (cls % 64)) - 1) : 0;
+    while (!bits) {
+        if (word-- == 0) return 0;
+        bits = bins->nonempty[word];
+    }
+    return word * 64 + log2_floor(bits);
+}
+
+size_t heap_bins_reach_right(struct heap *heap, const struct extent *extent, size_t n_pages, char **end) {
+    size_t found = extent->n_pages;
+    *end = extent_end(extent);
+    for (int i = 0; i < REACH_STEPS && found < n_pages && (uintptr_t)*end < heap->frontier; i++) {
+        struct extent *neighbour = space_lookup(&heap->space, *end);
+        if (neighbour->address != *end) break;
+        if (!extent_is_idle(neighbour)) break;
+        found += neighbour->n_pages;
+        *end = extent_end(neighbour);
+    }
+    return found;
+}
+
+static bool extensible(struct heap *heap, const struct extent *extent, size_t n_pages) {
+    struct extent *left = heap_bins_idle_before(heap, extent, EXTENT_CLEAN);
+    if (left && extent->n_pages + left->n_pages >= n_pages) return true;
+    char *end;
+    return heap_bins_reach_right(heap, extent, n_pages, &end) >= n_pages || (uintptr_t)end == heap->frontier;
+}
+
+struct extent *heap_bins_take_extensible(struct heap *heap, size_t n_pages) {
+    unsigned cls = class_of_pages(n_pages);
+    int n_seen = 0;
+    while ((cls = last_bin_below(&heap->dirty, cls)) != 0)
+        for (struct extent *e = heap->dirty.head[cls]; e; e = e->next) {
+            /* A small piece is not worth splitting a large clean run for. */
+            if (n_seen++ == EXTEND_SCAN || e->n_pages < n_pages / EXTEND_SHARE) return NULL;
+            if (!extensible(heap, e, n_pages)) continue;
+            heap_bins_unfile(heap, &heap->dirty, e);
+            return e;
+        }
+    return NULL;
+}
+
+void heap_bins_insert_idle(struct heap *heap, struct extent *extent) {
+    extent_set_state(extent, EXTENT_BUSY);
+    if (extent->flags & EXTENT_ZERO) {
+        extent->flags &= EXTENT_ZERO | EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
+        heap_bins_file(heap, &heap->clean, extent);
+        return;
+    }
+    if (extent->used_pages && extent->used_pages < extent->n_pages) {
+        struct extent *headroom = heap_bins_split(heap, extent, extent->used_pages);
+        if (headroom) {
+            heap_forget_move(heap, headroom); /* what was moved lies before it */
+            heap_bins_file(heap, &heap->clean, headroom);
+        }
+    }
+    extent->flags &= EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED;
+    extent->policy = 0;
+    extent->last_use_ms = os_clock_ms();
+    heap_bins_file(heap, &heap->dirty, extent);
+}
+
+void heap_bins_set_unproven(struct heap *heap, struct extent *extent, size_t n_pages) {
+    n_pages = min_size(n_pages, extent->used_pages);
+    ADD_RELAXED(heap->unproven_bytes, (n_pages - extent->unproven_pages) << PAGE_SHIFT);
+    WRITE_RELAXED(extent->unproven_pages, (uint32_t)n_pages);
+}
+
+/* A block comes back: what was not known of it does not matter any more. */
+static void leave(struct heap *heap, struct extent *extent) {
+    SUB_RELAXED(heap->active_bytes, extent_active_bytes(extent));
+    heap_bins_set_unproven(heap, extent, 0);
+}
+
+void heap_bins_return(struct heap *heap, struct extent *extent) {
+    leave(heap, extent);
+    heap_bins_insert_idle(heap, extent);
+}
+
+void heap_bins_defer(struct heap *heap, struct extent *extent) {
+    struct extent *head = atomic_load_explicit(&heap->deferred, memory_order_relaxed);
+    do
+        extent->next = head;
+    while (!atomic_compare_exchange_weak_explicit(&heap->deferred, &head, extent, memory_order_release,
+                                                  memory_order_relaxed));
+}
+
+void heap_bins_drain_deferred(struct heap *heap) {
+    if (likely(!atomic_load_explicit(&heap->deferred, memory_order_relaxed))) return;
+    struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
+    while (list) {
+        struct extent *next = list->next;
+        if (list->flags & EXTENT_UNMAPPED) {
+            heap_bins_file_hole(heap, list);
+            list = next;
+            continue;
+        }
+        /* freshly mapped or purged, or joined: never counted as active */
+        if (extent_state(list) == EXTENT_BUSY) {
+            list->used_pages = list->n_pages; /* what is not known to be zero is dirty to its end */
+            heap_bins_publish(heap, list);
+        } else {
+            leave(heap, list);
+        }
+        heap_bins_insert_idle(heap, list);
+        list = next;
+    }
+}

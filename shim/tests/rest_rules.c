@@ -17,8 +17,11 @@
 /* The calls, each waiting for so long: -1 with errno if it was interrupted. What is left is checked against
  * the clock. */
 
-static bool is_about(int64_t us, int64_t expected) {
-    return us <= expected && us >= expected - LATE_US;
+/* What a call says is left, rounded down to units, after it was made at start_ns to wait for us. In
+ * nanoseconds: microseconds are rounded, and all between the call and its answer takes less. */
+static bool is_left(int64_t left_ns, int64_t unit_ns, int64_t us, int64_t start_ns) {
+    int64_t least = us * 1000 - (now_ns() - start_ns);
+    return left_ns + unit_ns > least && left_ns <= least + (int64_t)LATE_US * 1000;
 }
 
 static int in_sleep(int64_t us) {
@@ -33,10 +36,9 @@ static int in_usleep(int64_t us) {
 }
 static int in_nanosleep(int64_t us) {
     struct timespec time = {us / 1000000, us % 1000000 * 1000}, left;
-    int64_t start = now_us();
+    int64_t start = now_ns();
     int result = nanosleep(&time, &left);
-    if (result < 0)
-        CHECK(is_about(left.tv_sec * 1000000 + left.tv_nsec / 1000, us - (now_us() - start) + LATE_US));
+    if (result < 0) CHECK(is_left(left.tv_sec * 1000000000 + left.tv_nsec, 1, us, start));
     return result;
 }
 static int in_clock_nanosleep(int64_t us) {
@@ -64,11 +66,10 @@ static int in_select(int64_t us) {
     FD_ZERO(&set);
     FD_SET(empty[0], &set);
     struct timeval time = {us / 1000000, us % 1000000};
-    int64_t start = now_us();
+    int64_t start = now_ns();
     int result = select(empty[0] + 1, &set, NULL, NULL, &time);
     int64_t left = time.tv_sec * 1000000 + time.tv_usec;
-    CHECK(result == 0 ? left == 0 && !FD_ISSET(empty[0], &set)
-                      : is_about(left, us - (now_us() - start) + LATE_US));
+    CHECK(result == 0 ? left == 0 && !FD_ISSET(empty[0], &set) : is_left(left * 1000, 1000, us, start));
     return result;
 }
 static int in_pselect(int64_t us) {

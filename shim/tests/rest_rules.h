@@ -25,10 +25,13 @@
 /* No wait of a test ends by itself before that. */
 #define LONG_S 100
 
-static inline int64_t now_us(void) {
+static inline int64_t now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
-    return (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+static inline int64_t now_us(void) {
+    return now_ns() / 1000;
 }
 
 static uint64_t random_state;

@@ -19,9 +19,11 @@ def complain(words):
 
 
 def main(words):
-    clean_up_on_signals()
-    open_closed_streams()
     try:
+        # Before a signal is an exception: some of what runs in an import turns exceptions into others, and there is nothing to clean up yet.
+        load(words[0])
+        clean_up_on_signals()
+        open_closed_streams()
         return dispatch(words)
     except ToolError as error:
         say(error)
@@ -71,6 +73,10 @@ def output_failed(error):
 MODULES = {name: name for name in ("compare", "bench", "record", "report", "diff", "doctor", "advise", "trace", "replay", "stat", "top")} | {"__suite": "suite"}
 
 
+def load(name):
+    return importlib.import_module("." + MODULES[name], __package__) if name in MODULES else None
+
+
 def dispatch(words):
     name, rest = words[0], words[1:]
     if name == "__complain":
@@ -78,6 +84,6 @@ def dispatch(words):
     if name not in MODULES:
         return complain(["unknown command", name, "zeropool --help",
                          " ".join(["run", *(n for n in MODULES if not n.startswith("_"))])])
-    code = importlib.import_module("." + MODULES[name], __package__).main(rest)
+    code = load(name).main(rest)
     sys.stdout.flush()
     return code

@@ -12,12 +12,11 @@
  *   - descriptor 0 is never used: its address is NULL, so it matches no pointer and lookups need no test for
  *     it.
  *
- * Who may touch what state LIVE the thread that frees the block; the page map entries of its pages are stable
- *   meanwhile. Of its flags
- *                         recycle_note sets some, atomically, for whatever thread of the program changes the
- *                         block
- *   state CACHED          the owner of the list it is on (a thread cache's owner, or the shard's lock)
- *   all other states      the heap lock
+ * Who may touch what:
+ * - state LIVE: the thread that frees the block; the page map entries of its pages are stable meanwhile. Of
+ *   its flags recycle_note sets some, atomically, for whatever thread of the program changes the block;
+ * - state CACHED: the owner of the list it is on (a thread cache's owner, or the shard's lock);
+ * - all other states: the heap lock.
  * The fields older/newer belong to the heap lock while the extent is DIRTY and to the shard lock while it is
  * on a shard.
  */

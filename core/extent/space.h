@@ -3,14 +3,13 @@
  *
  *   [ descriptors ... | counts | page map ... | page | base ............ frontier ......... base + span_max )
  *
- * Two ways to hold it: open (the preload library) a range in a part of the address space where nothing else
- *   is placed by default is
- *             planned but not reserved; memory is mapped exactly as the frontier rises. RLIMIT_AS,
- *             RLIMIT_DATA, strict overcommit, core dumps and mlockall therefore see what is in use and no
- *             more. If somebody else has mapped something there, mapping fails and the pool refuses from then
- *             on.
- *   reserved  (pools made through the API, of which there may be many) an inaccessible reservation made at
- *             creation.
+ * Two ways to hold it:
+ * - open (the preload library): a range in a part of the address space where nothing else is placed by
+ *   default is planned but not reserved; memory is mapped exactly as the frontier rises. RLIMIT_AS,
+ *   RLIMIT_DATA, strict overcommit, core dumps and mlockall therefore see what is in use and no more. If
+ *   somebody else has mapped something there, mapping fails and the pool refuses from then on.
+ * - reserved (pools made through the API, of which there may be many): an inaccessible reservation made at
+ *   creation.
  *
  * Each of the three parts (the counts are mapped whole, with the map) is mapped from its bottom up as far as
  * it is in use, with equal attributes: three VMAs however often they grow, and nothing is charged, locked or

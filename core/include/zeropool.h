@@ -4,19 +4,18 @@
  * A pool hands out page-aligned buffers and keeps returned ones warm (resident, already faulted in), so that
  * the next request of a similar size costs nanoseconds instead of one page fault per 4 KiB.
  *
- * Conventions, valid for every function below unless it says otherwise sizes are bytes. thread-safety every
- *   function may be called from any thread at any time, except that zp_pool_destroy needs
- *                  the pool to itself. zp_get and zp_put may be called in a signal handler.
- *   errors         functions that return a pointer return NULL and set errno; functions that return int
- *                  return 0 or a negative errno value and leave errno alone. zp_put and zp_pool_destroy
- *                  preserve errno.
- *   misuse         freeing a buffer twice, an interior pointer, or a buffer of another pool ends the process
- *                  with one line on stderr ("zeropool: fatal: ...") and SIGABRT, before anything is
- *                  corrupted.
- *   versions       zp_config and zp_stats grow at their ends only. A program tells the library how long its
- *                  structs are (the macros at the end do that), so one that was compiled with an older or a
- *                  newer header works: fields that it does not have take their defaults or are left out,
- *                  fields that the library does not have are 0.
+ * Conventions, valid for every function below unless it says otherwise:
+ * - sizes are bytes;
+ * - thread-safety: every function may be called from any thread at any time, except that zp_pool_destroy
+ *   needs the pool to itself. zp_get and zp_put may be called in a signal handler;
+ * - errors: functions that return a pointer return NULL and set errno; functions that return int return 0 or
+ *   a negative errno value and leave errno alone. zp_put and zp_pool_destroy preserve errno;
+ * - misuse: freeing a buffer twice, an interior pointer, or a buffer of another pool ends the process with
+ *   one line on stderr ("zeropool: fatal: ...") and SIGABRT, before anything is corrupted;
+ * - versions: zp_config and zp_stats grow at their ends only. A program tells the library how long its
+ *   structs are (the macros at the end do that), so one that was compiled with an older or a newer header
+ *   works: fields that it does not have take their defaults or are left out, fields that the library does not
+ *   have are 0.
  */
 #ifndef ZEROPOOL_H
 #define ZEROPOOL_H

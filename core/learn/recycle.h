@@ -2,25 +2,28 @@
 /* recycle.h: memory that is used again must not carry over what its last owner did to it.
  *
  * munmap forgets mlock, mprotect, MADV_DONTFORK, MADV_WIPEONFORK, MADV_DONTDUMP, guards, overlays by
- *   MAP_FIXED; a recycled block keeps them. Told The preload library interposes the calls that do such things
- *   and notes them here. A block that was noted is put
- *              right when it is freed, when realloc gives a part of it back and when realloc leaves it,
- *              whatever its size. Where all that was done is that some pages were protected, as guards of
- *              stacks are, the block remembers which: they alone are put right, and the program that undoes
- *              it itself leaves a block like any other.
- *   Asked      System calls that a program makes past the C library are not noted, nor is anything in pools
- *              made through the API. The kernel can be asked: one mremap that cannot succeed says whether the
- *              block lies in one VMA with its neighbours. It takes the lock of the process's address space,
- *              0.2 us alone and far more where threads meet at it, so it is a sample only:
- *   - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap
- *     or shard, and until then all that the thread caches' big slots take: programs that treat their memory
- *     so do it from the start;
- *   - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second where the
- *     background thread runs and is not narrow (helper.c);
- *   - a block that is found changed is put right, and if that shows that the program did it, every block of
- *     at least RECYCLE_MIN_BYTES is checked at every free from then on, until RECYCLE_QUIET checks in a row
- *     have found nothing. Where it was one of those that thread caches keep in bins (up to 256 KiB), neither
- *     the bins nor the slot before them take any that large meanwhile.
+ * MAP_FIXED; a recycled block keeps them.
+ *
+ * Told. The preload library interposes the calls that do such things and notes them here. A block that was
+ * noted is put right when it is freed, when realloc gives a part of it back and when realloc leaves it,
+ * whatever its size. Where all that was done is that some pages were protected, as guards of stacks are, the
+ * block remembers which: they alone are put right, and the program that undoes it itself leaves a block like
+ * any other.
+ *
+ * Asked. System calls that a program makes past the C library are not noted, nor is anything in pools made
+ * through the API. The kernel can be asked: one mremap that cannot succeed says whether the block lies in one
+ * VMA with its neighbours. It takes the lock of the process's address space, 0.2 us alone and far more where
+ * threads meet at it, so it is a sample only:
+ * - the first RECYCLE_CHECK_ALL blocks of at least RECYCLE_MIN_BYTES that are freed after coming from heap or
+ *   shard, and until then all that the thread caches' big slots take: programs that treat their memory so do
+ *   it from the start;
+ * - after that every RECYCLE_CHECK_EVERYth block from the heap, and a big slot once a second where the
+ *   background thread runs and is not narrow (helper.c);
+ * - a block that is found changed is put right, and if that shows that the program did it, every block of at
+ *   least RECYCLE_MIN_BYTES is checked at every free from then on, until RECYCLE_QUIET checks in a row have
+ *   found nothing. Where it was one of those that thread caches keep in bins (up to 256 KiB), neither the
+ *   bins nor the slot before them take any that large meanwhile.
+ *
  * What remains: a program that begins to do so by raw system calls after that may see one such block recycled
  * unmended. Guards (MADV_GUARD_INSTALL) made so are not found at all, since the kernel does not tell of
  * them.
@@ -62,13 +65,14 @@ static inline bool recycle_wants(const struct pool *pool, const struct extent *e
            (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
 }
 
-/* The program changes this range. `flags` say how: EXTENT_HUGE advice about huge pages, which cannot be taken
- *   back by name and goes when the pages go EXTENT_CHANGED attributes that can: protection, locks, fork and
- *   dump advice, access hints, merging, memory policy EXTENT_REPLACED what only a new mapping forgets: other
- *   mappings, holes, guards
+/* The program changes this range. `flags` say how:
+ * - EXTENT_HUGE: advice about huge pages, which cannot be taken back by name and goes when the pages go;
+ * - EXTENT_CHANGED: attributes that can: protection, locks, fork and dump advice, access hints, merging,
+ *   memory policy;
+ * - EXTENT_REPLACED: what only a new mapping forgets: other mappings, holes, guards.
  * Live blocks in the range are marked. Where something else is found than live blocks, or more than
- * NOTE_BLOCKS of them, the pool becomes watchful. Takes no lock, makes no system call; any thread, any
- * handler may call it. */
+ * NOTE_BLOCKS of them, every free is checked from then on. Takes no lock, makes no system call; any thread,
+ * any handler may call it. */
 void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t flags);
 
 /* The same for mprotect, which changes the protection of this range and nothing else; or, with `undone`, has

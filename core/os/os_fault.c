@@ -2,10 +2,11 @@
 /* os_fault.c: makes chosen kernel calls fail, in builds with -DZP_FAULT. Elsewhere this file is empty.
  *
  * A test that is linked with it calls os_fault_configure. Programs that it is preloaded into are told by
- *   their environment: ZP_FAULT_AT=K the K-th call (from 0) fails ZP_FAULT_ERRNO=E with this number
- *   ZP_FAULT_ONE_IN=N one call in N fails, by chance ZP_FAULT_SEED=S which chance ZP_FAULT_CALL=C only calls
- *   of this kind (enum os_call) are counted and fail ZP_FAULT_COUNT=F the largest number of calls that one
- *   process made is written into this file of 8 bytes
+ * their environment:
+ *   ZP_FAULT_AT=K      the K-th call (from 0) fails           ZP_FAULT_ERRNO=E   with this number
+ *   ZP_FAULT_ONE_IN=N  one call in N fails, by chance         ZP_FAULT_SEED=S    which chance
+ *   ZP_FAULT_CALL=C    only calls of this kind (enum os_call) are counted and fail
+ *   ZP_FAULT_COUNT=F   the largest number of calls that one process made is written into this file of 8 bytes
  *
  * The configuration is written before there is a second thread; the counters are atomic, and the word in the
  * file is shared by processes and only ever raised.

@@ -2,10 +2,11 @@
 /* fork.h: what a forked child finds, and does about it.
  *
  * Nothing is registered with pthread_atfork and no lock is held across fork: allocators that do so deadlock
- *   against stdio. A word in a page marked MADV_WIPEONFORK is the door to every slow path: 1 open the normal
- *   state, one load 0 closed a child, not yet repaired: whoever comes first repairs 2 repairing somebody is
- *   at it: others wait a bounded time; then gets are refused (the next allocator serves them) and
- *                 puts are deferred without a lock
+ * against stdio. A word in a page marked MADV_WIPEONFORK is the door to every slow path:
+ *   1  open       the normal state, one load
+ *   0  closed     a child, not yet repaired: whoever comes first repairs
+ *   2  repairing  somebody is at it: others wait a bounded time; then gets are refused (the next allocator
+ *                 serves them) and puts are deferred without a lock
  * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be
  * trusted. Nothing is, but live blocks: thread caches and shards are forgotten, and the heap is made anew
  * (heap_rebuild.c). The door stays closed while the forking thread itself is inside its cache, which a signal

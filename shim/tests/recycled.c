@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /* recycled.c: a block must not show its owner what an earlier owner of that memory did to its pages. What
- *        munmap would have forgotten: locks, fork and dump advice, protection, protection keys, mappings laid
- *        over it, memory policy, merging, guards. A kind of change that this kernel or CPU does not know is
- *        skipped. usage: recycled KIND from the first block on recycled late KIND for the first time after
- *        100,000 frees, to blocks that thread caches give out recycled raw KIND from the first block on, by
- *        system calls that the library cannot see recycled threads|realloc|given-before|calloc [BYTES] */
+ * munmap would have forgotten: locks, fork and dump advice, protection, protection keys, mappings laid
+ * over it, memory policy, merging, guards. A kind of change that this kernel or CPU does not know is skipped.
+ * usage: recycled KIND          from the first block on
+ *        recycled late KIND     for the first time after 100,000 frees, to blocks that thread caches give out
+ *        recycled raw KIND      from the first block on, by system calls that the library cannot see
+ *        recycled threads|realloc|given-before|calloc [BYTES] */
 #include "recycled_kinds.h"
 
 #include <errno.h>

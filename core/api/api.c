@@ -192,20 +192,46 @@ static size_t checked_pages(zp_pool *pool, size_t size) {
     return size ? pages_of(size) : 1;
 }
 
-static void *or_enomem(void *p) {
-    if (!p) errno = ENOMEM;
-    return p;
+/* A pool that could not get its lock in time refuses, so that the next allocator serves the request. Here
+ * there is no other: it is asked again, as long as whoever has the lock does not come back, for a second. */
+#define AGAIN_NS 1000000000u
+/* So often also where the lock is free again: nobody says which of the two it was. */
+#define AGAIN_TRIES 3
+
+struct patience {
+    unsigned n_tries;
+    uint64_t end_ns;
+};
+
+static noinline_cold bool try_again(struct patience *patience, const zp_pool *pool) {
+    /* In a handler that has interrupted a call of the pool, that call cannot go on before this one ends. */
+    if (tcache_owner_is_inside()) return false;
+    if (patience->n_tries++ >= AGAIN_TRIES && !READ_RELAXED(pool->pool.heap.lock.doubtful)) return false;
+    uint64_t now_ns = os_clock_ns();
+    if (!patience->end_ns) patience->end_ns = now_ns + AGAIN_NS;
+    lock_relax();
+    return now_ns < patience->end_ns;
 }
+
+/* The pointer that the expression gives, or NULL with ENOMEM. */
+#define PATIENTLY(pool, expression)                                                                          \
+    ({                                                                                                       \
+        void *given = (expression);                                                                          \
+        for (struct patience patience = {0}; unlikely(!given) && try_again(&patience, pool);)                \
+            given = (expression);                                                                            \
+        if (!given) errno = ENOMEM;                                                                          \
+        given;                                                                                               \
+    })
 
 EXPORT void *zp_get(zp_pool *pool, size_t size) {
     size_t n_pages = checked_pages(pool, size);
-    return n_pages ? or_enomem(pool_get(&pool->pool, tcache_find(&pool->pool), n_pages)) : NULL;
+    return n_pages ? PATIENTLY(pool, pool_get(&pool->pool, tcache_find(&pool->pool), n_pages)) : NULL;
 }
 
 EXPORT void *zp_get_zeroed(zp_pool *pool, size_t size) {
     size_t n_pages = checked_pages(pool, size);
     if (!n_pages) return NULL;
-    return or_enomem(zero_get(&pool->pool, tcache_find(&pool->pool), n_pages));
+    return PATIENTLY(pool, zero_get(&pool->pool, tcache_find(&pool->pool), n_pages));
 }
 
 EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size) {
@@ -214,8 +240,8 @@ EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size) {
         return NULL;
     }
     size_t n_pages = checked_pages(pool, size);
-    return n_pages ? or_enomem(pool_get_aligned(&pool->pool, tcache_find(&pool->pool), alignment, n_pages))
-                   : NULL;
+    if (!n_pages) return NULL;
+    return PATIENTLY(pool, pool_get_aligned(&pool->pool, tcache_find(&pool->pool), alignment, n_pages));
 }
 
 EXPORT void zp_put(zp_pool *pool, void *buffer) {
@@ -232,7 +258,7 @@ EXPORT void *zp_resize(zp_pool *pool, void *buffer, size_t size) {
     struct extent *extent = pool_live_extent(&pool->pool, buffer);
     if (!checked_pages(pool, size)) return NULL;
     if (resize_in_place(&pool->pool, extent, size)) return buffer;
-    return or_enomem(resize_move(&pool->pool, tcache_find(&pool->pool), extent, size));
+    return PATIENTLY(pool, resize_move(&pool->pool, tcache_find(&pool->pool), extent, size));
 }
 
 EXPORT bool zp_owns(zp_pool *pool, const void *buffer) {

@@ -113,8 +113,8 @@ zp_pool *zp_pool_create(const zp_config *config);
 void zp_pool_destroy(zp_pool *pool);
 
 /* Get a buffer of at least size bytes, aligned to 4096. Contents are arbitrary. The caller owns it until
- * zp_put. size 0 is treated as 1. Errors: EINVAL (below min_size_bytes), ENOMEM. Lock-free when the thread
- * cache hits. */
+ * zp_put. size 0 is treated as 1. Errors: EINVAL (below min_size_bytes), ENOMEM (also where a thread that has
+ * the pool's lock does not come back for a second). Lock-free when the thread cache hits. */
 void *zp_get(zp_pool *pool, size_t size);
 
 /* The same, all bytes zero. */

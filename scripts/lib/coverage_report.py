@@ -15,7 +15,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
 EXCLUDE = os.path.join(ROOT, "core", "tests", "coverage.exclude")
-FOLDERS = ("core/api", "core/base", "core/os", "core/pool", "shim")
+FOLDERS = tuple(f"core/{name}" for name in sorted(os.listdir(os.path.join(ROOT, "core")))
+                if name not in ("tests", "include") and os.path.isdir(os.path.join(ROOT, "core", name))) + ("shim",)
 
 
 def measured_files(build):
@@ -26,7 +27,7 @@ def measured_files(build):
 
 
 def folder_of(path):
-    """core/pool for core/heap/heap.c, None for what is not the product."""
+    """core/heap for core/heap/heap.c, None for what is not the product."""
     folder = os.path.dirname(path)
     return folder if folder in FOLDERS else None
 

@@ -119,7 +119,7 @@ enum rest_entry rest_entry(int32_t late_ms) {
 static void end_steps(void *arguments) {
     struct rest_steps *steps = arguments;
     rest_unclaim();
-    if (steps->masked) os_restore_signals(rest_signal_word(&steps->mask));
+    if (steps->masked) os_restore_signals(steps->mask);
 }
 
 bool rest_in_steps(enum rest_signals signals, uint64_t deadline_ns, void (*wait)(struct rest_steps *, void *),
@@ -132,10 +132,7 @@ bool rest_in_steps(enum rest_signals signals, uint64_t deadline_ns, void (*wait)
                                .overdue = overdue >= REST_OVERDUE_MS,
                                .deadline_ns = deadline_ns,
                                .masked = signals == REST_MASKED && !os_restricted};
-    if (steps.masked) {
-        uint64_t before = os_block_signals();
-        memcpy(&steps.mask, &before, sizeof before);
-    }
+    if (steps.masked) steps.mask = os_block_signals();
     pthread_cleanup_push(end_steps, &steps);
     wait(&steps, arguments);
     pthread_cleanup_pop(1);

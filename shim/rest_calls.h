@@ -97,7 +97,7 @@ void rest_calls_resolve(void);
 
 /* A wait in steps. */
 struct rest_steps {
-    sigset_t mask; /* of the program */
+    uint64_t mask; /* of the program; for calls: rest_set */
     bool masked;   /* signals are blocked but for the sleeps */
     bool overdue;  /* the next sleep is none, because a round is overdue */
     unsigned ms;   /* length of the next step; 0: nothing is left to give back, wait as long as it takes */
@@ -163,6 +163,11 @@ bool rest_ask_action(int signal, struct rest_action *action);
 
 static inline uint64_t rest_signal_bit(int signal) {
     return (uint64_t)1 << (signal - 1);
+}
+/* The kernel has 64 signals, and the calls pass a set on for it to read that much. A sigset_t is sixteen
+ * times as long, which is too much for the stack of a call that waits. */
+static inline const sigset_t *rest_set(const uint64_t *word) {
+    return (const sigset_t *)(const void *)word;
 }
 /* The kernel's part of a set. */
 static inline uint64_t rest_signal_word(const sigset_t *set) {

@@ -56,7 +56,7 @@ struct poll {
 static int poll_once(struct rest_steps *steps, const struct poll *poll, bool *last) {
     if (!poll->is_ppoll && !steps->masked) return NEXT(poll)(poll->fds, poll->n, rest_step_ms(steps, last));
     struct timespec length;
-    const sigset_t *mask = poll->mask || !steps->masked ? poll->mask : &steps->mask;
+    const sigset_t *mask = poll->mask || !steps->masked ? poll->mask : rest_set(&steps->mask);
     return NEXT(ppoll)(poll->fds, poll->n, rest_step(steps, &length, last), mask);
 }
 
@@ -94,9 +94,9 @@ static bool is_without_wait(const struct timespec *timeout) {
 }
 
 /* After the kernel has read it. */
-static const sigset_t *copy_mask(sigset_t *copy, const sigset_t *mask) {
-    if (mask) memcpy(copy, mask, sizeof(uint64_t));
-    return mask ? copy : NULL;
+static const sigset_t *copy_mask(uint64_t *copy, const sigset_t *mask) {
+    if (mask) *copy = rest_signal_word(mask);
+    return mask ? rest_set(copy) : NULL;
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, const sigset_t *mask) {
@@ -108,7 +108,7 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
     struct poll poll = {.fds = fds, .n = n, .is_ppoll = true};
     if (!brief && (poll.result = NEXT(ppoll)(fds, n, &none, mask)) != 0) return poll.result;
     uint64_t deadline = begin(timeout, brief);
-    sigset_t copy = {0};
+    uint64_t copy = 0;
     if (!brief) poll.mask = copy_mask(&copy, mask);
     if (!brief && in_steps(deadline, wait_poll, &poll, &poll.result)) return poll.result;
     return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
@@ -135,29 +135,38 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 struct select {
     int n;
     fd_set *sets[N_SETS];
-    fd_set asked[N_SETS];
+    uint64_t *
+        asked; /* what was asked for, one set behind the other: in the frame of the call, as long as needed */
     size_t bytes; /* of each */
     const sigset_t *mask;
     bool is_pselect;
     int result;
 };
 
+/* What keep_sets needs: 24 bytes for every 64 descriptors. Most programs that select have few, and the stack
+ * of a call that waits is to stay small. */
+static size_t bytes_of(int n) {
+    return n < 0 || n > FD_SETSIZE ? 0 : ((size_t)n + 63) / 64 * 8 * N_SETS;
+}
+
 /* False: too many descriptors for us, or a set that is not there. */
-static bool keep_sets(struct select *select, fd_set *read, fd_set *write, fd_set *except) {
+static bool keep_sets(struct select *select, uint64_t *words, fd_set *read, fd_set *write, fd_set *except) {
     if (select->n < 0 || select->n > FD_SETSIZE) return false;
     select->sets[0] = read, select->sets[1] = write, select->sets[2] = except;
     select->bytes = ((size_t)select->n + 63) / 64 * 8;
+    select->asked = words;
     for (int i = 0; i < N_SETS; i++) {
         if (!select->sets[i]) continue;
         if (!rest_is_readable(select->sets[i], select->bytes)) return false;
-        memcpy(&select->asked[i], select->sets[i], select->bytes);
+        memcpy(select->asked + (size_t)i * select->bytes / 8, select->sets[i], select->bytes);
     }
     return true;
 }
 
 static void put_sets_back(struct select *select) {
     for (int i = 0; i < N_SETS; i++)
-        if (select->sets[i]) memcpy(select->sets[i], &select->asked[i], select->bytes);
+        if (select->sets[i])
+            memcpy(select->sets[i], select->asked + (size_t)i * select->bytes / 8, select->bytes);
 }
 
 static int select_once(struct rest_steps *steps, struct select *select, bool *last) {
@@ -167,7 +176,7 @@ static int select_once(struct rest_steps *steps, struct select *select, bool *la
         return NEXT(select)(select->n, select->sets[0], select->sets[1], select->sets[2],
                             timeout ? &time : NULL);
     }
-    const sigset_t *mask = select->mask || !steps->masked ? select->mask : &steps->mask;
+    const sigset_t *mask = select->mask || !steps->masked ? select->mask : rest_set(&steps->mask);
     return NEXT(pselect)(select->n, select->sets[0], select->sets[1], select->sets[2], timeout, mask);
 }
 
@@ -206,8 +215,9 @@ EXPORT int select(int n, fd_set *read, fd_set *write, fd_set *except, struct tim
         !timeout || !__builtin_add_overflow(timeout->tv_sec, timeout->tv_usec / 1000000, &time.tv_sec);
     if (timeout) time.tv_nsec = timeout->tv_usec % 1000000 * 1000;
     bool brief = is_brief(timeout ? &time : NULL);
+    uint64_t *words = __builtin_alloca(bytes_of(n));
     struct select select = {.n = n};
-    if (!can_tell || is_nothing(brief) || !keep_sets(&select, read, write, except))
+    if (!can_tell || is_nothing(brief) || !keep_sets(&select, words, read, write, except))
         return NEXT(select)(n, read, write, except, timeout);
     if (!brief) {
         select.result = NEXT(select)(n, read, write, except, &(struct timeval){0, 0});
@@ -230,10 +240,11 @@ EXPORT int pselect(int n, fd_set *read, fd_set *write, fd_set *except, const str
     if (likely(!rest_wanted(&shim_pool)) || is_without_wait(timeout))
         return NEXT(pselect)(n, read, write, except, timeout, mask);
     bool brief = is_brief(timeout);
+    uint64_t *words = __builtin_alloca(bytes_of(n));
     struct select select = {.n = n, .is_pselect = true, .mask = mask};
-    if (is_nothing(brief) || !keep_sets(&select, read, write, except))
+    if (is_nothing(brief) || !keep_sets(&select, words, read, write, except))
         return NEXT(pselect)(n, read, write, except, timeout, mask);
-    sigset_t copy = {0};
+    uint64_t copy = 0;
     if (!brief) {
         select.result = NEXT(pselect)(n, read, write, except, &(struct timespec){0, 0}, mask);
         if (select.result) return select.result;
@@ -259,7 +270,7 @@ struct epoll {
 static int epoll_once(struct rest_steps *steps, const struct epoll *epoll, bool *last) {
     if (epoll->kind == EPOLL_WAIT && !steps->masked)
         return NEXT(epoll_wait)(epoll->fd, epoll->events, epoll->n, rest_step_ms(steps, last));
-    const sigset_t *mask = epoll->mask || !steps->masked ? epoll->mask : &steps->mask;
+    const sigset_t *mask = epoll->mask || !steps->masked ? epoll->mask : rest_set(&steps->mask);
     struct timespec length;
     if (epoll->kind == EPOLL_PWAIT2)
         return NEXT(epoll_pwait2)(epoll->fd, epoll->events, epoll->n, rest_step(steps, &length, last), mask);
@@ -288,7 +299,7 @@ static int epoll_resting(struct epoll epoll, int timeout, const sigset_t *mask) 
     if (is_nothing(brief)) return epoll_for_ms(&epoll, timeout, mask);
     if (!brief && (epoll.result = epoll_for_ms(&epoll, 0, mask)) != 0) return epoll.result;
     uint64_t deadline = begin(limit, brief);
-    sigset_t copy = {0};
+    uint64_t copy = 0;
     if (!brief) epoll.mask = copy_mask(&copy, mask);
     if (!brief && in_steps(deadline, wait_epoll, &epoll, &epoll.result)) return epoll.result;
     return epoll_for_ms(&epoll, rest_until_ms(deadline), mask);
@@ -318,7 +329,7 @@ EXPORT int epoll_pwait2(int fd, struct epoll_event *events, int n, const struct 
     struct timespec left, none = {0, 0};
     if (!brief && (epoll.result = NEXT(epoll_pwait2)(fd, events, n, &none, mask)) != 0) return epoll.result;
     uint64_t deadline = begin(timeout, brief);
-    sigset_t copy = {0};
+    uint64_t copy = 0;
     if (!brief) epoll.mask = copy_mask(&copy, mask);
     if (!brief && in_steps(deadline, wait_epoll, &epoll, &epoll.result)) return epoll.result;
     return NEXT(epoll_pwait2)(fd, events, n, left_until(deadline, &left), mask);

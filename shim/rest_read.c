@@ -69,14 +69,14 @@ static void wait_readable(struct rest_steps *steps, void *arguments) {
     struct reading *reading = arguments;
     for (;;) {
         struct rest_handlers handlers = rest_handlers();
-        uint64_t open = handlers.handled & ~rest_signal_word(&steps->mask);
+        uint64_t open = handlers.handled & ~steps->mask;
         uint64_t interrupting = handlers.interrupting & open;
         reading->mixed = interrupting && interrupting != open;
         if (reading->mixed) return;
         struct pollfd waited = {.fd = reading->fd, .events = POLLIN};
         struct timespec length;
         bool last;
-        int n = NEXT(ppoll)(&waited, 1, rest_step(steps, &length, &last), &steps->mask);
+        int n = NEXT(ppoll)(&waited, 1, rest_step(steps, &length, &last), rest_set(&steps->mask));
         if (n == 0) {
             rest_next(steps);
         } else if (n > 0 || errno != EINTR) {

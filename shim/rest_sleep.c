@@ -48,7 +48,7 @@ static void wait_sleep(struct rest_steps *steps, void *arguments) {
         if (last && length.tv_sec == 0 && length.tv_nsec == 0) return;
         if (steps->masked) {
             struct timespec piece = last ? shortened(length) : length;
-            if (NEXT(ppoll)(NULL, 0, &piece, &steps->mask) < 0) sleep->error = errno;
+            if (NEXT(ppoll)(NULL, 0, &piece, rest_set(&steps->mask)) < 0) sleep->error = errno;
         } else {
             sleep->error = sleep_restricted(sleep, &length);
         }
@@ -165,17 +165,17 @@ static void wait_signal(struct rest_steps *steps, void *mask) {
     for (;;) {
         struct timespec length;
         bool last;
-        if (NEXT(ppoll)(NULL, 0, rest_step(steps, &length, &last), mask ? mask : &steps->mask) < 0) return;
+        if (NEXT(ppoll)(NULL, 0, rest_step(steps, &length, &last), rest_set(mask ? mask : &steps->mask)) < 0)
+            return;
         rest_next(steps);
     }
 }
 
 /* False: not in steps, and no handler has run meanwhile. Nothing is done where os_restricted is set: a
  * handler that ran before the call would be missed. */
-static bool wait_for_handler(const sigset_t *mask) {
+static bool wait_for_handler(uint64_t *mask) {
     if (os_restricted) return false;
-    return rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, (void *)mask) ||
-           rest_entry(0) != REST_UNDISTURBED;
+    return rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, mask) || rest_entry(0) != REST_UNDISTURBED;
 }
 
 EXPORT int pause(void) {
@@ -187,8 +187,7 @@ EXPORT int pause(void) {
 EXPORT int sigsuspend(const sigset_t *mask) {
     if (likely(!rest_wanted(&shim_pool)) || os_restricted || !rest_is_readable(mask, sizeof(uint64_t)))
         return NEXT(sigsuspend)(mask);
-    sigset_t copy = {0};
-    __builtin_memcpy(&copy, mask, sizeof(uint64_t));
+    uint64_t copy = rest_signal_word(mask);
     if (!wait_for_handler(&copy)) return NEXT(sigsuspend)(mask);
     errno = EINTR;
     return -1;

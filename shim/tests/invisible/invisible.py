@@ -24,7 +24,6 @@ from harness import Place, Skipped
 SKIP = 77
 TRIES = 3
 KNOWN_LIMITS = {
-    ("stacks", "waits"),
     ("tasks", "python-pool-then-fork"), ("tasks", "python-large-pool-then-fork"),
 }
 KINDS = {**memory.KINDS, **world.KINDS, **calls.KINDS}

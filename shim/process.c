@@ -103,7 +103,7 @@ static void before_fork(void) {
 }
 
 static void after_fork_in_child(void) {
-    if (fork_word)
+    if (fork_door)
         fork_child();
     else
         helper_fork_child();
@@ -111,7 +111,7 @@ static void after_fork_in_child(void) {
 
 /* error: what errno is after a failure. */
 static bool gave_up_its_place(int error) {
-    return error == EAGAIN && helper_runs() && helper_dismiss(PLACE_WAIT_MS);
+    return error == EAGAIN && background_runs() && helper_dismiss(PLACE_WAIT_MS);
 }
 
 static pid_t fork_by(pid_t (*function)(void)) {

@@ -3,8 +3,8 @@
 #include "cache/tcache.h"
 
 #include "os/os.h"
-#include "process/fork.h"
-#include "process/helper.h"
+#include "sync/background.h"
+#include "sync/fork_door.h"
 #include "pool/pool.h"
 #include "learn/recycle.h"
 
@@ -25,7 +25,7 @@ static bool exit_key_valid;
 #define EXIT_TRIES 1000
 
 /* Of addresses, for each thread that uses several pools; touched where their numbers are. */
-#define INDEX_BYTES (align_up((HELPER_POOLS_MAX + 1) * sizeof(struct tcache *), PAGE_BYTES))
+#define INDEX_BYTES (align_up((TCACHE_POOLS_MAX + 1) * sizeof(struct tcache *), PAGE_BYTES))
 
 struct tcache *tcache_registered(void) {
     return atomic_load_explicit(&registered, memory_order_acquire);
@@ -96,7 +96,7 @@ static void thread_exits(void *ignored) {
         tcache = next;
     }
     tcache_tls.ending = true;
-    helper_note_end();
+    background_note_end();
     tcache_tls.entered &= ~1u;
     errno = saved;
 }

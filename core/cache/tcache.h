@@ -43,6 +43,9 @@
 
 struct pool;
 
+/* Pools that have a number, from 1 on (pool->number). */
+#define TCACHE_POOLS_MAX 16384
+
 /* Larger blocks than this (256 KiB) use the slot for big ones. */
 #define TCACHE_BIN_PAGES (4 * CLASS_STEPS)
 /* The class of the smallest request beyond that, and so the number of bins. Of requests only: see

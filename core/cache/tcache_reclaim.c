@@ -2,7 +2,6 @@
 /* tcache_reclaim.c: what others do to a thread's cache: take from it, forget a pool in it, repair it after a
  * fork. See tcache.h for the protocol. */
 #include "os/os.h"
-#include "process/helper.h"
 #include "pool/pool.h"
 #include "cache/tcache.h"
 
@@ -109,7 +108,7 @@ bool tcache_can_reclaim(void) {
 }
 
 unsigned tcache_reclaim(struct pool *pool, enum reclaim what) {
-    if ((os_restricted && !helper_is_self()) || !barrier_works()) return 0;
+    if ((os_restricted && !tcache_tls.is_helper) || !barrier_works()) return 0;
     unsigned n_emptied = 0;
     struct tcache *cursor = tcache_registered();
     while (cursor) {

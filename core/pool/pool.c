@@ -7,10 +7,10 @@
 #include "os/os.h"
 #include "cache/cache_keep.h"
 #include "heap/decay.h"
-#include "process/fork.h"
+#include "sync/background.h"
+#include "sync/fork_door.h"
 #include "heap/heap_bins.h"
 #include "heap/heap_fresh.h"
-#include "process/helper.h"
 #include "pool/limits.h"
 #include "learn/recycle.h"
 #include "pool/zero.h"
@@ -58,7 +58,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
     heap_fresh_prepare(&pool->heap);
     limits_prepare(pool);
     tcache_prepare_reclaim();
-    fork_setup();
+    fork_door_prepare();
     __atomic_store_n(&pool->ready, true, __ATOMIC_RELEASE);
     return 0;
 }
@@ -165,7 +165,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             heap_unprove(&pool->heap, extent);
         }
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
-        if (pool_tick_due(pool, os_clock_ms()) && !helper_runs()) {
+        if (pool_tick_due(pool, os_clock_ms()) && !background_runs()) {
             /* else the background thread sees to that */
             if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache);
             pool_tick(pool, os_clock_ms());
@@ -179,7 +179,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     }
     tcache_tls.entered = 0;
     if (extent) PROBE3(alloc_slow, extent->address, n_pages << PAGE_SHIFT, from_untouched);
-    helper_poke(pool);
+    if (pool->heap.decay_ms)
+        background_poke(READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes));
     return extent;
 }
 

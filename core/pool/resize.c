@@ -5,7 +5,7 @@
 #include "sync/probe.h"
 #include "os/os.h"
 #include "cache/cache_keep.h"
-#include "process/fork.h"
+#include "sync/fork_door.h"
 #include "pool/limits.h"
 #include "learn/recycle.h"
 #include "pool/zero.h"

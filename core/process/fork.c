@@ -8,12 +8,6 @@
 
 #define WAIT_NS 100000000u
 
-uint32_t *fork_word;
-
-void fork_setup(void) {
-    if (!fork_word) fork_word = os_fork_word();
-}
-
 static void forget_shards(struct pool *pool) {
     for (unsigned i = 0; i < pool->n_shards; i++) {
         struct shard *shard = &pool->shards[i];
@@ -44,7 +38,7 @@ static bool wait_for_repair(void) {
     /* By the clock: yields say nothing about the progress of others. */
     uint64_t end_ns = os_clock_ns() + WAIT_NS;
     while (os_clock_ns() < end_ns) {
-        if (__atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 1) return true;
+        if (__atomic_load_n(fork_door, __ATOMIC_ACQUIRE) == FORK_DOOR_OPEN) return true;
         lock_relax();
     }
     return false;
@@ -54,8 +48,9 @@ static bool repair_all(bool alone) {
     /* Forked from a signal handler that has interrupted this thread in a slow path, or in its cache: when
      * that has ended. */
     if (tcache_tls.entered || tcache_owner_is_inside()) return false;
-    uint32_t closed = 0;
-    if (!__atomic_compare_exchange_n(fork_word, &closed, 2, false, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
+    uint32_t closed = FORK_DOOR_CLOSED;
+    if (!__atomic_compare_exchange_n(fork_door, &closed, FORK_DOOR_REPAIRING, false, __ATOMIC_ACQUIRE,
+                                     __ATOMIC_RELAXED))
         return wait_for_repair();
     tcache_tls.entered = 1;
     os_limits_fork_child();
@@ -63,7 +58,7 @@ static bool repair_all(bool alone) {
     tcache_fork_child(alone);
     helper_for_each_pool(repair);
     tcache_tls.entered = 0;
-    __atomic_store_n(fork_word, 1, __ATOMIC_RELEASE);
+    __atomic_store_n(fork_door, FORK_DOOR_OPEN, __ATOMIC_RELEASE);
     return true;
 }
 
@@ -72,5 +67,5 @@ bool fork_repair(void) {
 }
 
 void fork_child(void) {
-    if (fork_word && __atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 0) repair_all(true);
+    if (fork_door && __atomic_load_n(fork_door, __ATOMIC_ACQUIRE) == FORK_DOOR_CLOSED) repair_all(true);
 }

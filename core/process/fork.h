@@ -2,11 +2,7 @@
 /* fork.h: what a forked child finds, and does about it.
  *
  * Nothing is registered with pthread_atfork and no lock is held across fork: allocators that do so deadlock
- * against stdio. A word in a page marked MADV_WIPEONFORK is the door to every slow path:
- *   1  open       the normal state, one load
- *   0  closed     a child, not yet repaired: whoever comes first repairs
- *   2  repairing  somebody is at it: others wait a bounded time; then gets are refused (the next allocator
- *                 serves them) and puts are deferred without a lock
+ * against stdio. In the child the door to every slow path is closed (sync/fork_door.h) until it is repaired.
  * Behind a closed door nobody takes a lock, so what is locked then was locked in the parent and is not to be
  * trusted. Nothing is, but live blocks: thread caches and shards are forgotten, and the heap is made anew
  * (heap_rebuild.c). The door stays closed while the forking thread itself is inside its cache, which a signal
@@ -17,11 +13,7 @@
 #define ZP_PROCESS_FORK_H
 
 #include "pool/pool.h"
-
-extern uint32_t *fork_word __attribute__((visibility("hidden")));
-
-/* Map the page. Called at pool creation; later calls do nothing. */
-void fork_setup(void);
+#include "sync/fork_door.h"
 
 /* In the child, right after fork: repair at once, so that it keeps nothing of what its parent had freed,
  * whatever it does. Where nobody calls this (raw system calls), the first slow path repairs. */
@@ -29,10 +21,5 @@ void fork_child(void);
 
 /* Repairs if it is needed. False while another thread of the child is at it. */
 bool fork_repair(void);
-
-/* Must be true before a slow path does anything else. */
-static inline bool fork_pass(void) {
-    return likely(!fork_word || __atomic_load_n(fork_word, __ATOMIC_ACQUIRE) == 1) || fork_repair();
-}
 
 #endif

@@ -10,20 +10,14 @@
 
 #include <errno.h>
 
-static _Atomic(struct pool *) pools[HELPER_POOLS_MAX]; /* touched up to the first `places` */
+static _Atomic(struct pool *) pools[TCACHE_POOLS_MAX]; /* touched up to the first `places` */
 static _Atomic unsigned places, n_pools;
 static _Atomic(struct pool *) visiting;
-
-/* NONE to STARTING and back: whoever starts the thread. STARTING to RUNNING: the same. RUNNING to NONE and
- * back: the thread. */
-enum { NONE, STARTING, RUNNING };
-static _Atomic int state;
 
 static bool forbidden;
 static bool always; /* also in a process with one thread */
 static _Atomic(void (*)(void)) visitor;
 static unsigned visitor_every_ms;
-static uint32_t last_round_ms;
 
 static bool for_good;
 static bool has_run; /* in this process */
@@ -43,11 +37,10 @@ unsigned helper_retry_ms = 60000;
 #define ALONE_MS 1000u
 #define ALONE_MAX_MS 8000u
 static unsigned n_alone;
-/* When a thread of the program last ended, 0 if none has: the kernel counts it a little longer, so for a
+/* The kernel counts a thread of the program that has ended (background_ended_ms) a little longer, so for a
  * while ours looks often whether it is alone. */
 #define END_MS 50u
 #define END_NAP_MS 3u
-static uint32_t ended_ms;
 /* Room for tasks is looked at as often. */
 #define ROOM_MS 1000
 
@@ -57,7 +50,7 @@ static uint32_t ended_ms;
 #define IDLE_LOOKS_MAX 3
 
 bool helper_add_pool(struct pool *pool) {
-    for (unsigned i = 0; i < HELPER_POOLS_MAX; i++) {
+    for (unsigned i = 0; i < TCACHE_POOLS_MAX; i++) {
         struct pool *none = NULL;
         if (atomic_load_explicit(&pools[i], memory_order_relaxed)) continue;
         pool->number = i + 1; /* before anybody sees the pool */
@@ -142,7 +135,7 @@ static bool is_needed(struct round *round) {
 /* One round over all pools, and the sleep after it: what happened during that counts, too. Returns whether
  * the thread is needed. */
 static bool look_after_all(struct round *round) {
-    round->wait_ms = HELPER_POLL_MS;
+    round->wait_ms = BACKGROUND_POLL_MS;
     round->at_rest = true;
     visit_pools(care_for, round);
     void (*visit)(void) = atomic_load_explicit(&visitor, memory_order_acquire);
@@ -150,7 +143,7 @@ static bool look_after_all(struct round *round) {
         visit();
         if (visitor_every_ms < round->wait_ms) round->wait_ms = visitor_every_ms;
     }
-    uint32_t ended = READ_RELAXED(ended_ms);
+    uint32_t ended = READ_RELAXED(background_ended_ms);
     if (ended && os_clock_ms() - ended < END_MS) round->wait_ms = END_NAP_MS;
     os_helper_sleep(round->wait_ms);
     return is_needed(round);
@@ -210,7 +203,7 @@ static bool rounds(struct round *round) {
         round->look_at_caches = time_passed_ms(os_clock_ms(), last_look_ms) >= DECAY_GRACE_MS;
         if (round->look_at_caches) last_look_ms = os_clock_ms();
         n_idle_looks = look_after_all(round) ? 0 : n_idle_looks + round->look_at_caches;
-        __atomic_store_n(&last_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
+        __atomic_store_n(&background_round_ms, os_clock_ms(), __ATOMIC_RELAXED);
     }
     return os_helper_must_leave();
 }
@@ -220,12 +213,14 @@ static void run(void) {
     struct round round = {0};
     for (;;) {
         bool must = rounds(&round);
-        atomic_store(&state, NONE);
+        atomic_store(&background_state, BACKGROUND_NONE);
         /* A call that passed the mark just before took us for running, so look once more. Nobody can start
          * another thread while we exist (os_helper_start): who tries holds `state` only until that is
          * refused. */
         if (must || os_helper_must_leave() || !is_needed(&round)) return;
-        for (int none = NONE; !atomic_compare_exchange_strong(&state, &none, RUNNING); none = NONE)
+        for (int none = BACKGROUND_NONE;
+             !atomic_compare_exchange_strong(&background_state, &none, BACKGROUND_RUNNING);
+             none = BACKGROUND_NONE)
             os_yield();
     }
 }
@@ -235,19 +230,8 @@ void helper_allow(bool allowed) {
     always = allowed;
 }
 
-bool helper_is_self(void) {
-    return tcache_tls.is_helper;
-}
-
-bool helper_runs(void) {
-    /* A thread ended from outside cannot say so; its last round tells. */
-    return atomic_load_explicit(&state, memory_order_relaxed) == RUNNING &&
-           time_passed_ms(os_clock_ms(), __atomic_load_n(&last_round_ms, __ATOMIC_RELAXED)) <
-               4 * HELPER_POLL_MS;
-}
-
 void helper_fork_child(void) {
-    atomic_store(&state, NONE);
+    atomic_store(&background_state, BACKGROUND_NONE);
     atomic_store(&visiting, NULL);
     os_helper_fork_child();
     for_good = has_run = start_put_off.is = false;
@@ -260,12 +244,12 @@ static int start_claimed(void) {
         put_off_alone();
         return -EAGAIN;
     }
-    WRITE_RELAXED(last_round_ms, os_clock_ms());
+    WRITE_RELAXED(background_round_ms, os_clock_ms());
     int error = os_helper_start(run, &tcache_tls);
     if (!error) {
         WRITE_RELAXED(has_run, true);
-        int starting = STARTING; /* unless it has left already */
-        atomic_compare_exchange_strong(&state, &starting, RUNNING);
+        int starting = BACKGROUND_STARTING; /* unless it has left already */
+        atomic_compare_exchange_strong(&background_state, &starting, BACKGROUND_RUNNING);
         return 0;
     }
     /* Decay then rides on the program's calls; do not try at every allocation. */
@@ -280,10 +264,10 @@ static int start_claimed(void) {
  * comes in half-way and forks would leave the child a thread that is neither there nor not. */
 static int under_claim(int (*work)(void)) {
     uint64_t before = os_block_signals();
-    int none = NONE, error = -EALREADY;
-    if (atomic_compare_exchange_strong(&state, &none, STARTING)) {
+    int none = BACKGROUND_NONE, error = -EALREADY;
+    if (atomic_compare_exchange_strong(&background_state, &none, BACKGROUND_STARTING)) {
         error = work();
-        if (error) atomic_store(&state, NONE);
+        if (error) atomic_store(&background_state, BACKGROUND_NONE);
     }
     os_restore_signals(before);
     return error;
@@ -300,47 +284,39 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms) {
         atomic_store_explicit(&visitor, visit, memory_order_release);
     }
     int error;
-    while ((error = helper_start()) == -EALREADY && atomic_load(&state) != RUNNING)
+    while ((error = helper_start()) == -EALREADY && atomic_load(&background_state) != BACKGROUND_RUNNING)
         os_yield(); /* what becomes of another thread's start is the answer to ours */
-    if (!error || (error == -EALREADY && helper_runs())) return true;
+    if (!error || (error == -EALREADY && background_runs())) return true;
     /* It may come later, for the pool's sake: then as if this had not been asked for. */
     for_good = false;
     if (visit) atomic_store_explicit(&visitor, NULL, memory_order_release);
     return false;
 }
 
-void helper_note_end(void) {
-    if (atomic_load_explicit(&state, memory_order_relaxed) == NONE) return;
-    WRITE_RELAXED(ended_ms, os_clock_ms() | 1);
-    os_helper_look();
-}
-
 bool helper_is_only_company(void) {
     /* Who has asked to watch the process has asked for the thread. */
-    return atomic_load_explicit(&state, memory_order_relaxed) != NONE &&
+    return atomic_load_explicit(&background_state, memory_order_relaxed) != BACKGROUND_NONE &&
            !atomic_load_explicit(&visitor, memory_order_relaxed) && os_task_count() == 2;
 }
 
 bool helper_dismiss(unsigned timeout_ms) {
     if (tcache_tls.is_helper) return true; /* a handler on the thread itself */
     uint32_t begin_ms = os_clock_ms();
-    while (atomic_load(&state) == STARTING) {
+    while (atomic_load(&background_state) == BACKGROUND_STARTING) {
         if (time_passed_ms(os_clock_ms(), begin_ms) > timeout_ms) return false;
         os_yield();
     }
-    if (atomic_load(&state) == RUNNING) put_off(&start_put_off, HELPER_AWAY_MS);
+    if (atomic_load(&background_state) == BACKGROUND_RUNNING) put_off(&start_put_off, HELPER_AWAY_MS);
     return os_helper_dismiss(timeout_ms);
 }
 
 /* Is a start worth a try? Without a system call, since this is asked on each slow path. */
-static bool may_start(const struct pool *pool) {
-    return !READ_RELAXED(forbidden) && pool->heap.decay_ms && (is_wanted_alone() || !os_single_threaded()) &&
+static bool may_start(void) {
+    return !READ_RELAXED(forbidden) && (is_wanted_alone() || !os_single_threaded()) &&
            os_helper_may_start() && !is_put_off(&start_put_off);
 }
 
-void helper_poke(struct pool *pool) {
-    if (os_restricted || likely(atomic_load_explicit(&state, memory_order_relaxed))) return;
+void helper_start_for(size_t held_bytes) {
     size_t mark = READ_RELAXED(has_run) ? HELPER_LEAVE_BYTES : HELPER_START_BYTES;
-    if (READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < mark) return;
-    if (may_start(pool)) helper_start();
+    if (held_bytes >= mark && may_start()) helper_start();
 }

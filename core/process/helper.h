@@ -23,11 +23,10 @@
 #define ZP_PROCESS_HELPER_H
 
 #include "pool/pool.h"
+#include "sync/background.h"
 
 #define HELPER_START_BYTES (8 * MIB)
 #define HELPER_LEAVE_BYTES (HELPER_START_BYTES / 2)
-#define HELPER_POLL_MS 1000
-#define HELPER_POOLS_MAX 16384
 
 /* Put a pool, before it is used, under the care of the thread, and give it the lowest number that is free;
  * false if there are too many pools (it then decays on activity only). */
@@ -37,8 +36,8 @@ unsigned helper_count_pools(void);
 /* Returns when the thread no longer touches the pool. */
 void helper_remove_pool(struct pool *pool);
 
-/* Start the thread if it is wanted and not running. Called on slow paths, without locks. */
-void helper_poke(struct pool *pool);
+/* See background_poke. */
+void helper_start_for(size_t held_bytes);
 
 /* So long after a start was refused for what may pass (a debugger, a limit, no memory or descriptors) it is
  * not tried again. Tests shorten it. */
@@ -59,12 +58,6 @@ bool helper_dismiss(unsigned timeout_ms);
 /* Is it there, as the only task beside the caller? Not where it calls somebody's visit. */
 bool helper_is_only_company(void);
 
-/* A thread of the program ends: the process may soon have only one, and then ours is in the way. */
-void helper_note_end(void);
-
-bool helper_runs(void);
-/* Is the caller the background thread? */
-bool helper_is_self(void);
 void helper_fork_child(void);
 void helper_for_each_pool(void (*visit)(struct pool *));
 

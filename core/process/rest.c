@@ -6,9 +6,9 @@
 #include "os/os.h"
 #include "pool/account.h"
 #include "heap/decay.h"
-#include "process/fork.h"
+#include "sync/fork_door.h"
 #include "heap/heap_fresh.h"
-#include "process/helper.h"
+#include "sync/background.h"
 #include "pool/limits.h"
 
 #include <errno.h>
@@ -57,12 +57,12 @@ static size_t cached_bytes(const struct pool *pool) {
 bool rest_is_wanted(const struct pool *pool) {
     if (!__atomic_load_n(&pool->ready, __ATOMIC_ACQUIRE) || !pool->heap.decay_ms) return false;
     /* a sparse block may have much to give back */
-    if (READ_RELAXED(pool->watch.n_open)) return !helper_runs();
+    if (READ_RELAXED(pool->watch.n_open)) return !background_runs();
     size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
     size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
     if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += account_shards_bytes(pool);
     if (idle < REST_LEAST_BYTES && cached_bytes(pool) < REST_LEAST_BYTES) return false;
-    return !helper_runs();
+    return !background_runs();
 }
 
 bool rest_claim(unsigned step_ms) {

@@ -36,7 +36,7 @@ static void start_beside_a_locked_pool(bool ready) {
     os_helper_prepare();
     helper_allow(true);
     void *p[2] = {fixture_get(&second, 16 * MIB), fixture_get(&second, 16 * MIB)};
-    cr_assert(helper_runs());
+    cr_assert(background_runs());
     for (int i = 0; i < 2; i++)
         fixture_put(&second, p[i]);
 }
@@ -48,9 +48,9 @@ static void end_both(void) {
 
 Test(helper, has_no_business_with_a_pool_that_is_being_destroyed) {
     start_beside_a_locked_pool(false);
-    for (int i = 0; i < 150 && helper_runs(); i++)
+    for (int i = 0; i < 150 && background_runs(); i++)
         usleep(100000);
-    cr_assert_not(helper_runs(), "still at work after 15 s");
+    cr_assert_not(background_runs(), "still at work after 15 s");
     cr_assert_eq(second.heap.dirty_bytes, 0);
     end_both();
 }
@@ -76,7 +76,7 @@ static void start_thread(void) {
     put_under_care();
     helper_allow(true);
     fixture_put(&pool, fixture_get(&pool, 16 * MIB));
-    cr_assert(helper_runs());
+    cr_assert(background_runs());
     pool_trim(&pool, 0);
 }
 
@@ -114,12 +114,12 @@ ParameterizedTest(unsigned *after_ms, helper, what_is_freed_as_it_leaves_is_give
 
 Test(helper, comes_back_for_less_than_it_first_came_for) {
     start_thread();
-    for (int i = 0; i < 150 && helper_runs(); i++)
+    for (int i = 0; i < 150 && background_runs(); i++)
         usleep(100 * MS);
-    cr_assert_not(helper_runs(), "still at work after 15 s");
+    cr_assert_not(background_runs(), "still at work after 15 s");
     usleep(100 * MS); /* it is off its stack */
     void *p = get_filled(5 * MIB);
-    cr_assert(helper_runs());
+    cr_assert(background_runs());
     fixture_put(&pool, p);
     cr_assert(all_is_given_back());
     helper_remove_pool(&pool);
@@ -129,9 +129,9 @@ Test(helper, does_not_come_for_little) {
     put_under_care();
     helper_allow(true);
     fixture_put(&pool, get_filled(7 * MIB));
-    cr_assert_not(helper_runs());
+    cr_assert_not(background_runs());
     fixture_put(&pool, get_filled(9 * MIB));
-    cr_assert(helper_runs());
+    cr_assert(background_runs());
     helper_remove_pool(&pool);
 }
 
@@ -156,14 +156,14 @@ ParameterizedTest(struct obstacle *obstacle, helper, comes_once_what_stood_in_it
     allow(obstacle->resource, obstacle->n);
     void *p[3];
     p[0] = get_filled(16 * MIB);
-    cr_assert_not(helper_runs());
+    cr_assert_not(background_runs());
     allow(obstacle->resource, obstacle->resource == RLIMIT_NOFILE ? 1024 : RLIM_INFINITY);
     p[1] = get_filled(16 * MIB);
-    cr_assert_not(helper_runs(), "not tried again at each call");
+    cr_assert_not(background_runs(), "not tried again at each call");
     helper_retry_ms = 100;
     usleep(200 * MS);
     p[2] = get_filled(16 * MIB);
-    cr_assert(helper_runs());
+    cr_assert(background_runs());
     for (int i = 0; i < 3; i++)
         fixture_put(&pool, p[i]);
     cr_assert(all_is_given_back());
@@ -194,20 +194,24 @@ Test(helper, that_comes_later_does_not_visit_who_was_refused) {
     allow(RLIMIT_NPROC, RLIM_INFINITY);
     helper_retry_ms = 0;
     fixture_put(&pool, get_filled(16 * MIB));
-    cr_assert(helper_runs());
-    for (int i = 0; i < 150 && helper_runs(); i++)
+    cr_assert(background_runs());
+    for (int i = 0; i < 150 && background_runs(); i++)
         usleep(100 * MS);
-    cr_assert_not(helper_runs(), "still at work after 15 s");
+    cr_assert_not(background_runs(), "still at work after 15 s");
     cr_assert_eq(__atomic_load_n(&n_visits, __ATOMIC_RELAXED), 0);
     helper_remove_pool(&pool);
 }
 
 static _Atomic bool enough;
 
+static void poke(void) {
+    background_poke(READ_RELAXED(pool.heap.active_bytes) + READ_RELAXED(pool.heap.dirty_bytes));
+}
+
 static void *poke_all_the_time(void *ignored) {
     (void)ignored;
     while (!enough)
-        helper_poke(&pool);
+        poke();
     return NULL;
 }
 
@@ -234,7 +238,7 @@ static void *poke_once(void *ignored) {
     (void)ignored;
     while (!enough) {
     }
-    helper_poke(&pool);
+    poke();
     return NULL;
 }
 

@@ -257,12 +257,12 @@ void tcache_return_list(struct pool *pool, struct extent *list) {
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
-        struct extent **to = list->n_pages <= pool->shard_max_pages ? &for_shard : &for_heap;
+        struct extent **to = list->n_pages <= pool->shards.max_pages ? &for_shard : &for_heap;
         list->next = *to;
         *to = list;
         list = next;
     }
-    if (for_shard) shard_put_list(pool, for_shard);
+    if (for_shard) shard_put_list(&pool->shards, for_shard);
     heap_free_list(&pool->heap, for_heap);
 }
 
@@ -273,7 +273,7 @@ size_t tcache_limit_of(const struct pool *pool) {
     size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
     if (unlikely(os_restricted) && n_threads > 1) return min_size(least, TCACHE_FILTERED_BYTES / n_threads);
     size_t active = READ_RELAXED(pool->heap.active_bytes);
-    size_t n_full = max_size(TCACHE_FULL_THREADS, pool->n_shards);
+    size_t n_full = max_size(TCACHE_FULL_THREADS, pool->shards.n);
     if (n_threads > n_full) {
         size_t all = max_size(least * n_full, active / TCACHE_MANY_SHARE);
         least = max_size(least / 4, min_size(least, all / n_threads));

@@ -40,6 +40,7 @@
 #include "sync/lock.h"
 #include "base/size_class.h"
 #include "extent/extent.h"
+#include "cache/shard.h"
 
 struct pool;
 
@@ -248,7 +249,6 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls) {
  * given at the start. More threads than TCACHE_FULL_THREADS, or than shards (CPUs) where those are more,
  * share what so many were given, or 1/TCACHE_MANY_SHARE of what is in use where that is more, but each has at
  * least a quarter of it. A plain read; the result is a hint. */
-#define CACHE_SHARE 80
 #define TCACHE_GROW_MAX (4 * MIB)
 #define TCACHE_FULL_THREADS 4
 #define TCACHE_MANY_SHARE 32

@@ -87,8 +87,8 @@ void pool_stats(struct pool *pool, zp_stats *stats) {
         sum_tcaches(pool, stats);
     } while (sum_again(&sum, pool));
     stats->bytes_cached += account_shards_bytes(pool);
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        stats->n_evictions += READ(pool->shards[i].n_evictions);
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        stats->n_evictions += READ(pool->shards.shard[i].n_evictions);
     const struct heap *heap = &pool->heap;
     stats->n_heap_dirty = READ(heap->counters.n_dirty_hits) + READ(heap->counters.n_mixed);
     stats->n_heap_fresh = READ(heap->counters.n_fresh);
@@ -131,8 +131,8 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]) 
         sum_tcaches_by_size(pool, sizes);
     } while (sum_again(&sum, pool));
     for (unsigned cls = 1; cls < N_CLASSES; cls++) {
-        for (unsigned i = 0; i < pool->n_shards && cls < pool->shard_end_class; i++)
-            add_class(sizes, cls, READ(pool->shards[i].n_hits[cls]), true);
+        for (unsigned i = 0; i < pool->shards.n && cls < pool->shards.end_class; i++)
+            add_class(sizes, cls, READ(pool->shards.shard[i].n_hits[cls]), true);
     }
     for (unsigned i = 0; i < HEAP_SIZES; i++) {
         __typeof__(&pool->heap.counters.by_size[0]) from = &pool->heap.counters.by_size[i];
@@ -161,9 +161,10 @@ void pool_stats_fork_child(struct pool *pool) {
     memset(&pool->gone, 0, sizeof pool->gone);
     pool->n_direct_gets = 0;
     memset(pool->zeroed, 0, sizeof pool->zeroed);
-    for (unsigned i = 0; i < pool->n_shards; i++) {
-        memset(pool->shards[i].n_hits, 0, pool->shard_end_class * sizeof pool->shards[i].n_hits[0]);
-        pool->shards[i].n_evictions = 0;
+    for (unsigned i = 0; i < pool->shards.n; i++) {
+        memset(pool->shards.shard[i].n_hits, 0,
+               pool->shards.end_class * sizeof pool->shards.shard[i].n_hits[0]);
+        pool->shards.shard[i].n_evictions = 0;
     }
     /* What is, rather than what has happened, stays. */
     struct heap_counters *counters = &pool->heap.counters, old = *counters;
@@ -175,8 +176,8 @@ void pool_stats_fork_child(struct pool *pool) {
 
 size_t shard_count_blocks(struct pool *pool) {
     size_t n = 0;
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        n += READ(pool->shards[i].n_blocks);
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        n += READ(pool->shards.shard[i].n_blocks);
     return n;
 }
 
@@ -212,7 +213,7 @@ static const char *check_shard(struct shard *shard) {
 
 const char *pool_check(struct pool *pool) {
     const char *broken = heap_check(&pool->heap);
-    for (unsigned i = 0; i < pool->n_shards && !broken; i++)
-        broken = check_shard(&pool->shards[i]);
+    for (unsigned i = 0; i < pool->shards.n && !broken; i++)
+        broken = check_shard(&pool->shards.shard[i]);
     return broken;
 }

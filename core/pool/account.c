@@ -35,8 +35,8 @@ size_t account_tcache_bytes(const struct pool *pool, const struct tcache *tcache
 
 size_t account_shards_bytes(const struct pool *pool) {
     size_t sum = 0;
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        sum += READ_RELAXED(pool->shards[i].bytes);
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        sum += READ_RELAXED(pool->shards.shard[i].bytes);
     return sum;
 }
 

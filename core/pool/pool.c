@@ -30,20 +30,18 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
     if (n_shards > SHARDS_MAX) n_shards = SHARDS_MAX;
     n_shards = round_up_pow2(n_shards);
     size_t shard_pages = min_size(setup->shard_max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
-    pool->shard_end_class = setup->shard_limit_bytes ? class_of_pages(shard_pages ? shard_pages : 1) + 1 : 0;
-    pool->shard_max_pages = pool->shard_end_class ? class_pages(pool->shard_end_class - 1) : 0;
-    struct shard_setup shards = {
-        .n_shards = n_shards,
-        .end_class = pool->shard_end_class,
+    struct shards_setup shards = {
+        .n = n_shards,
+        .max_pages = setup->shard_limit_bytes ? max_size(shard_pages, 1) : 0,
         .eviction = setup->eviction,
         .limit_bytes = setup->shard_limit_bytes / n_shards,
+        .grow = setup->caches_grow,
     };
-    error = shards_make(pool, &shards);
+    error = shards_init(&pool->shards, &pool->heap, &shards);
     if (error) {
         space_destroy(&pool->heap.space);
         return error;
     }
-    pool->shard_limit_bytes = setup->shard_limit_bytes / n_shards;
     pool->caches_grow = setup->caches_grow;
     pool->tcache_depth = setup->tcache_depth;
     pool->tcache_limit_bytes = setup->tcache_limit_bytes;
@@ -66,7 +64,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
 void pool_finish(struct pool *pool) {
     pool->ready = false;
     tcache_forget_pool(pool);
-    shards_unmake(pool);
+    shards_finish(&pool->shards);
     space_destroy(&pool->heap.space);
 }
 
@@ -92,7 +90,8 @@ static struct extent *keep_rest(struct pool *pool, struct tcache *tcache, struct
 
 static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, unsigned cls) {
     bool stolen;
-    struct extent *list = shard_take(pool, cls, tcache && cls < TCACHE_BIG_CLASS ? REFILL_BATCH : 1, &stolen);
+    struct extent *list =
+        shard_take(&pool->shards, cls, tcache && cls < TCACHE_BIG_CLASS ? REFILL_BATCH : 1, &stolen);
     if (!list) return NULL;
     if (tcache) {
         ADD_RELAXED(tcache->n_shard_hits, 1);
@@ -141,7 +140,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
-    if (cls < pool->shard_end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
+    if (cls < pool->shards.end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
         /* A big block was wanted and the slot holds another size, or the slot holds what this request would
          * otherwise take of untouched memory: let it merge with its neighbours before searching. */
@@ -298,7 +297,7 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count) {
     for (size_t i = 0; i < count; i++) {
         struct extent *extent = make_ready(pool, n_pages);
         if (!extent) break;
-        shard_put_at(pool, &pool->shards[i % pool->n_shards], extent);
+        shard_put_at(&pool->shards, &pool->shards.shard[i % pool->shards.n], extent);
     }
     tcache_tls.entered = 0;
     /* What the limit evicted again is not ready. */
@@ -310,8 +309,8 @@ void pool_drain_caches(struct pool *pool, bool only_idle) {
     uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
     tcache_reclaim(pool, only_idle ? RECLAIM_IDLE : RECLAIM_ALL);
     tcache_disturb(pool);
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        shard_flush(pool, &pool->shards[i], before, !only_idle);
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        shard_flush(&pool->shards, &pool->shards.shard[i], before, !only_idle);
 }
 
 void pool_flush_caches(struct pool *pool) {

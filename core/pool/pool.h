@@ -40,18 +40,11 @@ _Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
 /* What every program uses comes first and lies together: a small one touches two pages of this. */
 struct pool {
-    struct shard *shards;
-    /* by class below shard_end_class: a bit for each shard that holds blocks of it */
-    _Atomic uint64_t *class_shards;
-    size_t shards_bytes;
-    unsigned n_shards;        /* power of two */
-    uint32_t number;          /* of its place in the helper's care, from 1 on; 0: none */
-    unsigned shard_end_class; /* classes below this pass through the shards, */
-    size_t shard_max_pages;   /* which are blocks of at most so many pages */
+    struct shards shards;
+    uint32_t number; /* of its place in the helper's care, from 1 on; 0: none */
     unsigned tcache_depth;
     /* the least a thread cache's stacks may hold (a block in each slot comes on top); see tcache_limit_of */
     size_t tcache_limit_bytes;
-    size_t shard_limit_bytes; /* the same for a shard */
     bool caches_grow;
     _Atomic uint32_t n_tcaches; /* of threads that live */
     size_t min_size_bytes;
@@ -166,7 +159,7 @@ static inline struct extent *pool_live_extent(struct pool *pool, const void *p) 
 /* Blocks that never pass through a bin by class have exactly the pages asked for: rounding them up to their
  * class would cost 3 % of resident memory. */
 static inline size_t pool_block_pages(const struct pool *pool, size_t n_pages, unsigned cls) {
-    return cls < TCACHE_BIG_CLASS || cls < pool->shard_end_class ? class_pages(cls) : n_pages;
+    return cls < TCACHE_BIG_CLASS || cls < pool->shards.end_class ? class_pages(cls) : n_pages;
 }
 
 /* Keeps the compiler from computing an address anew at each use. */

@@ -9,11 +9,11 @@
 #define WAIT_NS 100000000u
 
 static void forget_shards(struct pool *pool) {
-    for (unsigned i = 0; i < pool->n_shards; i++) {
-        struct shard *shard = &pool->shards[i];
+    for (unsigned i = 0; i < pool->shards.n; i++) {
+        struct shard *shard = &pool->shards.shard[i];
         for (unsigned cls = 0; cls < shard->end_class; cls++) {
             shard->bins[cls] = NULL;
-            atomic_store_explicit(&pool->class_shards[cls], 0, memory_order_relaxed);
+            atomic_store_explicit(&pool->shards.holders[cls], 0, memory_order_relaxed);
         }
         shard->bytes = shard->n_blocks = 0;
         policy_init(&shard->policy, shard->policy.kind, shard->policy.marks);

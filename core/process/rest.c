@@ -60,7 +60,7 @@ bool rest_is_wanted(const struct pool *pool) {
     if (READ_RELAXED(pool->watch.n_open)) return !background_runs();
     size_t dirty = READ_RELAXED(pool->heap.dirty_bytes), retained = pool->heap.retain_bytes;
     size_t idle = (dirty > retained ? dirty - retained : 0) + own_bytes(pool);
-    if (idle < REST_LEAST_BYTES && pool->n_shards <= FEW_SHARDS) idle += account_shards_bytes(pool);
+    if (idle < REST_LEAST_BYTES && pool->shards.n <= FEW_SHARDS) idle += account_shards_bytes(pool);
     if (idle < REST_LEAST_BYTES && cached_bytes(pool) < REST_LEAST_BYTES) return false;
     return !background_runs();
 }
@@ -107,8 +107,8 @@ static void look_at_caches(struct pool *pool, uint32_t now) {
         return;
     }
     /* No other cache: nothing to claim, and so no barrier. */
-    for (unsigned i = 0; i < pool->n_shards; i++)
-        shard_flush(pool, &pool->shards[i], now - DECAY_GRACE_MS, false);
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        shard_flush(&pool->shards, &pool->shards.shard[i], now - DECAY_GRACE_MS, false);
 }
 
 /* What one round does; returns as rest_round. */

@@ -215,8 +215,8 @@ Test(account, untouched_pages_in_a_shard_are_not_taken_off_twice) {
     cr_assert_eq(large.heap.unproven_bytes, 4 * MIB);
     extent_set_state(extent, EXTENT_CACHED);
     extent->next = NULL;
-    shard_put_at(&large, &large.shards[0], extent);
-    cr_assert_eq(large.shards[0].bytes, 4 * MIB);
+    shard_put_at(&large.shards, &large.shards.shard[0], extent);
+    cr_assert_eq(large.shards.shard[0].bytes, 4 * MIB);
     cr_assert_eq(large.heap.unproven_bytes, 0);
     pool_finish(&large);
 }

@@ -100,9 +100,9 @@ Test(checks, locks_that_are_held) {
     cr_assert(lock_acquire(&pool.heap.lock));
     finds("heap lock is held");
     lock_release(&pool.heap.lock);
-    cr_assert(lock_acquire(&pool.shards[1].lock));
+    cr_assert(lock_acquire(&pool.shards.shard[1].lock));
     finds("shard lock is held");
-    lock_release(&pool.shards[1].lock);
+    lock_release(&pool.shards.shard[1].lock);
     cr_assert_null(pool_check(&pool));
 }
 
@@ -112,7 +112,7 @@ Test(checks, shards) {
         blocks[i] = fixture_get(&pool, 64 * KIB);
     for (int i = 0; i < 64; i++)
         fixture_put(&pool, blocks[i]);
-    struct shard *shard = pool.shards[0].n_blocks ? &pool.shards[0] : &pool.shards[1];
+    struct shard *shard = pool.shards.shard[0].n_blocks ? &pool.shards.shard[0] : &pool.shards.shard[1];
     cr_assert_gt(shard->n_blocks, 0, "a thread's cache holds fewer than 64 blocks");
     shard->bytes += PAGE_BYTES;
     finds("shard bytes miscounted");

@@ -295,11 +295,11 @@ Test(heap_rebuild, of_a_pool_with_locks_held_and_caches_busy) {
     void *held = fixture_get(&pool, 3 * MIB);
     pattern_fill(held, 3 * MIB, 99);
     for (int locked = 0; locked < 4; locked++) {
-        if (locked & 1) cr_assert(lock_acquire(&pool.shards[0].lock));
+        if (locked & 1) cr_assert(lock_acquire(&pool.shards.shard[0].lock));
         if (locked & 2) cr_assert(lock_acquire(&pool.heap.lock));
         struct child_result child = run_child(uses_everything, held);
         cr_assert_eq(child.exit_status, 0, "locks %d: signal %d, %s", locked, child.signal, child.text);
-        if (locked & 1) lock_release(&pool.shards[0].lock);
+        if (locked & 1) lock_release(&pool.shards.shard[0].lock);
         if (locked & 2) lock_release(&pool.heap.lock);
     }
     sem_post(&leave);

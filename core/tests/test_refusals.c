@@ -85,14 +85,14 @@ Test(refusals, without_the_locks_of_the_shards) {
     char *blocks[64];
     for (int i = 0; i < 64; i++)
         blocks[i] = fixture_get(&pool, 64 * KIB);
-    for (unsigned i = 0; i < pool.n_shards; i++)
-        cr_assert(lock_acquire(&pool.shards[i].lock));
+    for (unsigned i = 0; i < pool.shards.n; i++)
+        cr_assert(lock_acquire(&pool.shards.shard[i].lock));
     for (int i = 0; i < 64; i++)
         fixture_put(&pool, blocks[i]);
     char *again = fixture_get(&pool, 64 * KIB), *other = fixture_get(&pool, 90 * KIB);
     cr_assert(again && other, "the heap serves what the shards cannot");
-    for (unsigned i = 0; i < pool.n_shards; i++)
-        lock_release(&pool.shards[i].lock);
+    for (unsigned i = 0; i < pool.shards.n; i++)
+        lock_release(&pool.shards.shard[i].lock);
     fixture_put(&pool, again);
     fixture_put(&pool, other);
     pool_trim(&pool, 0);

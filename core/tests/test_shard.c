@@ -36,7 +36,7 @@ static struct extent *idle_block(size_t n_pages) {
 }
 
 static void put_one(size_t n_pages) {
-    shard_put_list(&pool, idle_block(n_pages));
+    shard_put_list(&pool.shards, idle_block(n_pages));
 }
 
 static unsigned length(const struct extent *list) {
@@ -48,44 +48,44 @@ static unsigned length(const struct extent *list) {
 
 Test(shard, takes_back_what_was_put_up_to_the_number_wanted) {
     bool stolen = true;
-    cr_assert_null(shard_take(&pool, 4, 4, &stolen));
+    cr_assert_null(shard_take(&pool.shards, 4, 4, &stolen));
     struct extent *list = NULL;
     for (int i = 0; i < 6; i++) {
         struct extent *e = idle_block(4);
         e->next = list;
         list = e;
     }
-    shard_put_list(&pool, list);
-    cr_assert_eq(pool.shards[0].n_blocks, 6);
-    cr_assert_eq(pool.shards[0].bytes, 24 * PAGE_BYTES);
-    cr_assert_eq(length(shard_take(&pool, 4, 4, &stolen)), 4);
+    shard_put_list(&pool.shards, list);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 6);
+    cr_assert_eq(pool.shards.shard[0].bytes, 24 * PAGE_BYTES);
+    cr_assert_eq(length(shard_take(&pool.shards, 4, 4, &stolen)), 4);
     cr_assert_not(stolen);
-    cr_assert_eq(length(shard_take(&pool, 4, 4, &stolen)), 2);
-    cr_assert_null(shard_take(&pool, 4, 4, &stolen));
-    cr_assert_eq(pool.shards[0].bytes, 0);
+    cr_assert_eq(length(shard_take(&pool.shards, 4, 4, &stolen)), 2);
+    cr_assert_null(shard_take(&pool.shards, 4, 4, &stolen));
+    cr_assert_eq(pool.shards.shard[0].bytes, 0);
 }
 
 Test(shard, classes_do_not_mix) {
     bool stolen;
     put_one(4);
-    cr_assert_null(shard_take(&pool, 3, 1, &stolen));
-    cr_assert_null(shard_take(&pool, 5, 1, &stolen));
-    cr_assert_eq(length(shard_take(&pool, 4, 1, &stolen)), 1);
+    cr_assert_null(shard_take(&pool.shards, 3, 1, &stolen));
+    cr_assert_null(shard_take(&pool.shards, 5, 1, &stolen));
+    cr_assert_eq(length(shard_take(&pool.shards, 4, 1, &stolen)), 1);
 }
 
 Test(shard, a_miss_steals_from_another_cpu) {
     if (!fixture_pin(1)) cr_skip_test("needs two CPUs");
     put_one(4);
     put_one(4);
-    cr_assert_eq(pool.shards[1].n_blocks, 2);
-    cr_assert_eq(atomic_load(&pool.class_shards[4]), 2, "the word says who holds the class");
+    cr_assert_eq(pool.shards.shard[1].n_blocks, 2);
+    cr_assert_eq(atomic_load(&pool.shards.holders[4]), 2, "the word says who holds the class");
     fixture_pin(0);
     bool stolen = false;
-    struct extent *list = shard_take(&pool, 4, 4, &stolen);
+    struct extent *list = shard_take(&pool.shards, 4, 4, &stolen);
     cr_assert_eq(length(list), 1, "one at a time from others");
     cr_assert(stolen);
-    cr_assert(shard_take(&pool, 4, 4, &stolen));
-    cr_assert_eq(atomic_load(&pool.class_shards[4]), 0);
+    cr_assert(shard_take(&pool.shards, 4, 4, &stolen));
+    cr_assert_eq(atomic_load(&pool.shards.holders[4]), 0);
 }
 
 Test(shard, the_own_shard_comes_first) {
@@ -93,62 +93,62 @@ Test(shard, the_own_shard_comes_first) {
     put_one(4);
     fixture_pin(0);
     struct extent *mine = idle_block(4);
-    shard_put_list(&pool, mine);
+    shard_put_list(&pool.shards, mine);
     bool stolen = true;
-    cr_assert_eq(shard_take(&pool, 4, 1, &stolen), mine);
+    cr_assert_eq(shard_take(&pool.shards, 4, 1, &stolen), mine);
     cr_assert_not(stolen);
 }
 
 Test(shard, over_the_limit_the_oldest_go_to_the_heap) {
-    pool.shards[0].limit_bytes = 10 * 4 * PAGE_BYTES;
+    pool.shards.shard[0].limit_bytes = 10 * 4 * PAGE_BYTES;
     struct extent *e[15];
     for (int i = 0; i < 15; i++)
         e[i] = idle_block(4);
     for (int i = 0; i < 15; i++)
-        shard_put_list(&pool, e[i]);
-    cr_assert_eq(pool.shards[0].n_blocks, 10);
-    cr_assert_eq(pool.shards[0].n_evictions, 5);
+        shard_put_list(&pool.shards, e[i]);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 10);
+    cr_assert_eq(pool.shards.shard[0].n_evictions, 5);
     cr_assert_eq(pool.heap.dirty_bytes, 5 * 4 * PAGE_BYTES);
     for (int i = 5; i < 15; i++)
         cr_assert_eq(e[i]->state, EXTENT_CACHED, "block %d", i);
 }
 
 Test(shard, a_block_larger_than_the_limit_does_not_push_the_others_out) {
-    pool.shards[0].limit_bytes = 40 * PAGE_BYTES;
+    pool.shards.shard[0].limit_bytes = 40 * PAGE_BYTES;
     for (int i = 0; i < 10; i++)
         put_one(4);
     put_one(64);
-    cr_assert_geq(pool.shards[0].n_blocks, 9, "%zu of 10 blocks left", pool.shards[0].n_blocks);
+    cr_assert_geq(pool.shards.shard[0].n_blocks, 9, "%zu of 10 blocks left", pool.shards.shard[0].n_blocks);
 }
 
 Test(shard, flush_by_age_and_whole) {
     for (int i = 0; i < 6; i++)
         put_one(4);
-    struct extent *old = pool.shards[0].bins[4];
+    struct extent *old = pool.shards.shard[0].bins[4];
     for (int i = 0; i < 3; i++, old = old->next)
         ;
     uint32_t now = os_clock_ms();
     for (; old; old = old->next)
         old->last_use_ms = now - 5000; /* the three at the bottom of the stack, put first */
-    shard_flush(&pool, &pool.shards[0], now - 1000, false);
-    cr_assert_eq(pool.shards[0].n_blocks, 3);
+    shard_flush(&pool.shards, &pool.shards.shard[0], now - 1000, false);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 3);
     cr_assert_eq(pool.heap.dirty_bytes, 12 * PAGE_BYTES);
-    shard_flush(&pool, &pool.shards[0], 0, true);
-    cr_assert_eq(pool.shards[0].n_blocks, 0);
-    cr_assert_eq(pool.shards[0].bytes, 0);
+    shard_flush(&pool.shards, &pool.shards.shard[0], 0, true);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 0);
+    cr_assert_eq(pool.shards.shard[0].bytes, 0);
 }
 
 Test(shard, a_held_lock_sends_blocks_to_the_heap_and_hangs_nobody) {
     put_one(4);
-    cr_assert(lock_try(&pool.shards[0].lock));
+    cr_assert(lock_try(&pool.shards.shard[0].lock));
     bool stolen;
-    cr_assert_null(shard_take(&pool, 4, 1, &stolen));
+    cr_assert_null(shard_take(&pool.shards, 4, 1, &stolen));
     put_one(4);
-    cr_assert_eq(pool.shards[0].n_blocks, 1);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 1);
     cr_assert_eq(pool.heap.dirty_bytes, 4 * PAGE_BYTES);
-    shard_flush(&pool, &pool.shards[0], 0, true);
-    cr_assert_eq(pool.shards[0].n_blocks, 1);
-    lock_release(&pool.shards[0].lock);
+    shard_flush(&pool.shards, &pool.shards.shard[0], 0, true);
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 1);
+    lock_release(&pool.shards.shard[0].lock);
 }
 
 static void thrash(enum eviction eviction) {
@@ -193,13 +193,14 @@ Test(shard, the_limit_follows_use_where_nothing_else_was_asked_for) {
                  {320 * MIB, 2 * MIB},
                  {4 * GIB, 4 * GIB / CACHE_SHARE / 2}};
     size_t before = pool.heap.active_bytes;
-    pool.shard_limit_bytes = 256 * KIB;
+    pool.shards.limit_bytes = 256 * KIB;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         pool.heap.active_bytes = cases[i].active_bytes;
-        pool.caches_grow = true;
-        cr_assert_eq(shard_limit_of(&pool), cases[i].limit_bytes, "%zu bytes in use", cases[i].active_bytes);
-        pool.caches_grow = false;
-        cr_assert_eq(shard_limit_of(&pool), 256 * KIB);
+        pool.shards.grow = true;
+        cr_assert_eq(shard_limit_of(&pool.shards), cases[i].limit_bytes, "%zu bytes in use",
+                     cases[i].active_bytes);
+        pool.shards.grow = false;
+        cr_assert_eq(shard_limit_of(&pool.shards), 256 * KIB);
     }
     pool.heap.active_bytes = before;
 }

@@ -52,7 +52,7 @@ Test(tcache, depth_is_kept) {
     cr_assert_gt(cached(1), 0);
     struct tcache *tcache = tcache_find(&pool);
     cr_assert_eq(account_tcache_bytes(&pool, tcache), (cached(1) + 1) * PAGE_BYTES, "one is in the slot");
-    cr_assert_eq(cached(1) + 1 + pool.shards[0].n_blocks, 20, "the rest is in the shard");
+    cr_assert_eq(cached(1) + 1 + pool.shards.shard[0].n_blocks, 20, "the rest is in the shard");
 }
 
 Test(tcache, byte_limit_is_kept) {
@@ -90,12 +90,12 @@ Test(tcache, the_limit_follows_threads_and_use) {
     }
     pool.heap.active_bytes = 4 * MIB;
     pool.caches_grow = true;
-    pool.n_shards = 32; /* threads that can all run at once */
+    pool.shards.n = 32; /* threads that can all run at once */
     atomic_store(&pool.n_tcaches, 32);
     cr_assert_eq(tcache_limit_of(&pool), MIB);
     atomic_store(&pool.n_tcaches, 64);
     cr_assert_eq(tcache_limit_of(&pool), MIB / 2);
-    pool.n_shards = 2;
+    pool.shards.n = 2;
     pool.heap.active_bytes = before;
     atomic_store(&pool.n_tcaches, 0);
 }

@@ -206,7 +206,7 @@ Test(tcache_threads, an_exiting_thread_leaves_nothing_behind) {
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     sleeper_end(&s, thread);
-    cr_assert_eq(pool.shards[0].n_blocks, 5, "its blocks are in the shard");
+    cr_assert_eq(pool.shards.shard[0].n_blocks, 5, "its blocks are in the shard");
     cr_assert_eq(held(s.tcache), 0);
     struct tcache *first = s.tcache;
     s.n_blocks = 3;

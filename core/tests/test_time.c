@@ -98,7 +98,7 @@ Test(time, shards_are_flushed_after_days) {
         struct tcache *tcache = tcache_find(&pool);
         struct extent *list = tcache_take_all(tcache);
         cr_assert(list);
-        shard_put_list(&pool, list);
+        shard_put_list(&pool.shards, list);
         os_fault_clock_ms = START_MS + (i ? 50 : 25) * DAY_MS;
         pool_drain_caches(&pool, true);
         cr_assert_eq(account_cached_bytes(&pool, NULL), 0);

@@ -133,7 +133,7 @@ static void write_threads(struct writer *writer) {
     name(writer, "threads");
     open_bracket(writer, "[");
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ_RELAXED(tcache->pool) != &shim_pool) continue;
+        if (READ_RELAXED(tcache->caches) != &shim_pool.tcaches) continue;
         if (n++ < REPORT_THREADS_MAX) write_thread(writer, tcache);
     }
     close_bracket(writer, "]");

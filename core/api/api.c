@@ -225,13 +225,13 @@ static noinline_cold bool try_again(struct patience *patience, const zp_pool *po
 
 EXPORT void *zp_get(zp_pool *pool, size_t size) {
     size_t n_pages = checked_pages(pool, size);
-    return n_pages ? PATIENTLY(pool, pool_get(&pool->pool, tcache_find(&pool->pool), n_pages)) : NULL;
+    return n_pages ? PATIENTLY(pool, pool_get(&pool->pool, tcache_find(&pool->pool.tcaches), n_pages)) : NULL;
 }
 
 EXPORT void *zp_get_zeroed(zp_pool *pool, size_t size) {
     size_t n_pages = checked_pages(pool, size);
     if (!n_pages) return NULL;
-    return PATIENTLY(pool, zero_get(&pool->pool, tcache_find(&pool->pool), n_pages));
+    return PATIENTLY(pool, zero_get(&pool->pool, tcache_find(&pool->pool.tcaches), n_pages));
 }
 
 EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size) {
@@ -241,14 +241,15 @@ EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size) {
     }
     size_t n_pages = checked_pages(pool, size);
     if (!n_pages) return NULL;
-    return PATIENTLY(pool, pool_get_aligned(&pool->pool, tcache_find(&pool->pool), alignment, n_pages));
+    return PATIENTLY(pool,
+                     pool_get_aligned(&pool->pool, tcache_find(&pool->pool.tcaches), alignment, n_pages));
 }
 
 EXPORT void zp_put(zp_pool *pool, void *buffer) {
     if (!buffer) return;
     if (!space_owns(&pool->pool.heap.space, buffer)) fatal_pointer("buffer of another pool", buffer);
     int saved = errno;
-    pool_put(&pool->pool, tcache_find(&pool->pool), buffer);
+    pool_put(&pool->pool, tcache_find(&pool->pool.tcaches), buffer);
     errno = saved;
 }
 
@@ -258,7 +259,7 @@ EXPORT void *zp_resize(zp_pool *pool, void *buffer, size_t size) {
     struct extent *extent = pool_live_extent(&pool->pool, buffer);
     if (!checked_pages(pool, size)) return NULL;
     if (resize_in_place(&pool->pool, extent, size)) return buffer;
-    return PATIENTLY(pool, resize_move(&pool->pool, tcache_find(&pool->pool), extent, size));
+    return PATIENTLY(pool, resize_move(&pool->pool, tcache_find(&pool->pool.tcaches), extent, size));
 }
 
 EXPORT bool zp_owns(zp_pool *pool, const void *buffer) {

@@ -70,7 +70,7 @@ static struct extent *make_room(struct pool *pool, struct tcache *tcache, uint32
         list = cut_bin(tcache, before->cls, depth / 2, list);
     uint32_t most = before ? (uint32_t)max_size(n_pages, before->n_pages) : n_pages;
     if (READ_RELAXED(tcache->n_pages) + most <= READ_RELAXED(tcache->limit_pages)) return list;
-    tcache_adopt_limit(tcache, pool);
+    tcache_adopt_limit(tcache, &pool->tcaches);
     uint32_t limit = READ_RELAXED(tcache->limit_pages);
     if (before && before->n_pages > limit) { /* no room can be made for that: the limit has been lowered */
         tcache_take_slot(&tcache->small);
@@ -117,13 +117,13 @@ static bool put(struct tcache *tcache, struct extent *extent) {
 }
 
 /* A block that has just been checked, or needs no check. */
-static bool put_unasked(struct tcache *tcache, struct extent *extent) {
+static bool put_unasked(struct pool *pool, struct tcache *tcache, struct extent *extent) {
     if (!tcache_is_big(extent)) return put(tcache, extent);
     uint32_t trusting = READ_RELAXED(tcache->trusting);
     WRITE_RELAXED(tcache->trusting, 1);
     bool kept = put(tcache, extent);
     /* it may have been taken away meanwhile */
-    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(READ_RELAXED(tcache->pool)));
+    WRITE_RELAXED(tcache->trusting, trusting && recycle_trusts(pool));
     return kept;
 }
 
@@ -144,11 +144,11 @@ void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent) 
         WRITE_RELAXED(tcache->trusting, recycle_trusts(pool));
     bool kept = false;
     if (!too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES))
-        kept = put_unasked(tcache, extent);
+        kept = put_unasked(pool, tcache, extent);
     if (!kept) {
         extent_set_state(extent, EXTENT_CACHED);
         extent->next = NULL;
-        tcache_return_list(pool, extent);
+        tcache_return_list(&pool->tcaches, extent);
     }
-    tcache_return_list(pool, list);
+    tcache_return_list(&pool->tcaches, list);
 }

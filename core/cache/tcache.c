@@ -5,8 +5,6 @@
 #include "os/os.h"
 #include "sync/background.h"
 #include "sync/fork_door.h"
-#include "pool/pool.h"
-#include "learn/recycle.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -33,25 +31,25 @@ struct tcache *tcache_registered(void) {
 
 /* Hand a cache's counts to its pool, for the totals, and begin anew. Who sums them up meanwhile would find
  * some of them in both places, or in none; counts_begin in stats.c tells. */
-void tcache_fold_counters(struct tcache *tcache, struct pool *pool) {
+void tcache_fold_counters(struct tcache *tcache, struct tcaches *caches) {
     uint64_t n_hits = 0;
-    atomic_fetch_add_explicit(&pool->gone.n_folds_begun, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&caches->gone->n_folds_begun, 1, memory_order_seq_cst);
     for (unsigned cls = 0; cls < N_CLASSES; cls++) {
         uint64_t n = tcache_hits(tcache, cls);
         if (!n) continue;
         n_hits += n;
-        atomic_fetch_add_explicit(&pool->gone.n_class_hits[cls], n, memory_order_relaxed);
+        atomic_fetch_add_explicit(&caches->gone->n_class_hits[cls], n, memory_order_relaxed);
         tcache_forget_hits(tcache, cls);
     }
-    atomic_fetch_add_explicit(&pool->gone.n_tcache_hits, n_hits, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->gone.n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->gone.n_shard_hits, tcache->n_shard_hits, memory_order_relaxed);
-    atomic_fetch_add_explicit(&pool->gone.n_steals, tcache->n_steals, memory_order_relaxed);
+    atomic_fetch_add_explicit(&caches->gone->n_tcache_hits, n_hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&caches->gone->n_slow_gets, tcache->n_slow_gets, memory_order_relaxed);
+    atomic_fetch_add_explicit(&caches->gone->n_shard_hits, tcache->n_shard_hits, memory_order_relaxed);
+    atomic_fetch_add_explicit(&caches->gone->n_steals, tcache->n_steals, memory_order_relaxed);
     WRITE_RELAXED(tcache->n_slow_gets, 0);
     WRITE_RELAXED(tcache->n_slow_puts, 0);
     WRITE_RELAXED(tcache->n_shard_hits, 0);
     WRITE_RELAXED(tcache->n_steals, 0);
-    atomic_fetch_add_explicit(&pool->gone.n_folds_ended, 1, memory_order_seq_cst);
+    atomic_fetch_add_explicit(&caches->gone->n_folds_ended, 1, memory_order_seq_cst);
 }
 
 static void thread_exits(void *ignored) {
@@ -75,13 +73,13 @@ static void thread_exits(void *ignored) {
                 lock_relax();
                 continue;
             }
-            struct pool *pool = READ_RELAXED(tcache->pool);
+            struct tcaches *caches = READ_RELAXED(tcache->caches);
             struct extent *list = tcache_take_all(tcache);
-            if (pool) {
-                tcache_fold_counters(tcache, pool);
-                if (tcache->counted) atomic_fetch_sub_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+            if (caches) {
+                tcache_fold_counters(tcache, caches);
+                if (tcache->counted) atomic_fetch_sub_explicit(&caches->n, 1, memory_order_relaxed);
                 tcache->counted = false;
-                if (passed) tcache_return_list(pool, list);
+                if (passed) tcache_return_list(caches, list);
             }
             tcache_leave(tcache);
             break;
@@ -107,15 +105,15 @@ void tcache_setup_process(void) {
     exit_key_valid = pthread_key_create(&exit_key, thread_exits) == 0;
 }
 
-struct tcache *tcache_find(struct pool *pool) {
+struct tcache *tcache_find(struct tcaches *caches) {
     struct tcache *tcache = tcache_tls.first;
-    if (tcache && READ_RELAXED(tcache->pool) == pool) return tcache;
+    if (tcache && READ_RELAXED(tcache->caches) == caches) return tcache;
     struct tcache **by_number = READ_RELAXED(tcache_tls.by_number);
-    if (by_number && pool->number) {
-        tcache = READ_RELAXED(by_number[pool->number]);
-        return tcache && READ_RELAXED(tcache->pool) == pool ? tcache : NULL;
+    if (by_number && caches->number) {
+        tcache = READ_RELAXED(by_number[caches->number]);
+        return tcache && READ_RELAXED(tcache->caches) == caches ? tcache : NULL;
     }
-    while (tcache && READ_RELAXED(tcache->pool) != pool)
+    while (tcache && READ_RELAXED(tcache->caches) != caches)
         tcache = tcache->next_of_thread;
     return tcache;
 }
@@ -126,7 +124,7 @@ static void make_index(void) {
     if (tcache_tls.by_number || !tcache_tls.first || os_map(INDEX_BYTES, &memory)) return;
     struct tcache **by_number = memory;
     for (struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
-        if (READ_RELAXED(tcache->pool)) by_number[tcache->pool_number] = tcache;
+        if (READ_RELAXED(tcache->caches)) by_number[tcache->number] = tcache;
     WRITE_RELAXED(tcache_tls.by_number, by_number);
 }
 
@@ -148,13 +146,13 @@ static struct tcache *make(void) {
 
 /* A cache of this thread whose pool is gone; it stays where it is in the thread's list. Of several only one
  * that had a pool of the same number is looked for: new pools have the lowest number that is free. */
-static struct tcache *find_unused(const struct pool *pool) {
+static struct tcache *find_unused(const struct tcaches *caches) {
     struct tcache *tcache = tcache_tls.first;
-    if (tcache_tls.by_number && pool->number) {
-        tcache = tcache_tls.by_number[pool->number];
-        return tcache && !READ_RELAXED(tcache->pool) ? tcache : NULL;
+    if (tcache_tls.by_number && caches->number) {
+        tcache = tcache_tls.by_number[caches->number];
+        return tcache && !READ_RELAXED(tcache->caches) ? tcache : NULL;
     }
-    while (tcache && READ_RELAXED(tcache->pool))
+    while (tcache && READ_RELAXED(tcache->caches))
         tcache = tcache->next_of_thread;
     return tcache;
 }
@@ -169,38 +167,39 @@ static struct tcache *obtain(void) {
 }
 
 /* A cache for this thread and pool, in the thread's list; NULL if there is none to be had. */
-static struct tcache *set_up_for(struct pool *pool) {
-    struct tcache *unused = find_unused(pool), *tcache = unused ? unused : obtain();
+static struct tcache *set_up_for(struct tcaches *caches) {
+    struct tcache *unused = find_unused(caches), *tcache = unused ? unused : obtain();
     if (!tcache) return NULL;
-    /* pool changes inside the section only, so that a reclaimer that holds claim can rely on it. */
-    if (!tcache_enter(tcache)) return NULL;           /* being reclaimed at this moment; its pages are lost */
-    struct pool *before = READ_RELAXED(tcache->pool); /* there as long as this names it and we are inside */
+    /* caches changes inside the section only, so that a reclaimer that holds claim can rely on it. */
+    if (!tcache_enter(tcache)) return NULL; /* being reclaimed at this moment; its pages are lost */
+    /* There as long as the cache names it and we are inside. */
+    struct tcaches *before = READ_RELAXED(tcache->caches);
     /* Its thread has handed over blocks and counts, but perhaps could not. */
     if (before && !tcache_is_empty(tcache)) tcache_return_list(before, tcache_take_all(tcache));
-    if (before && before != pool) {
+    if (before && before != caches) {
         tcache_fold_counters(tcache, before); /* tells who sums them up that the cache is another's now */
-        if (tcache->counted) atomic_fetch_sub_explicit(&before->n_tcaches, 1, memory_order_relaxed);
+        if (tcache->counted) atomic_fetch_sub_explicit(&before->n, 1, memory_order_relaxed);
         tcache->counted = false;
     }
-    WRITE_RELAXED(tcache->pool, pool);
-    WRITE_RELAXED(tcache->depth, pool->tcache_depth);
+    WRITE_RELAXED(tcache->caches, caches);
+    WRITE_RELAXED(tcache->depth, caches->depth);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         tcache_bin_set_n(tcache, cls, 0);
     WRITE_RELAXED(tcache->trusting, 0);
     tcache->n_unused_big = 0;
-    if (!tcache->counted) atomic_fetch_add_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    if (!tcache->counted) atomic_fetch_add_explicit(&caches->n, 1, memory_order_relaxed);
     tcache->counted = true;
-    tcache_adopt_limit(tcache, pool);
+    tcache_adopt_limit(tcache, caches);
     tcache_leave(tcache);
-    if (unlikely(os_restricted)) tcache_disturb(pool); /* there may be two now */
-    tcache->pool_number = pool->number;
+    if (unlikely(os_restricted)) tcache_disturb(caches); /* there may be two now */
+    tcache->number = caches->number;
     if (!unused) {
         make_index();
         tcache->next_of_thread = tcache_tls.first;
         compiler_barrier();
         tcache_tls.first = tcache;
     }
-    if (tcache_tls.by_number) WRITE_RELAXED(tcache_tls.by_number[pool->number], tcache);
+    if (tcache_tls.by_number) WRITE_RELAXED(tcache_tls.by_number[caches->number], tcache);
     /* Keys below 32 are kept in the thread descriptor, so this does not allocate; ours is made at
      * start-up. */
     if (exit_key_valid) {
@@ -211,12 +210,12 @@ static struct tcache *set_up_for(struct pool *pool) {
     return tcache;
 }
 
-struct tcache *tcache_get(struct pool *pool) {
-    struct tcache *tcache = tcache_find(pool);
-    if (tcache || pool->tcache_depth == 0 || tcache_tls.relinking || tcache_tls.ending) return tcache;
+struct tcache *tcache_get(struct tcaches *caches) {
+    struct tcache *tcache = tcache_find(caches);
+    if (tcache || caches->depth == 0 || tcache_tls.relinking || tcache_tls.ending) return tcache;
     tcache_tls.relinking = true;
     compiler_barrier();
-    tcache = set_up_for(pool);
+    tcache = set_up_for(caches);
     compiler_barrier();
     tcache_tls.relinking = false;
     return tcache;
@@ -253,27 +252,27 @@ struct extent *tcache_take_all(struct tcache *tcache) {
     return list;
 }
 
-void tcache_return_list(struct pool *pool, struct extent *list) {
+void tcache_return_list(struct tcaches *caches, struct extent *list) {
     struct extent *for_shard = NULL, *for_heap = NULL;
     while (list) {
         struct extent *next = list->next;
-        struct extent **to = list->n_pages <= pool->shards.max_pages ? &for_shard : &for_heap;
+        struct extent **to = list->n_pages <= caches->shards->max_pages ? &for_shard : &for_heap;
         list->next = *to;
         *to = list;
         list = next;
     }
-    if (for_shard) shard_put_list(&pool->shards, for_shard);
-    heap_free_list(&pool->heap, for_heap);
+    if (for_shard) shard_put_list(caches->shards, for_shard);
+    heap_free_list(caches->shards->heap, for_heap);
 }
 
-size_t tcache_limit_of(const struct pool *pool) {
-    size_t least = READ_RELAXED(pool->tcache_limit_bytes);
-    /* bins that are watched stay small (recycle.c) */
-    if (!pool->caches_grow || least < RECYCLE_MIN_BYTES) return least;
-    size_t n_threads = max_size(atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed), 1);
+size_t tcache_limit_of(const struct tcaches *caches) {
+    size_t least = READ_RELAXED(caches->limit_bytes);
+    /* among them those of bins whose blocks are checked at every free (recycle.c) */
+    if (!caches->grow || least < TCACHE_GROW_FROM) return least;
+    size_t n_threads = max_size(atomic_load_explicit(&caches->n, memory_order_relaxed), 1);
     if (unlikely(os_restricted) && n_threads > 1) return min_size(least, TCACHE_FILTERED_BYTES / n_threads);
-    size_t active = READ_RELAXED(pool->heap.active_bytes);
-    size_t n_full = max_size(TCACHE_FULL_THREADS, pool->shards.n);
+    size_t active = READ_RELAXED(caches->shards->heap->active_bytes);
+    size_t n_full = max_size(TCACHE_FULL_THREADS, caches->shards->n);
     if (n_threads > n_full) {
         size_t all = max_size(least * n_full, active / TCACHE_MANY_SHARE);
         least = max_size(least / 4, min_size(least, all / n_threads));
@@ -281,11 +280,11 @@ size_t tcache_limit_of(const struct pool *pool) {
     return max_size(least, min_size(active / CACHE_SHARE / n_threads, TCACHE_GROW_MAX));
 }
 
-void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool) {
-    tcache_set_limit(tcache, tcache_limit_of(pool));
+void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches) {
+    tcache_set_limit(tcache, tcache_limit_of(caches));
     compiler_barrier();
     /* again: somebody may have begun to watch bins in between */
-    tcache_set_limit(tcache, tcache_limit_of(pool));
+    tcache_set_limit(tcache, tcache_limit_of(caches));
 }
 
 /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */

@@ -14,7 +14,7 @@
  *                        that holds claim and saw busy == 0
  *   busy                 the owner                             owner, its signal handlers, reclaimers
  *   claim                reclaimers (compare-and-swap)         the owner, after setting busy
- *   pool                 the owner while busy;                 the owner; reclaimers, again after they hold
+ *   caches               the owner while busy;                 the owner; reclaimers, again after they hold
  *                        zp_pool_destroy with claim            claim
  *   n_* counters         the owner                             statistics, without synchronization
  *   limit_pages          the owner; others only lower it       the owner, tcache_disturb
@@ -42,9 +42,26 @@
 #include "extent/extent.h"
 #include "cache/shard.h"
 
-struct pool;
+/* How often the thread caches of a pool have served, but for what those that are in use count themselves. */
+struct tcache_totals {
+    _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
+    /* times a cache's counts came here; apart while they are on the way */
+    _Atomic uint32_t n_folds_begun, n_folds_ended;
+};
 
-/* Pools that have a number, from 1 on (pool->number). */
+/* The thread caches of a pool: what they have in common. */
+struct tcaches {
+    struct shards *shards;      /* take, with their heap, what caches give up */
+    struct tcache_totals *gone; /* counts of caches whose threads have exited */
+    uint32_t number;            /* from 1 on, for the index of each thread; 0: none */
+    unsigned depth;
+    /* the least that the stacks of one may hold (a block in each slot comes on top); see tcache_limit_of */
+    size_t limit_bytes;
+    bool grow;          /* with what the program uses */
+    _Atomic uint32_t n; /* of threads that live */
+};
+
+/* So many pools at most have a number. */
 #define TCACHE_POOLS_MAX 16384
 
 /* Larger blocks than this (256 KiB) use the slot for big ones. */
@@ -91,12 +108,12 @@ struct tcache {
     uint32_t trusting;      /* big blocks may be put into their slot without a check (recycle.h) */
     uint32_t n_unused_big;  /* blocks in a row that left the slot for the next one; the owner */
     struct tcache_slot big; /* of the others */
-    struct pool *pool;      /* NULL once the pool is destroyed */
-    uint32_t pool_number;   /* of that pool; the owner */
+    struct tcaches *caches; /* of which pool; NULL once that is destroyed */
+    uint32_t number;        /* of that pool; the owner */
     struct tcache *next_of_thread;
     struct tcache *next_registered; /* all caches ever made, never unlinked */
     struct tcache *next_free;
-    bool counted;            /* in pool->n_tcaches; the owner, or who holds claim */
+    bool counted;            /* in caches->n; the owner, or who holds claim */
     uint64_t activity_seen;  /* sum of counters when anybody last looked */
     struct extent *big_seen; /* what was in the big slot then, */
     uint64_t big_hits_seen;  /* and how often that slot had served */
@@ -202,10 +219,10 @@ static inline void tcache_leave(struct tcache *tcache) {
 }
 
 /* The calling thread's cache for a pool; NULL if it has none yet. */
-struct tcache *tcache_find(struct pool *pool);
+struct tcache *tcache_find(struct tcaches *caches);
 
 /* The same, made if need be. NULL if there is no memory or the registry is locked. */
-struct tcache *tcache_get(struct pool *pool);
+struct tcache *tcache_get(struct tcaches *caches);
 
 /* Must be called once per process before threads exit, from a constructor or zp_pool_create: registers the
  * thread-exit destructor, so that nothing need be registered from inside malloc. */
@@ -218,13 +235,13 @@ struct extent *tcache_take_all(struct tcache *tcache);
 struct extent *tcache_take_slot(struct tcache_slot *slot);
 
 /* Hand a cache's counts to its pool, for the totals, and begin anew. */
-void tcache_fold_counters(struct tcache *tcache, struct pool *pool);
+void tcache_fold_counters(struct tcache *tcache, struct tcaches *caches);
 
 /* In a forked child. */
 void tcache_free_registry(void);
 
 /* Put a list of blocks taken from a cache where it belongs: small ones to shards, big ones to the heap. */
-void tcache_return_list(struct pool *pool, struct extent *list);
+void tcache_return_list(struct tcaches *caches, struct extent *list);
 
 /* How often this cache has served a class. Readable by anyone without synchronization; at the instant when a
  * slot changes its class, that slot's count may be missing or be there twice. */
@@ -254,9 +271,11 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls) {
 #define TCACHE_MANY_SHARE 32
 /* Under a filter nobody can empty the caches of others: what all threads together may keep there. */
 #define TCACHE_FILTERED_BYTES MIB
-size_t tcache_limit_of(const struct pool *pool);
+/* A limit below this stays what it is. */
+#define TCACHE_GROW_FROM (128 * KIB)
+size_t tcache_limit_of(const struct tcaches *caches);
 /* Set a cache's limit to that; by its owner. */
-void tcache_adopt_limit(struct tcache *tcache, const struct pool *pool);
+void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches);
 
 /* Has the block in the slot rested there since this was last asked? */
 bool tcache_big_rests(struct tcache *tcache);
@@ -274,7 +293,7 @@ enum reclaim {
     RECLAIM_IDLE,
     RECLAIM_SLOTS, /* of each the slot for big blocks */
 };
-unsigned tcache_reclaim(struct pool *pool, enum reclaim what);
+unsigned tcache_reclaim(struct tcaches *caches, enum reclaim what);
 
 /* While there is one thread it costs nothing to prepare for that; later it takes milliseconds once. */
 void tcache_prepare_reclaim(void);
@@ -284,10 +303,10 @@ bool tcache_can_reclaim(void);
 
 /* Make every cache of the pool send its next big block through the slow path, once, and lower its limit to
  * what it is now. */
-void tcache_disturb(struct pool *pool);
+void tcache_disturb(struct tcaches *caches);
 
 /* zp_pool_destroy: forget the pool in all caches. Their blocks are gone with it. */
-void tcache_forget_pool(struct pool *pool);
+void tcache_forget(struct tcaches *caches);
 
 /* In a forked child, before anybody may pass and with the caller outside its caches: forget what is in them
  * all. The heap finds it (heap_rebuild). alone: the child has no other thread for certain. */

@@ -2,7 +2,6 @@
 /* tcache_reclaim.c: what others do to a thread's cache: take from it, forget a pool in it, repair it after a
  * fork. See tcache.h for the protocol. */
 #include "os/os.h"
-#include "pool/pool.h"
 #include "cache/tcache.h"
 
 static _Atomic int barrier_state; /* 0 unknown, 1 works, 2 does not */
@@ -75,13 +74,13 @@ struct claimed {
 };
 
 /* Claim up to a batch of caches, starting after *cursor. */
-static unsigned claim_batch(struct pool *pool, enum reclaim what, struct tcache **cursor,
+static unsigned claim_batch(struct tcaches *caches, enum reclaim what, struct tcache **cursor,
                             struct claimed *batch) {
     unsigned n = 0;
-    const struct tcache *mine = tcache_find(pool);
+    const struct tcache *mine = tcache_find(caches);
     struct tcache *tcache = *cursor;
     for (; tcache && n < RECLAIM_BATCH; tcache = tcache->next_registered) {
-        if (READ_RELAXED(tcache->pool) != pool || tcache == mine) continue;
+        if (READ_RELAXED(tcache->caches) != caches || tcache == mine) continue;
         if (tcache_is_empty(tcache)) continue;
         bool only_big = what == RECLAIM_SLOTS;
         if (only_big && !READ_RELAXED(tcache->big.extent)) continue;
@@ -107,13 +106,13 @@ bool tcache_can_reclaim(void) {
     return barrier_registered();
 }
 
-unsigned tcache_reclaim(struct pool *pool, enum reclaim what) {
+unsigned tcache_reclaim(struct tcaches *caches, enum reclaim what) {
     if ((os_restricted && !tcache_tls.is_helper) || !barrier_works()) return 0;
     unsigned n_emptied = 0;
     struct tcache *cursor = tcache_registered();
     while (cursor) {
         struct claimed batch[RECLAIM_BATCH];
-        unsigned n = claim_batch(pool, what, &cursor, batch);
+        unsigned n = claim_batch(caches, what, &cursor, batch);
         if (n == 0) continue;
         bool ordered = os_membarrier() == 0;
         TCACHE_OTHERS_BARRIER();
@@ -122,22 +121,22 @@ unsigned tcache_reclaim(struct pool *pool, enum reclaim what) {
             struct tcache *tcache = batch[i].tcache;
             /* Between the look and the claim the cache may have passed to another thread and pool. */
             if (ordered && atomic_load_explicit(&tcache->busy, memory_order_acquire) == 0 &&
-                READ_RELAXED(tcache->pool) == pool) {
+                READ_RELAXED(tcache->caches) == caches) {
                 list = batch[i].only_big ? tcache_take_slot(&tcache->big) : tcache_take_all(tcache);
                 n_emptied++;
             }
-            tcache_return_list(pool, list);
+            tcache_return_list(caches, list);
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         }
     }
     return n_emptied;
 }
 
-void tcache_disturb(struct pool *pool) {
+void tcache_disturb(struct tcaches *caches) {
     /* A store of the owner at the same moment may win; then it is found a second later. */
-    size_t limit = tcache_limit_of(pool);
+    size_t limit = tcache_limit_of(caches);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ_RELAXED(tcache->pool) != pool) continue;
+        if (READ_RELAXED(tcache->caches) != caches) continue;
         __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
         if (READ_RELAXED(tcache->limit_pages) > limit >> PAGE_SHIFT) tcache_set_limit(tcache, limit);
     }
@@ -158,22 +157,22 @@ static bool claim_one(struct tcache *tcache, int tries) {
     return false;
 }
 
-void tcache_forget_pool(struct pool *pool) {
+void tcache_forget(struct tcaches *caches) {
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        while (READ_RELAXED(tcache->pool) == pool) {
+        while (READ_RELAXED(tcache->caches) == caches) {
             if (!claim_one(tcache, CLAIM_TRIES)) {
                 lock_relax();
                 if (!in_child) continue;
                 /* Its thread was inside when another one forked, and does not exist here. */
                 abandon(tcache);
-                WRITE_RELAXED(tcache->pool, NULL);
+                WRITE_RELAXED(tcache->caches, NULL);
                 continue;
             }
-            if (READ_RELAXED(tcache->pool) == pool) {
-                tcache_fold_counters(tcache, pool);
+            if (READ_RELAXED(tcache->caches) == caches) {
+                tcache_fold_counters(tcache, caches);
                 tcache_take_all(tcache);
                 tcache->counted = false;
-                WRITE_RELAXED(tcache->pool, NULL);
+                WRITE_RELAXED(tcache->caches, NULL);
             }
             atomic_store_explicit(&tcache->claim, 0, memory_order_release);
         }

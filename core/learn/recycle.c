@@ -9,12 +9,12 @@
  * moment reads the new limit from the pool. */
 static void watch_bins(struct pool *pool) {
     size_t limit = RECYCLE_MIN_BYTES - 1;
-    size_t before = READ_RELAXED(pool->tcache_limit_bytes);
+    size_t before = READ_RELAXED(pool->tcaches.limit_bytes);
     if (before <= limit) return;
     WRITE_RELAXED(pool->unwatched_limit_bytes, before);
-    WRITE_RELAXED(pool->tcache_limit_bytes, limit);
+    WRITE_RELAXED(pool->tcaches.limit_bytes, limit);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ_RELAXED(tcache->pool) == pool) tcache_set_limit(tcache, limit);
+        if (READ_RELAXED(tcache->caches) == &pool->tcaches) tcache_set_limit(tcache, limit);
 }
 
 static void watch(struct pool *pool, bool bins_too) {
@@ -25,7 +25,7 @@ static void watch(struct pool *pool, bool bins_too) {
 
 void recycle_watch(struct pool *pool) {
     watch(pool, false);
-    tcache_disturb(pool);
+    tcache_disturb(&pool->tcaches);
     watch_bins(pool);
 }
 
@@ -37,7 +37,7 @@ static void is_quiet(struct pool *pool) {
         n > 1)
         return;
     size_t limit = READ_RELAXED(pool->unwatched_limit_bytes);
-    if (limit) WRITE_RELAXED(pool->tcache_limit_bytes, limit); /* caches adopt it when they are full */
+    if (limit) WRITE_RELAXED(pool->tcaches.limit_bytes, limit); /* caches adopt it when they are full */
     atomic_thread_fence(memory_order_seq_cst);
     if (READ_RELAXED(pool->watchful)) watch_bins(pool); /* again, by another thread */
 }

@@ -34,7 +34,7 @@
 #include "pool/account.h"
 #include "pool/pool.h"
 
-#define RECYCLE_MIN_BYTES (128 * KIB)
+#define RECYCLE_MIN_BYTES TCACHE_GROW_FROM
 #define RECYCLE_CHECK_ALL 64
 #define RECYCLE_CHECK_EVERY 509 /* prime: programs repeat themselves in all kinds of rounds */
 #define RECYCLE_QUIET 1024      /* 0.5 ms of checks */
@@ -99,7 +99,7 @@ void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages)
 static inline bool recycle_trusts(const struct pool *pool) {
     return !recycle_begins(pool) && !READ_RELAXED(pool->watchful) && !pool->limited &&
            !account_slots_closed(pool) &&
-           !(os_restricted && atomic_load_explicit(&pool->n_tcaches, memory_order_relaxed) > 1);
+           !(os_restricted && atomic_load_explicit(&pool->tcaches.n, memory_order_relaxed) > 1);
 }
 
 /* A block that recycle_wants comes back: make it plain memory again. */

@@ -51,7 +51,7 @@ static bool sum_again(struct sum *sum, const struct pool *pool) {
 size_t tcache_count_blocks(struct pool *pool) {
     size_t n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ(tcache->pool) != pool) continue;
+        if (READ(tcache->caches) != &pool->tcaches) continue;
         n += (READ(tcache->small.extent) != NULL) + (READ(tcache->big.extent) != NULL);
         for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
             n += tcache_bin_n(tcache, cls);
@@ -72,7 +72,7 @@ static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_
 static void sum_tcaches(const struct pool *pool, zp_stats *stats) {
     memset(stats, 0, sizeof *stats);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ(tcache->pool) == pool) add_tcache(pool, tcache, stats);
+        if (READ(tcache->caches) == &pool->tcaches) add_tcache(pool, tcache, stats);
     stats->n_tcache_hits += READ_ATOMIC(pool->gone.n_tcache_hits);
     stats->n_shard_hits += READ_ATOMIC(pool->gone.n_shard_hits);
     stats->n_steals += READ_ATOMIC(pool->gone.n_steals);
@@ -116,7 +116,7 @@ static void add_class(struct stats_size sizes[HEAP_SIZES], unsigned cls, uint64_
 static void sum_tcaches_by_size(const struct pool *pool, struct stats_size sizes[HEAP_SIZES]) {
     memset(sizes, 0, HEAP_SIZES * sizeof sizes[0]);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ(tcache->pool) != pool) continue;
+        if (READ(tcache->caches) != &pool->tcaches) continue;
         for (unsigned cls = 1; cls < N_CLASSES; cls++)
             add_class(sizes, cls, tcache_hits(tcache, cls), false);
     }
@@ -157,7 +157,7 @@ static void forget_tcache(struct tcache *tcache) {
 
 void pool_stats_fork_child(struct pool *pool) {
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
-        if (READ(tcache->pool) == pool) forget_tcache(tcache);
+        if (READ(tcache->caches) == &pool->tcaches) forget_tcache(tcache);
     memset(&pool->gone, 0, sizeof pool->gone);
     pool->n_direct_gets = 0;
     memset(pool->zeroed, 0, sizeof pool->zeroed);

@@ -43,7 +43,7 @@ size_t account_shards_bytes(const struct pool *pool) {
 size_t account_cached_bytes(const struct pool *pool, size_t *unproven) {
     size_t sum = account_shards_bytes(pool), not_live = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ_RELAXED(tcache->pool) != pool) continue;
+        if (READ_RELAXED(tcache->caches) != &pool->tcaches) continue;
         sum += account_tcache_bytes(pool, tcache);
         not_live += slot_unproven_bytes(pool, &tcache->small) + slot_unproven_bytes(pool, &tcache->big);
     }
@@ -64,11 +64,12 @@ static size_t sum_up(struct pool *pool, size_t n_bytes, bool proven) {
 void account_settle(struct pool *pool, size_t n_bytes, bool proven) {
     size_t excess = sum_up(pool, n_bytes, proven);
     if (!excess) return;
-    if (tcache_reclaim(pool, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes, proven);
-    if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES) || !tcache_reclaim(pool, RECLAIM_SLOTS)) return;
+    if (tcache_reclaim(&pool->tcaches, RECLAIM_IDLE)) excess = sum_up(pool, n_bytes, proven);
+    if (excess < max_size(n_bytes / 2, RECLAIM_WORTH_BYTES) || !tcache_reclaim(&pool->tcaches, RECLAIM_SLOTS))
+        return;
     /* 0 is never; not a moment that is yet to come */
     WRITE_RELAXED(pool->slots_closed_ms, (uint32_t)max_size(os_clock_ms(), 1));
-    tcache_disturb(pool);
+    tcache_disturb(&pool->tcaches);
     sum_up(pool, n_bytes, proven);
 }
 

@@ -33,7 +33,7 @@ static void set_memory(struct pool *pool) {
     if (room != SIZE_MAX) most = min_size(most, max_size(room / 2, LIMITS_LEAST_BYTES));
     size_t before = READ_RELAXED(heap->unmarked_max_bytes);
     WRITE_RELAXED(heap->unmarked_max_bytes, most);
-    if (most < before / 2) tcache_disturb(pool); /* what lies in slots may be larger now */
+    if (most < before / 2) tcache_disturb(&pool->tcaches); /* what lies in slots may be larger now */
 }
 
 void limits_addresses_changed(struct pool *pool) {

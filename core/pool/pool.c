@@ -42,9 +42,11 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
         space_destroy(&pool->heap.space);
         return error;
     }
-    pool->caches_grow = setup->caches_grow;
-    pool->tcache_depth = setup->tcache_depth;
-    pool->tcache_limit_bytes = setup->tcache_limit_bytes;
+    pool->tcaches.shards = &pool->shards;
+    pool->tcaches.gone = &pool->gone;
+    pool->tcaches.grow = setup->caches_grow;
+    pool->tcaches.depth = setup->tcache_depth;
+    pool->tcaches.limit_bytes = setup->tcache_limit_bytes;
     pool->min_size_bytes = setup->min_size_bytes;
     pool->max_pages = min_size(setup->max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->huge = setup->huge;
@@ -63,7 +65,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
 
 void pool_finish(struct pool *pool) {
     pool->ready = false;
-    tcache_forget_pool(pool);
+    tcache_forget(&pool->tcaches);
     shards_finish(&pool->shards);
     space_destroy(&pool->heap.space);
 }
@@ -113,7 +115,7 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages) {
     uint32_t last = __atomic_load_n(&pool->last_reclaim_ms, __ATOMIC_RELAXED);
     if (time_passed_ms(now, last) < RECLAIM_INTERVAL_MS) return;
     __atomic_store_n(&pool->last_reclaim_ms, now, __ATOMIC_RELAXED);
-    tcache_reclaim(pool, RECLAIM_IDLE);
+    tcache_reclaim(&pool->tcaches, RECLAIM_IDLE);
 }
 
 /* From the heap; if that is over a budget that may be out of date, the account is settled first. */
@@ -132,7 +134,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
     if (unlikely(!fork_pass())) return NULL;
     tcache_tls.entered = 1;
-    struct tcache *tcache = tcache_get(pool);
+    struct tcache *tcache = tcache_get(&pool->tcaches);
     struct extent *extent = NULL;
     bool from_untouched = false;
     if (tcache && cls >= TCACHE_BIG_CLASS) cache_keep_again(pool, tcache);
@@ -220,7 +222,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
         return;
     }
     tcache_tls.entered = 1;
-    struct tcache *tcache = tcache_get(pool);
+    struct tcache *tcache = tcache_get(&pool->tcaches);
     bool is_big = tcache && tcache_is_big(extent);
     bool for_others = is_big && cache_hands_over(tcache);
     for_others |= is_big && account_slots_closed(pool);
@@ -232,7 +234,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
         if (headroom)
             heap_free(&pool->heap, extent);
         else
-            tcache_return_list(pool, extent);
+            tcache_return_list(&pool->tcaches, extent);
     } else if (for_others) {
         WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
         extent->next = cache_take_big(tcache);
@@ -307,18 +309,18 @@ size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count) {
 
 void pool_drain_caches(struct pool *pool, bool only_idle) {
     uint32_t before = os_clock_ms() - DECAY_GRACE_MS;
-    tcache_reclaim(pool, only_idle ? RECLAIM_IDLE : RECLAIM_ALL);
-    tcache_disturb(pool);
+    tcache_reclaim(&pool->tcaches, only_idle ? RECLAIM_IDLE : RECLAIM_ALL);
+    tcache_disturb(&pool->tcaches);
     for (unsigned i = 0; i < pool->shards.n; i++)
         shard_flush(&pool->shards, &pool->shards.shard[i], before, !only_idle);
 }
 
 void pool_flush_caches(struct pool *pool) {
-    struct tcache *tcache = tcache_find(pool);
+    struct tcache *tcache = tcache_find(&pool->tcaches);
     if (tcache && tcache_enter(tcache)) {
         struct extent *list = tcache_take_all(tcache);
         tcache_leave(tcache);
-        tcache_return_list(pool, list);
+        tcache_return_list(&pool->tcaches, list);
     }
     pool_drain_caches(pool, false);
 }

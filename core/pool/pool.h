@@ -41,19 +41,14 @@ _Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 /* What every program uses comes first and lies together: a small one touches two pages of this. */
 struct pool {
     struct shards shards;
-    uint32_t number; /* of its place in the helper's care, from 1 on; 0: none */
-    unsigned tcache_depth;
-    /* the least a thread cache's stacks may hold (a block in each slot comes on top); see tcache_limit_of */
-    size_t tcache_limit_bytes;
-    bool caches_grow;
-    _Atomic uint32_t n_tcaches; /* of threads that live */
+    struct tcaches tcaches; /* its number is that of the pool's place in the helper's care */
     size_t min_size_bytes;
     size_t max_pages; /* larger requests are refused */
     unsigned huge;    /* enum switch_value */
     bool ready;
     /* the program changes blocks without our being told: check so many more; recycle.h */
     uint32_t watchful;
-    size_t unwatched_limit_bytes; /* tcache_limit_bytes before that */
+    size_t unwatched_limit_bytes; /* tcaches.limit_bytes before that */
     struct extent *last_noted;    /* recycle_note begins to look here */
     uint32_t n_checks;
     uint32_t last_reclaim_ms;
@@ -73,11 +68,7 @@ struct pool {
     /* what a page fault costs, known once looked at ZERO_LOOKS times (zero.h); a lost update is harmless */
     _Atomic uint32_t fault_ns, n_fault_looks;
     struct heap heap;
-    struct {
-        _Atomic uint64_t n_tcache_hits, n_slow_gets, n_shard_hits, n_steals, n_class_hits[N_CLASSES];
-        /* times a cache's counts came here; apart while they are on the way */
-        _Atomic uint32_t n_folds_begun, n_folds_ended;
-    } gone;             /* counts of thread caches whose threads have exited */
+    struct tcache_totals gone;
     struct watch watch; /* last: most programs touch none of its table */
 };
 

@@ -43,7 +43,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
     }
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass()) return false;
     tcache_tls.entered = 1;
-    struct tcache *tcache = tcache_find(pool);
+    struct tcache *tcache = tcache_find(&pool->tcaches);
     if (tcache) cache_flush_big(pool, tcache);
     size_t warm_pages = 0;
     bool grown = heap_extend(&pool->heap, extent, wanted, &warm_pages);

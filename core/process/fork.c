@@ -25,7 +25,7 @@ static void repair(struct pool *pool) {
     if (!pool->ready) return;
     forget_shards(pool);
     heap_rebuild(&pool->heap);
-    atomic_store_explicit(&pool->n_tcaches, 1, memory_order_relaxed);
+    atomic_store_explicit(&pool->tcaches.n, 1, memory_order_relaxed);
     WRITE_RELAXED(pool->slots_closed_ms, 0);
     /* Who was handing counts over is not here. */
     uint32_t n_begun = atomic_load_explicit(&pool->gone.n_folds_begun, memory_order_relaxed);

@@ -53,7 +53,7 @@ bool helper_add_pool(struct pool *pool) {
     for (unsigned i = 0; i < TCACHE_POOLS_MAX; i++) {
         struct pool *none = NULL;
         if (atomic_load_explicit(&pools[i], memory_order_relaxed)) continue;
-        pool->number = i + 1; /* before anybody sees the pool */
+        pool->tcaches.number = i + 1; /* before anybody sees the pool */
         if (!atomic_compare_exchange_strong(&pools[i], &none, pool)) continue;
         unsigned before = atomic_load(&places);
         while (before <= i && !atomic_compare_exchange_weak(&places, &before, i + 1))
@@ -61,7 +61,7 @@ bool helper_add_pool(struct pool *pool) {
         atomic_fetch_add_explicit(&n_pools, 1, memory_order_relaxed);
         return true;
     }
-    pool->number = 0;
+    pool->tcaches.number = 0;
     return false;
 }
 
@@ -71,7 +71,8 @@ unsigned helper_count_pools(void) {
 
 void helper_remove_pool(struct pool *pool) {
     struct pool *expected = pool;
-    if (pool->number && atomic_compare_exchange_strong(&pools[pool->number - 1], &expected, NULL))
+    if (pool->tcaches.number &&
+        atomic_compare_exchange_strong(&pools[pool->tcaches.number - 1], &expected, NULL))
         atomic_fetch_sub_explicit(&n_pools, 1, memory_order_relaxed);
     while (atomic_load(&visiting) == pool)
         os_yield();

@@ -38,7 +38,7 @@ static unsigned n_idle_looks;
 static size_t own_bytes(const struct pool *pool) {
     size_t n_bytes = 0;
     for (const struct tcache *tcache = tcache_tls.first; tcache; tcache = tcache->next_of_thread)
-        if (READ_RELAXED(tcache->pool) == pool) n_bytes += account_tcache_bytes(pool, tcache);
+        if (READ_RELAXED(tcache->caches) == &pool->tcaches) n_bytes += account_tcache_bytes(pool, tcache);
     return n_bytes;
 }
 
@@ -87,7 +87,7 @@ int32_t rest_overdue_ms(void) {
 
 /* As others do it to the caches of sleeping threads (tcache_reclaim). */
 static void look_at_own_cache(struct pool *pool) {
-    struct tcache *tcache = tcache_find(pool);
+    struct tcache *tcache = tcache_find(&pool->tcaches);
     if (!tcache || !tcache_enter(tcache)) return;
     struct extent *list = NULL;
     enum tcache_rest rest = tcache_look(tcache);
@@ -96,7 +96,7 @@ static void look_at_own_cache(struct pool *pool) {
     else if (rest == TCACHE_BIG_RESTS)
         list = tcache_take_slot(&tcache->big);
     tcache_leave(tcache);
-    tcache_return_list(pool, list);
+    tcache_return_list(&pool->tcaches, list);
 }
 
 static void look_at_caches(struct pool *pool, uint32_t now) {

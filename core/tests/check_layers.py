@@ -21,8 +21,6 @@ ALLOWED = {
     **{(f"core/{path}", f"core/{target}"): "to be mended: lower floors do not know the pool" for path, target in (
         ("cache/cache_keep.c", "pool/account.h"), ("cache/cache_keep.c", "learn/recycle.h"),
         ("cache/cache_keep.c", "pool/zero.h"), ("cache/cache_keep.h", "pool/pool.h"),
-        ("cache/tcache.c", "pool/pool.h"),
-        ("cache/tcache.c", "learn/recycle.h"), ("cache/tcache_reclaim.c", "pool/pool.h"),
         ("learn/recycle.h", "pool/account.h"), ("learn/recycle.h", "pool/pool.h"),
         ("learn/watch.c", "pool/pool.h"), ("learn/watch.c", "pool/zero.h"),
     )},

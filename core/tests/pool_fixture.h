@@ -36,11 +36,11 @@ static inline int fixture_init(struct pool *pool, const struct pool_setup *setup
 }
 
 static inline void *fixture_get(struct pool *pool, size_t n_bytes) {
-    return pool_get(pool, tcache_find(pool), pages_of(n_bytes));
+    return pool_get(pool, tcache_find(&pool->tcaches), pages_of(n_bytes));
 }
 
 static inline void fixture_put(struct pool *pool, void *p) {
-    pool_put(pool, tcache_find(pool), p);
+    pool_put(pool, tcache_find(&pool->tcaches), p);
 }
 
 /* At most 64 blocks of a size, all out at once. */

@@ -83,7 +83,7 @@ static size_t allowed(size_t peak) {
 }
 
 static void need_membarrier(void) {
-    tcache_reclaim(&pool, RECLAIM_ALL);
+    tcache_reclaim(&pool.tcaches, RECLAIM_ALL);
     if (!tcache_can_reclaim()) cr_skip_test("no membarrier here");
 }
 
@@ -119,7 +119,7 @@ Test(account, the_slot_of_a_thread_that_sleeps_serves_others) {
     struct worker w;
     start(&w, 64 * MIB);
     take_turn(&w, 2);
-    tcache_reclaim(&pool, RECLAIM_IDLE); /* somebody has looked; it sleeps since */
+    tcache_reclaim(&pool.tcaches, RECLAIM_IDLE); /* somebody has looked; it sleeps since */
     uintptr_t frontier = pool.heap.frontier;
     pool.last_reclaim_ms = os_clock_ms(); /* this is not what looks into other caches */
     void *p = fixture_get(&pool, 64 * MIB);
@@ -177,13 +177,13 @@ Test(account, slots_of_threads_at_work_close_for_a_while) {
     void *p = fixture_get(&pool, 32 * MIB);
     memset(p, 1, 32 * MIB);
     fixture_put(&pool, p);
-    cr_assert_null(tcache_find(&pool)->big.extent, "big blocks pass through the heap");
+    cr_assert_null(tcache_find(&pool.tcaches)->big.extent, "big blocks pass through the heap");
     cr_assert_geq(pool.heap.dirty_bytes, 32 * MIB);
     pool.slots_closed_ms -= 101;
     cr_assert_not(account_slots_closed(&pool));
     fixture_put(&pool, fixture_get(&pool, 32 * MIB));
     fixture_put(&pool, fixture_get(&pool, 32 * MIB));
-    cr_assert_not_null(tcache_find(&pool)->big.extent, "it opens again");
+    cr_assert_not_null(tcache_find(&pool.tcaches)->big.extent, "it opens again");
     for (int i = 0; i < N; i++)
         end(&w[i]);
 }
@@ -199,7 +199,7 @@ Test(account, a_thread_alone_keeps_its_slot) {
         cr_assert_not(account_slots_closed(&pool));
         p = fixture_get(&pool, n);
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_find(&pool)->big.extent, fixture_extent(&pool, p), "%zu bytes", n);
+        cr_assert_eq(tcache_find(&pool.tcaches)->big.extent, fixture_extent(&pool, p), "%zu bytes", n);
     }
 }
 

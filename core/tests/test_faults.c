@@ -22,11 +22,11 @@ static long n_calls; /* kernel calls of the last scenario */
 static void *resize(void *p, size_t n_bytes) {
     struct extent *e = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, e, n_bytes)) return p;
-    return resize_move(&pool, tcache_find(&pool), e, n_bytes);
+    return resize_move(&pool, tcache_find(&pool.tcaches), e, n_bytes);
 }
 
 static void *zeroed(size_t n_bytes) {
-    void *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
+    void *p = zero_get(&pool, tcache_find(&pool.tcaches), pages_of(n_bytes));
     if (p) cr_assert_eq(first_nonzero(p, n_bytes), n_bytes, "%s: a zeroed block is not zero", where);
     return p;
 }
@@ -81,7 +81,7 @@ static void scenario(bool pinned) {
     pool_trim(&pool, 0);
     for (int i = 0; i < 6; i++)
         fill_and_put(many[i]);
-    void *aligned = pool_get_aligned(&pool, tcache_find(&pool), 2 * MIB, 100);
+    void *aligned = pool_get_aligned(&pool, tcache_find(&pool.tcaches), 2 * MIB, 100);
     if (aligned) cr_assert_eq((uintptr_t)aligned % (2 * MIB), 0);
     fill_and_put(aligned);
     pool_preallocate(&pool, 50, 4);
@@ -185,7 +185,7 @@ Test(faults, without_the_fork_page_and_membarrier_everything_else_works) {
     memset(&pool, 0, sizeof pool);
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     os_fault_configure(-1, ENOSYS, 1, 1);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_ALL), 0);
     os_fault_configure(-1, 0, 0, 0);
     fill_and_put(fixture_get(&pool, MIB));
 }

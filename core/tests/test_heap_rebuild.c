@@ -254,7 +254,7 @@ static sem_t inside, leave;
 static void *busy_main(void *ignored) {
     fixture_get_and_put(&pool, 20, 40 * KIB);
     fixture_put(&pool, fixture_get(&pool, 8 * MIB));
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     tcache_enter(tcache);
     sem_post(&inside);
     sem_wait(&leave);

@@ -122,10 +122,10 @@ static int large_blocks_do_not_stay_in_slots(void *ignored) {
     struct tcache *tcache = NULL;
     for (int i = 0; i < 3; i++)
         fill_and_put(30 * MIB);
-    tcache = tcache_find(&pool);
+    tcache = tcache_find(&pool.tcaches);
     HOLDS(tcache->big.extent, 0);
     pool.heap.unmarked_max_bytes = 20 * MIB;
-    tcache_disturb(&pool); /* as when it falls */
+    tcache_disturb(&pool.tcaches); /* as when it falls */
     for (int i = 0; i < 3; i++)
         fill_and_put(30 * MIB);
     HOLDS(!tcache->big.extent, 30 * MIB);

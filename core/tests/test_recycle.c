@@ -169,7 +169,7 @@ Test(recycle, undoes_a_guard_that_is_left) {
     char *tail = fixture_get(&pool, 4 * MIB);
     cr_assert_eq(tail, p + 4 * MIB);
     memset(tail, 2, 4 * MIB);
-    char *larger = resize_move(&pool, tcache_find(&pool), fixture_extent(&pool, p), 32 * MIB);
+    char *larger = resize_move(&pool, tcache_find(&pool.tcaches), fixture_extent(&pool, p), 32 * MIB);
     cr_assert(larger && larger != p);
     fixture_put(&pool, larger);
     cr_assert_eq(fixture_get(&pool, 32 * MIB), larger);
@@ -179,9 +179,9 @@ Test(recycle, undoes_a_guard_that_is_left) {
 }
 
 Test(recycle, watching_ends_when_nothing_is_found) {
-    size_t limit = pool.tcache_limit_bytes;
+    size_t limit = pool.tcaches.limit_bytes;
     recycle_watch(&pool);
-    cr_assert_lt(pool.tcache_limit_bytes, limit);
+    cr_assert_lt(pool.tcaches.limit_bytes, limit);
     void *p = fixture_get(&pool, 200 * KIB);
     memset(p, 1, 200 * KIB);
     for (int i = 0; i < RECYCLE_QUIET - 1; i++) {
@@ -198,11 +198,11 @@ Test(recycle, watching_ends_when_nothing_is_found) {
     cr_assert_eq(pool.watchful, 1);
     fixture_put(&pool, p);
     cr_assert_eq(pool.watchful, 0);
-    cr_assert_eq(pool.tcache_limit_bytes, limit);
+    cr_assert_eq(pool.tcaches.limit_bytes, limit);
     /* Caches take such blocks again. */
     for (int i = 0; i < 2; i++)
         fixture_put(&pool, fixture_get(&pool, 200 * KIB));
-    cr_assert(tcache_find(&pool)->small.extent);
+    cr_assert(tcache_find(&pool.tcaches)->small.extent);
 }
 
 Test(recycle, mends_what_is_freed) {
@@ -244,7 +244,7 @@ Test(recycle, mends_what_realloc_gives_back) {
 Test(recycle, follows_a_block_that_moves) {
     char *p = get_changed(8 * MIB), *wall = fixture_get(&pool, MIB);
     struct extent *extent = fixture_extent(&pool, p);
-    char *larger = resize_move(&pool, tcache_find(&pool), extent, 32 * MIB);
+    char *larger = resize_move(&pool, tcache_find(&pool.tcaches), extent, 32 * MIB);
     cr_assert(larger && larger != p && larger[8 * MIB - 1] == 1);
     bool by_tables = flags_of(larger) & EXTENT_MOVED;
     cr_assert_eq(!!(flags_of(larger) & EXTENT_CHANGED), by_tables, "attributes move with the pages");
@@ -323,7 +323,7 @@ Test(recycle, mends_what_a_copy_leaves) {
     struct extent *extent = fixture_extent(&pool, idle);
     extent_set_state(extent, EXTENT_CACHED);
     heap_free(&pool.heap, extent);
-    char *larger = resize_move(&pool, tcache_find(&pool), fixture_extent(&pool, p), 5 * MIB);
+    char *larger = resize_move(&pool, tcache_find(&pool.tcaches), fixture_extent(&pool, p), 5 * MIB);
     cr_assert_eq(larger, idle);
     cr_assert_eq(flags_of(larger) & EXTENT_CHANGED, 0);
     char *q = fixture_get(&pool, 2 * MIB);
@@ -350,10 +350,10 @@ Test(recycle, the_slot_takes_nothing_of_a_watched_size) {
     void *p = fixture_get(&pool, RECYCLE_MIN_BYTES);
     for (int i = 0; i < 2; i++) { /* from the slot the second time: no flag sends it the long way */
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_find(&pool)->small.extent, fixture_extent(&pool, p));
+        cr_assert_eq(tcache_find(&pool.tcaches)->small.extent, fixture_extent(&pool, p));
         p = fixture_get(&pool, RECYCLE_MIN_BYTES);
     }
     recycle_watch(&pool);
     fixture_put(&pool, p);
-    cr_assert_null(tcache_find(&pool)->small.extent);
+    cr_assert_null(tcache_find(&pool.tcaches)->small.extent);
 }

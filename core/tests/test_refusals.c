@@ -26,7 +26,7 @@ static void set_up(void) {
 static void *resize(void *p, size_t n_bytes) {
     struct extent *extent = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, extent, n_bytes)) return p;
-    return resize_move(&pool, tcache_find(&pool), extent, n_bytes);
+    return resize_move(&pool, tcache_find(&pool.tcaches), extent, n_bytes);
 }
 
 TestSuite(refusals, .init = set_up, .timeout = 60);
@@ -39,8 +39,8 @@ Test(refusals, a_handler_that_interrupts_the_pool) {
     pattern_fill(grow, 700 * KIB, 5);
     tcache_tls.entered = 1;
     cr_assert_null(fixture_get(&pool, 5 * MIB));
-    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool), 2 * MIB, 10));
-    cr_assert_null(zero_get(&pool, tcache_find(&pool), 900));
+    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool.tcaches), 2 * MIB, 10));
+    cr_assert_null(zero_get(&pool, tcache_find(&pool.tcaches), 900));
     cr_assert_eq(pool_preallocate(&pool, 10, 3), 0);
     cr_assert_eq(pool_trim(&pool, 0), 0);
     cr_assert_null(resize(grow, 20 * MIB), "growing needs the slow path");
@@ -106,8 +106,8 @@ Test(refusals, a_pool_that_is_not_ready) {
     pattern_fill(grow, 700 * KIB, 5);
     pool.ready = false;
     cr_assert_null(fixture_get(&pool, 5 * MIB));
-    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool), 2 * MIB, 10));
-    cr_assert_null(zero_get(&pool, tcache_find(&pool), 900));
+    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool.tcaches), 2 * MIB, 10));
+    cr_assert_null(zero_get(&pool, tcache_find(&pool.tcaches), 900));
     cr_assert_eq(pool_trim(&pool, 0), 0);
     void *grown = resize(grow, 20 * MIB);
     cr_assert(!grown || grown == grow, "in place at most");
@@ -120,8 +120,8 @@ Test(refusals, a_pool_that_is_not_ready) {
 Test(refusals, sizes_beyond_the_largest_block) {
     char *p = fixture_get(&pool, MIB);
     cr_assert_null(fixture_get(&pool, 513 * MIB));
-    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool), 4096, 513 * MIB >> PAGE_SHIFT));
-    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool), GIB, 1));
+    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool.tcaches), 4096, 513 * MIB >> PAGE_SHIFT));
+    cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool.tcaches), GIB, 1));
     cr_assert_null(resize(p, 600 * MIB));
     cr_assert_eq(pool_preallocate(&pool, 600 * MIB >> PAGE_SHIFT, 1), 0);
     fixture_put(&pool, p);

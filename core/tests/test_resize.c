@@ -27,7 +27,7 @@ TestSuite(resize, .init = set_up, .fini = tear_down, .timeout = 60);
 static void *resize(void *p, size_t n_bytes) {
     struct extent *e = pool_live_extent(&pool, p);
     if (resize_in_place(&pool, e, n_bytes)) return p;
-    return resize_move(&pool, tcache_find(&pool), e, n_bytes);
+    return resize_move(&pool, tcache_find(&pool.tcaches), e, n_bytes);
 }
 
 static size_t usable(void *p) {
@@ -37,7 +37,7 @@ static size_t usable(void *p) {
 /* Whatever is idle must, if asked for zeroed, be zero. */
 static void assert_idle_memory_is_clean_or_cleared(size_t n_bytes, unsigned n) {
     for (unsigned i = 0; i < n; i++) {
-        unsigned char *p = zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
+        unsigned char *p = zero_get(&pool, tcache_find(&pool.tcaches), pages_of(n_bytes));
         if (!p) break;
         cr_assert_eq(first_nonzero(p, n_bytes), n_bytes, "block %u is not zero", i);
     }
@@ -67,7 +67,7 @@ Test(resize, a_recycled_block_shrinks_cleanly_too) {
         char *p = fixture_get(&pool, 16 * MIB);
         memset(p, 0xff, 16 * MIB);
         p = resize(p, 3 * MIB);
-        unsigned char *zeroed = zero_get(&pool, tcache_find(&pool), pages_of(12 * MIB));
+        unsigned char *zeroed = zero_get(&pool, tcache_find(&pool.tcaches), pages_of(12 * MIB));
         cr_assert_eq(first_nonzero(zeroed, 12 * MIB), 12 * MIB);
         fixture_put(&pool, zeroed);
         fixture_put(&pool, p);
@@ -227,7 +227,7 @@ Test(resize, refusal_leaves_everything_as_it_was) {
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++) {
         struct extent *e = pool_live_extent(&pool, p);
         cr_assert_not(resize_in_place(&pool, e, sizes[i]), "in place to %zx", sizes[i]);
-        cr_assert_null(resize_move(&pool, tcache_find(&pool), e, sizes[i]), "moved to %zx", sizes[i]);
+        cr_assert_null(resize_move(&pool, tcache_find(&pool.tcaches), e, sizes[i]), "moved to %zx", sizes[i]);
         cr_assert_eq(usable(p), MIB);
         cr_assert_eq(pattern_check(p, MIB, 5), MIB);
     }
@@ -246,7 +246,8 @@ Test(resize, random_against_a_model) {
         size_t n = rng_range(&rng, 1, (size_t)1 << rng_range(&rng, 10, 23));
         if (!live[slot].p) {
             bool zeroed = rng_next(&rng) % 2;
-            live[slot].p = zeroed ? zero_get(&pool, tcache_find(&pool), pages_of(n)) : fixture_get(&pool, n);
+            live[slot].p =
+                zeroed ? zero_get(&pool, tcache_find(&pool.tcaches), pages_of(n)) : fixture_get(&pool, n);
             if (!live[slot].p) continue;
             if (zeroed)
                 cr_assert_eq(first_nonzero(live[slot].p, n), n, "operation %u: calloc is not zero", i);

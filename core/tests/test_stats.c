@@ -139,7 +139,7 @@ Test(stats, nobody_waits_for_counts_that_never_arrive) {
 Test(stats, zeroed_blocks_that_were_warm_are_told_apart) {
     void *p = fixture_get(&pool, 64 * KIB);
     fixture_put(&pool, p);
-    fixture_put(&pool, zero_get(&pool, tcache_find(&pool), 16));
+    fixture_put(&pool, zero_get(&pool, tcache_find(&pool.tcaches), 16));
     pool_stats_by_size(&pool, sizes);
     cr_assert_eq(sizes[4].bytes_cleared, 64 * KIB);
     cr_assert_eq(sizes[4].bytes_emptied, 0);
@@ -151,7 +151,7 @@ Test(stats, zeroed_blocks_that_were_warm_are_told_apart) {
 Test(stats, reads_no_descriptors_but_the_pools_own) {
     fixture_put(&pool, fixture_get(&pool, 16 * KIB));
     fixture_put(&pool, fixture_get(&pool, MIB));
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     struct extent *small = tcache->small.extent, *big = tcache->big.extent;
     zp_stats stats;
     pool_stats(&pool, &stats);

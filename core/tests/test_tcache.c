@@ -29,7 +29,7 @@ static void tear_down(void) {
 TestSuite(tcache, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static unsigned cached(unsigned cls) {
-    return tcache_bin_n(tcache_find(&pool), cls);
+    return tcache_bin_n(tcache_find(&pool.tcaches), cls);
 }
 
 Test(tcache, is_last_in_first_out_and_exact) {
@@ -50,7 +50,7 @@ Test(tcache, depth_is_kept) {
     fixture_get_and_put(&pool, 20, 4 * KIB);
     cr_assert_leq(cached(1), 8);
     cr_assert_gt(cached(1), 0);
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_eq(account_tcache_bytes(&pool, tcache), (cached(1) + 1) * PAGE_BYTES, "one is in the slot");
     cr_assert_eq(cached(1) + 1 + pool.shards.shard[0].n_blocks, 20, "the rest is in the shard");
 }
@@ -59,14 +59,14 @@ Test(tcache, byte_limit_is_kept) {
     uint64_t rng = 5;
     for (int i = 0; i < 2000; i++) {
         fixture_get_and_put(&pool, (unsigned)rng_range(&rng, 1, 12), rng_range(&rng, 1, 256 * KIB));
-        cr_assert_leq(tcache_find(&pool)->n_pages, MIB >> PAGE_SHIFT, "the slots are not counted");
+        cr_assert_leq(tcache_find(&pool.tcaches)->n_pages, MIB >> PAGE_SHIFT, "the slots are not counted");
     }
-    struct extent *in_slot = tcache_find(&pool)->small.extent;
+    struct extent *in_slot = tcache_find(&pool.tcaches)->small.extent;
     size_t bytes = in_slot ? extent_bytes(in_slot) : 0;
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-        for (struct extent *e = tcache_find(&pool)->bins[cls].head; e; e = e->next)
+        for (struct extent *e = tcache_find(&pool.tcaches)->bins[cls].head; e; e = e->next)
             bytes += extent_bytes(e);
-    cr_assert_eq(bytes, account_tcache_bytes(&pool, tcache_find(&pool)));
+    cr_assert_eq(bytes, account_tcache_bytes(&pool, tcache_find(&pool.tcaches)));
 }
 
 Test(tcache, the_limit_follows_threads_and_use) {
@@ -80,42 +80,42 @@ Test(tcache, the_limit_follows_threads_and_use) {
     };
     size_t before = pool.heap.active_bytes;
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        atomic_store(&pool.n_tcaches, cases[i].n_threads);
+        atomic_store(&pool.tcaches.n, cases[i].n_threads);
         pool.heap.active_bytes = cases[i].active_bytes;
-        pool.caches_grow = true;
-        cr_assert_eq(tcache_limit_of(&pool), cases[i].limit_bytes, "%u threads, %zu bytes",
+        pool.tcaches.grow = true;
+        cr_assert_eq(tcache_limit_of(&pool.tcaches), cases[i].limit_bytes, "%u threads, %zu bytes",
                      cases[i].n_threads, cases[i].active_bytes);
-        pool.caches_grow = false;
-        cr_assert_eq(tcache_limit_of(&pool), MIB, "only where nothing else was asked for");
+        pool.tcaches.grow = false;
+        cr_assert_eq(tcache_limit_of(&pool.tcaches), MIB, "only where nothing else was asked for");
     }
     pool.heap.active_bytes = 4 * MIB;
-    pool.caches_grow = true;
+    pool.tcaches.grow = true;
     pool.shards.n = 32; /* threads that can all run at once */
-    atomic_store(&pool.n_tcaches, 32);
-    cr_assert_eq(tcache_limit_of(&pool), MIB);
-    atomic_store(&pool.n_tcaches, 64);
-    cr_assert_eq(tcache_limit_of(&pool), MIB / 2);
+    atomic_store(&pool.tcaches.n, 32);
+    cr_assert_eq(tcache_limit_of(&pool.tcaches), MIB);
+    atomic_store(&pool.tcaches.n, 64);
+    cr_assert_eq(tcache_limit_of(&pool.tcaches), MIB / 2);
     pool.shards.n = 2;
     pool.heap.active_bytes = before;
-    atomic_store(&pool.n_tcaches, 0);
+    atomic_store(&pool.tcaches.n, 0);
 }
 
 static void *put_much(void *unused) {
     (void)unused;
     fixture_get_and_put(&pool, 6, 128 * KIB);
-    return (void *)((size_t)tcache_find(&pool)->n_pages << PAGE_SHIFT);
+    return (void *)((size_t)tcache_find(&pool.tcaches)->n_pages << PAGE_SHIFT);
 }
 
 Test(tcache, a_thread_that_comes_to_many_keeps_less) {
-    pool.caches_grow = true;
-    atomic_store(&pool.n_tcaches, 15);
+    pool.tcaches.grow = true;
+    atomic_store(&pool.tcaches.n, 15);
     pthread_t thread;
     void *kept;
     cr_assert_eq(pthread_create(&thread, NULL, put_much, NULL), 0);
     pthread_join(thread, &kept);
     cr_assert_gt((size_t)kept, 0);
     cr_assert_leq((size_t)kept, MIB / 4);
-    atomic_store(&pool.n_tcaches, 0);
+    atomic_store(&pool.tcaches.n, 0);
 }
 
 Test(tcache, one_big_block_stays_at_every_size) {
@@ -126,9 +126,9 @@ Test(tcache, one_big_block_stays_at_every_size) {
         fixture_get_and_put(&pool, 1, n);
         void *p = fixture_get(&pool, n);
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_find(&pool)->big.extent, fixture_extent(&pool, p), "%zu bytes", n);
+        cr_assert_eq(tcache_find(&pool.tcaches)->big.extent, fixture_extent(&pool, p), "%zu bytes", n);
         cr_assert_eq(fixture_get(&pool, n), p);
-        cr_assert_null(tcache_find(&pool)->big.extent);
+        cr_assert_null(tcache_find(&pool.tcaches)->big.extent);
         fixture_put(&pool, p);
     }
 }
@@ -141,14 +141,14 @@ Test(tcache, a_warm_block_of_an_unknown_habit_does_not_stay_in_the_slot) {
         struct extent *extent = fixture_extent(&pool, p);
         heap_prove(&pool.heap, extent);
         fixture_put(&pool, p);
-        cr_assert_eq(tcache_find(&pool)->big.extent, i ? extent : NULL);
+        cr_assert_eq(tcache_find(&pool.tcaches)->big.extent, i ? extent : NULL);
         fixture_trust(&pool, n);
     }
 }
 
 /* A block that has a bin serves what has the same bin, another what is up to 1/16 smaller and has none. */
 Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for) {
-    struct tcache *tcache = tcache_get(&pool);
+    struct tcache *tcache = tcache_get(&pool.tcaches);
     for (size_t n_pages = 1; n_pages <= 1200; n_pages += 1 + n_pages / 97) {
         void *p;
         for (int i = 0; i < 2; i++) { /* the first time it is fresh and goes the long way */
@@ -175,7 +175,7 @@ Test(tcache, a_slot_serves_the_sizes_that_its_block_is_good_for) {
 Test(tcache, a_second_big_block_goes_to_the_heap) {
     fixture_get_and_put(&pool, 2, MIB);
     fixture_get_and_put(&pool, 2, MIB);
-    cr_assert(tcache_find(&pool)->big.extent);
+    cr_assert(tcache_find(&pool.tcaches)->big.extent);
     cr_assert_eq(pool.heap.dirty_bytes, MIB);
 }
 
@@ -185,7 +185,7 @@ Test(tcache, a_thread_that_only_frees_big_blocks_keeps_none) {
         blocks[i] = fixture_get(&pool, MIB + (size_t)i * 64 * KIB);
     for (int i = 0; i < 8; i++)
         fixture_put(&pool, blocks[i]);
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_null(tcache->big.extent, "it would be missed by the thread that allocates");
     cr_assert_gt(pool.heap.dirty_bytes, 8 * MIB);
     void *p = fixture_get(&pool, MIB);
@@ -207,15 +207,15 @@ Test(tcache, blocks_taken_from_the_slot_in_between_are_no_reason_to_hand_over) {
         void *first = fixture_get(&pool, MIB), *second = fixture_get(&pool, MIB);
         fixture_put(&pool, first);
         fixture_put(&pool, second);
-        cr_assert_eq(tcache_find(&pool)->big.extent, fixture_extent(&pool, second));
+        cr_assert_eq(tcache_find(&pool.tcaches)->big.extent, fixture_extent(&pool, second));
     }
 }
 
 Test(tcache, depth_zero_means_no_cache) {
-    pool.tcache_depth = 0;
+    pool.tcaches.depth = 0;
     fixture_get_and_put(&pool, 3, 4 * KIB);
     fixture_get_and_put(&pool, 1, MIB);
-    cr_assert_null(tcache_find(&pool));
+    cr_assert_null(tcache_find(&pool.tcaches));
 }
 
 static unsigned caches_made(void) {
@@ -237,20 +237,20 @@ Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools) {
             memset(&pools[i], 0, sizeof pools[i]);
             cr_assert_eq(fixture_init(&pools[i], &setup), 0);
             cr_assert(helper_add_pool(&pools[i]));
-            cr_assert_null(tcache_find(&pools[i]));
+            cr_assert_null(tcache_find(&pools[i].tcaches));
             fixture_get_and_put(&pools[i], 2, 4 * KIB);
         }
         cr_assert(tcache_tls.by_number);
         for (int i = 0; i < N; i++) {
-            cr_assert(caches[i] = tcache_find(&pools[i]));
-            cr_assert_eq(caches[i]->pool, &pools[i]);
-            cr_assert_eq(tcache_tls.by_number[pools[i].number], caches[i]);
+            cr_assert(caches[i] = tcache_find(&pools[i].tcaches));
+            cr_assert_eq(caches[i]->caches, &pools[i].tcaches);
+            cr_assert_eq(tcache_tls.by_number[pools[i].tcaches.number], caches[i]);
         }
         cr_assert_eq(helper_count_pools(), N);
         for (int i = 0; i < N; i++) {
             helper_remove_pool(&pools[i]);
             pool_finish(&pools[i]);
-            cr_assert_null(tcache_find(&pools[i]));
+            cr_assert_null(tcache_find(&pools[i].tcaches));
         }
     }
     cr_assert_eq(caches_made(), N);
@@ -258,7 +258,7 @@ Test(tcache, a_thread_finds_its_cache_for_each_of_many_pools) {
 
 Test(tcache, owner_and_reclaimer_exclude_each_other) {
     fixture_get_and_put(&pool, 4, 4 * KIB);
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert(tcache_enter(tcache));
     cr_assert_not(tcache_enter(tcache), "a signal handler goes round a cache in use");
     tcache_leave(tcache);
@@ -276,7 +276,7 @@ Test(tcache, owner_and_reclaimer_exclude_each_other) {
 Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss) {
     fixture_get_and_put(&pool, 4, 4 * KIB);
     size_t active = pool.heap.active_bytes;
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert(tcache_enter(tcache)); /* the thread is interrupted here */
     void *p[10];
     for (int i = 0; i < 10; i++)
@@ -309,9 +309,9 @@ Test(tcache, every_size_is_served_again_at_once) {
     for (size_t n_pages = 1; n_pages <= 600; n_pages++) {
         void *p = fixture_get(&pool, n_pages << PAGE_SHIFT);
         fixture_put(&pool, p);
-        uint64_t n_slow_gets = tcache_find(&pool)->n_slow_gets;
+        uint64_t n_slow_gets = tcache_find(&pool.tcaches)->n_slow_gets;
         void *q = fixture_get(&pool, n_pages << PAGE_SHIFT);
-        cr_expect_eq(tcache_find(&pool)->n_slow_gets, n_slow_gets, "%zu pages", n_pages);
+        cr_expect_eq(tcache_find(&pool.tcaches)->n_slow_gets, n_slow_gets, "%zu pages", n_pages);
         cr_expect_eq(q, p, "%zu pages", n_pages);
         fixture_put(&pool, q);
     }
@@ -321,11 +321,11 @@ Test(tcache, every_size_is_served_again_at_once) {
 Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot) {
     fixture_get_and_put(&pool, 8, 64 * KIB);
     fixture_get_and_put(&pool, 8, 60 * KIB);
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_gt(tcache->n_pages, 512 * KIB >> PAGE_SHIFT);
     void *p = fixture_get(&pool, 60 * KIB);
-    pool.tcache_limit_bytes = 256 * KIB;
-    tcache_disturb(&pool);
+    pool.tcaches.limit_bytes = 256 * KIB;
+    tcache_disturb(&pool.tcaches);
     fixture_put(&pool, p);
     cr_assert_leq(tcache->n_pages, 256 * KIB >> PAGE_SHIFT);
 }
@@ -333,7 +333,7 @@ Test(tcache, a_lowered_limit_reaches_a_thread_that_lives_in_the_slot) {
 /* Although the block that is put is larger than all that may be kept now. */
 Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has) {
     fixture_get_and_put(&pool, 8, 128 * KIB);
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_gt(tcache->n_pages, 4 * (128 * KIB >> PAGE_SHIFT));
     void *p = fixture_get(&pool, 160 * KIB);
     recycle_watch(&pool);
@@ -345,7 +345,7 @@ Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has) {
 /* A block whose stack is full gives up the slot for a block of another class. */
 Test(tcache, the_slot_holds_the_block_returned_last) {
     fixture_get_and_put(&pool, 9, 4 * KIB); /* the depth, and the slot */
-    struct tcache *tcache = tcache_find(&pool);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_eq(cached(1), 8);
     cr_assert_eq(tcache->small.extent->n_pages, 1);
     for (int i = 0; i < 2; i++)
@@ -354,8 +354,8 @@ Test(tcache, the_slot_holds_the_block_returned_last) {
     /* Nor does one stay that the limit has no room for any more. */
     fixture_get_and_put(&pool, 1, 256 * KIB);
     cr_assert_eq(tcache->small.extent->n_pages, 64);
-    pool.tcache_limit_bytes = 64 * KIB;
-    tcache_disturb(&pool);
+    pool.tcaches.limit_bytes = 64 * KIB;
+    tcache_disturb(&pool.tcaches);
     fixture_get_and_put(&pool, 1, 8 * KIB);
     cr_assert_eq(tcache->small.extent->n_pages, 2);
     cr_assert_leq(tcache->n_pages, 64 * KIB >> PAGE_SHIFT);

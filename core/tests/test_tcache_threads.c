@@ -33,7 +33,7 @@ static void tear_down(void) {
     pool_finish(&other_pool);
 }
 static size_t held(const struct tcache *tcache) {
-    return account_tcache_bytes(tcache->pool, tcache);
+    return account_tcache_bytes(tcache->caches == &pool.tcaches ? &pool : &other_pool, tcache);
 }
 
 TestSuite(tcache_threads, .init = set_up, .fini = tear_down, .timeout = 60);
@@ -60,7 +60,7 @@ static void *sleeper_main(void *argument) {
             s->kept = fixture_get(s->pool, s->n_bytes);
         else
             fixture_get_and_put(s->pool, s->n_blocks, s->n_bytes);
-        s->tcache = tcache_find(s->pool);
+        s->tcache = tcache_find(&s->pool->tcaches);
         if (s->hold_busy) tcache_enter(s->tcache);
         sem_post(&s->ready);
     }
@@ -95,7 +95,7 @@ Test(tcache_threads, others_take_from_a_sleeping_thread) {
     sleeper_work(&s);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB + 16 * MIB);
     cr_assert(s.tcache->big.extent);
-    unsigned n = tcache_reclaim(&pool, RECLAIM_ALL);
+    unsigned n = tcache_reclaim(&pool.tcaches, RECLAIM_ALL);
     if (n == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(n, 1);
     cr_assert_eq(held(s.tcache), 0);
@@ -114,7 +114,7 @@ Test(tcache_threads, a_thread_inside_its_cache_is_left_alone) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB, .hold_busy = true};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_ALL), 0);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     cr_assert_eq(atomic_load(&s.tcache->claim), 0, "the reclaimer gives up its claim");
     sleeper_end(&s, thread);
@@ -124,10 +124,10 @@ Test(tcache_threads, only_idle_spares_threads_that_have_worked_since) {
     struct sleeper s = {.pool = &pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "first seen");
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_IDLE), 0, "first seen");
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "has worked since");
-    if (tcache_reclaim(&pool, RECLAIM_IDLE) == 0) cr_skip_test("no membarrier here");
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_IDLE), 0, "has worked since");
+    if (tcache_reclaim(&pool.tcaches, RECLAIM_IDLE) == 0) cr_skip_test("no membarrier here");
     cr_assert_eq(held(s.tcache), 0, "has slept since");
     sleeper_end(&s, thread);
 }
@@ -138,11 +138,11 @@ Test(tcache_threads, a_single_get_is_work) {
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
     cr_assert(s.tcache->small.extent);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "first seen");
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_IDLE), 0, "first seen");
     s.only_get = true;
     sleeper_work(&s);
     cr_assert_null(s.tcache->small.extent);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_IDLE), 0, "has worked since");
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_IDLE), 0, "has worked since");
     cr_assert_eq(held(s.tcache), 4 * 8 * KIB);
     fixture_put(&pool, s.kept);
     sleeper_end(&s, thread);
@@ -180,7 +180,7 @@ Test(tcache_threads, owners_and_a_reclaimer_in_a_storm) {
     uint64_t start = os_clock_ns(), at_least = 1500000000u, at_most = 30000000000u;
     for (uint64_t ns = 0; ns < at_least || (n_emptied <= 100 && n_emptied > 0 && ns < at_most);
          ns = os_clock_ns() - start)
-        n_emptied += tcache_reclaim(&pool, RECLAIM_ALL);
+        n_emptied += tcache_reclaim(&pool.tcaches, RECLAIM_ALL);
     storm_over = true;
     for (int i = 0; i < 2; i++)
         pthread_join(owners[i], NULL);
@@ -196,7 +196,7 @@ Test(tcache_threads, pools_do_not_reclaim_from_each_other) {
     struct sleeper s = {.pool = &other_pool, .n_blocks = 5, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
     sleeper_work(&s);
-    cr_assert_eq(tcache_reclaim(&pool, RECLAIM_ALL), 0);
+    cr_assert_eq(tcache_reclaim(&pool.tcaches, RECLAIM_ALL), 0);
     cr_assert_eq(held(s.tcache), 5 * 8 * KIB);
     sleeper_end(&s, thread);
 }
@@ -270,7 +270,7 @@ Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made) {
     struct tcache *first = left_under_a_claim();
     atomic_store(&first->claim, 0);
     uint64_t n_gets = gets_of(&pool), n_others = gets_of(&other_pool);
-    unsigned n_tcaches = atomic_load(&pool.n_tcaches);
+    unsigned n_tcaches = atomic_load(&pool.tcaches.n);
     cr_assert_geq(n_gets, 5);
     struct sleeper s = {.pool = &other_pool, .n_blocks = 1, .n_bytes = 8 * KIB};
     pthread_t thread = sleeper_start(&s);
@@ -278,9 +278,9 @@ Test(tcache_threads, an_adopted_cache_leaves_its_counts_where_they_were_made) {
     cr_assert_eq(s.tcache, first, "else this tests nothing");
     cr_assert_eq(gets_of(&pool), n_gets);
     cr_assert_eq(gets_of(&other_pool), n_others + 1);
-    cr_assert_eq(atomic_load(&pool.n_tcaches), n_tcaches - 1);
+    cr_assert_eq(atomic_load(&pool.tcaches.n), n_tcaches - 1);
     sleeper_end(&s, thread);
-    cr_assert_eq(atomic_load(&other_pool.n_tcaches), 0);
+    cr_assert_eq(atomic_load(&other_pool.tcaches.n), 0);
 }
 
 Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken) {
@@ -295,9 +295,9 @@ Test(tcache_threads, a_big_block_that_rests_with_a_working_thread_is_taken) {
     unsigned n = 0;
     for (int i = 0; i < 3; i++) {
         sleeper_work(&s);
-        n += tcache_reclaim(&pool, RECLAIM_IDLE);
+        n += tcache_reclaim(&pool.tcaches, RECLAIM_IDLE);
     }
-    if (n == 0 && tcache_reclaim(&pool, RECLAIM_ALL) == 0) cr_skip_test("no membarrier here");
+    if (n == 0 && tcache_reclaim(&pool.tcaches, RECLAIM_ALL) == 0) cr_skip_test("no membarrier here");
     cr_assert_null(s.tcache->big.extent, "it works, but not with that");
     cr_assert_eq(held(s.tcache), 3 * 8 * KIB, "what it works with stays");
     sleeper_end(&s, thread);
@@ -309,7 +309,7 @@ Test(tcache_threads, a_big_block_that_is_used_stays) {
     for (int i = 0; i < 4; i++) {
         sleeper_work(&s);
         sleeper_work(&s);
-        tcache_reclaim(&pool, RECLAIM_IDLE);
+        tcache_reclaim(&pool.tcaches, RECLAIM_IDLE);
         cr_assert(s.tcache->big.extent);
     }
     sleeper_end(&s, thread);

@@ -95,7 +95,7 @@ Test(time, shards_are_flushed_after_days) {
     for (unsigned i = 0; i < 2; i++) {
         os_fault_clock_ms = START_MS;
         fixture_get_and_put(&pool, 40, 128 * KIB);
-        struct tcache *tcache = tcache_find(&pool);
+        struct tcache *tcache = tcache_find(&pool.tcaches);
         struct extent *list = tcache_take_all(tcache);
         cr_assert(list);
         shard_put_list(&pool.shards, list);

@@ -228,7 +228,7 @@ Test(watch, nobody_waits_for_its_lock) {
 Test(watch, small_zeroed_and_locked_blocks_are_not_watched) {
     make_warm(4 * MIB);
     void *p = fixture_get(&pool, WATCH_MIN_BYTES - PAGE_BYTES);
-    void *q = zero_get(&pool, tcache_find(&pool), pages_of(2 * MIB));
+    void *q = zero_get(&pool, tcache_find(&pool.tcaches), pages_of(2 * MIB));
     cr_assert_eq(pool.watch.n_watched, 0);
     fixture_put(&pool, p);
     fixture_put(&pool, q);

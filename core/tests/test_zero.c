@@ -21,7 +21,7 @@ static void tear_down(void) {
 TestSuite(zero, .init = set_up, .fini = tear_down, .timeout = 60);
 
 static unsigned char *get_zeroed(size_t n_bytes) {
-    return zero_get(&pool, tcache_find(&pool), pages_of(n_bytes));
+    return zero_get(&pool, tcache_find(&pool.tcaches), pages_of(n_bytes));
 }
 
 /* Of a block's pages, the share in RAM, in percent. */

@@ -20,7 +20,7 @@ static inline void *get_cached(size_t alignment, size_t size) {
     if (unlikely(!tcache)) return NULL;
     /* The threshold, and so the size, is at least 1. */
     void *address;
-    return likely(pool_get_cached(tcache, size, &address)) ? address : NULL;
+    return likely(tcache_take_block(tcache, size, &address)) ? address : NULL;
 }
 
 static void *get_aligned(size_t alignment, size_t size) {

@@ -47,7 +47,7 @@ EXPORT void *malloc(size_t size) {
     if (likely(tcache != NULL)) {
         void *address;
         /* The threshold, and so the size, is at least 1. */
-        if (likely(pool_get_cached(tcache, size, &address))) return address;
+        if (likely(tcache_take_block(tcache, size, &address))) return address;
     }
     return malloc_missed(size);
 }

@@ -182,7 +182,7 @@ static inline void *pool_get_new(size_t size) {
     if (unlikely(size < shim_threshold)) return NULL;
     struct tcache *tcache = tcache_tls.first;
     void *address;
-    if (likely(tcache != NULL) && likely(pool_get_cached(tcache, size, &address))) return address;
+    if (likely(tcache != NULL) && likely(tcache_take_block(tcache, size, &address))) return address;
     return pool_get_new_missed(size);
 }
 

@@ -6,10 +6,10 @@
 #ifndef ZP_CACHE_CACHE_KEEP_H
 #define ZP_CACHE_CACHE_KEEP_H
 
-#include "pool/pool.h"
+#include "cache/tcache.h"
 
 /* Give the block in the slot for big blocks to the heap, so that it can merge. */
-void cache_flush_big(struct pool *pool, struct tcache *tcache);
+void cache_flush_big(struct tcaches *caches, struct tcache *tcache);
 
 /* The block in the slot for big blocks, which is empty then; NULL if it was. */
 struct extent *cache_take_big(struct tcache *tcache);
@@ -18,11 +18,11 @@ struct extent *cache_take_big(struct tcache *tcache);
  * too. */
 bool cache_hands_over(struct tcache *tcache);
 
-/* The thread has asked for a big block, so it may keep one again. */
-void cache_keep_again(struct pool *pool, struct tcache *tcache);
+/* The thread has asked for a big block, so it may keep one again. True if it has handed over its last ones. */
+bool cache_keeps_again(struct tcache *tcache);
 
-/* Keep a block of state CACHED. What has to go for it, or the block itself where it cannot be kept, goes to
- * shards and heap. */
-void cache_put(struct pool *pool, struct tcache *tcache, struct extent *extent);
+/* Keep a block of state CACHED, if `keep` says so. What has to go for it, or the block itself where it is not
+ * kept, goes to shards and heap. */
+void cache_put(struct tcaches *caches, struct tcache *tcache, struct extent *extent, bool keep);
 
 #endif

@@ -31,7 +31,6 @@
 #ifndef ZP_LEARN_RECYCLE_H
 #define ZP_LEARN_RECYCLE_H
 
-#include "pool/account.h"
 #include "pool/pool.h"
 
 #define RECYCLE_MIN_BYTES TCACHE_GROW_FROM
@@ -93,14 +92,6 @@ static inline void recycle_follow(struct extent *to, const struct extent *from) 
 /* A live block of this pool gives back what lies beyond n_pages: if it was changed, make that part plain
  * memory. */
 void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages);
-
-/* May thread caches take big blocks back, without a check? Not while slots are closed (account.h), nor where
- * others could not empty them. */
-static inline bool recycle_trusts(const struct pool *pool) {
-    return !recycle_begins(pool) && !READ_RELAXED(pool->watchful) && !pool->limited &&
-           !account_slots_closed(pool) &&
-           !(os_restricted && atomic_load_explicit(&pool->tcaches.n, memory_order_relaxed) > 1);
-}
 
 /* A block that recycle_wants comes back: make it plain memory again. */
 void recycle_check(struct pool *pool, struct extent *extent);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: MIT */
-/* pool.c: the slow paths of a pool. See pool.h for the levels. */
+/* pool.c: set-up, the slow path of get, and what is done from time to time. See pool.h for the levels. */
 #include "pool/pool.h"
 
 #include "sync/probe.h"
@@ -11,6 +11,7 @@
 #include "sync/fork_door.h"
 #include "heap/heap_bins.h"
 #include "heap/heap_fresh.h"
+#include "pool/account.h"
 #include "pool/limits.h"
 #include "learn/recycle.h"
 #include "pool/zero.h"
@@ -72,7 +73,7 @@ void pool_finish(struct pool *pool) {
 
 static bool stack(struct tcache *tcache, struct extent *extent) {
     if (!tcache_enter(tcache)) return false;
-    bool kept = pool_push(tcache, extent);
+    bool kept = tcache_push(tcache, extent);
     tcache_leave(tcache);
     return kept;
 }
@@ -137,7 +138,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     struct tcache *tcache = tcache_get(&pool->tcaches);
     struct extent *extent = NULL;
     bool from_untouched = false;
-    if (tcache && cls >= TCACHE_BIG_CLASS) cache_keep_again(pool, tcache);
+    if (tcache && cls >= TCACHE_BIG_CLASS && cache_keeps_again(tcache))
+        WRITE_RELAXED(tcache->trusting, pool_slots_unchecked(pool));
     if (tcache)
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
@@ -168,7 +170,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         if (extent && fresh_bytes) zero_mark_fresh(pool, extent, fresh_bytes, zero);
         if (pool_tick_due(pool, os_clock_ms()) && !background_runs()) {
             /* else the background thread sees to that */
-            if (tcache && tcache_big_rests(tcache)) cache_flush_big(pool, tcache);
+            if (tcache && tcache_big_rests(tcache)) cache_flush_big(&pool->tcaches, tcache);
             pool_tick(pool, os_clock_ms());
         }
         limits_refresh(pool);
@@ -202,56 +204,12 @@ static void heap_free_guarded(struct pool *pool, struct extent *extent) {
     tcache_tls.entered = 0;
 }
 
-void pool_put_slow(struct pool *pool, struct extent *extent) {
-    PROBE2(free_slow, extent->address, extent_active_bytes(extent));
-    bool passed = fork_pass();
-    bool headroom = extent->used_pages < extent->n_pages;
-    bool watched = extent->flags & EXTENT_OBSERVE && watch_returned(pool, extent);
-    if (extent->flags & EXTENT_GREW)
-        zero_observe_tail(pool, extent);
-    else if (extent->flags & EXTENT_OBSERVE && !watched)
-        zero_observe(pool, extent); /* of the size that was asked for */
-    bool checked = recycle_wants(pool, extent);
-    if (checked) recycle_check(pool, extent);
-    extent->flags &= (uint16_t)~EXTENT_SPECIAL;
-    extent_set_state(extent, EXTENT_CACHED);
-    if (tcache_tls.entered || !passed) {
-        /* A signal handler inside a slow path of this thread, which may hold any lock; or a child being
-         * repaired. */
-        heap_bins_defer(&pool->heap, extent);
-        return;
-    }
-    tcache_tls.entered = 1;
-    struct tcache *tcache = tcache_get(&pool->tcaches);
-    bool is_big = tcache && tcache_is_big(extent);
-    bool for_others = is_big && cache_hands_over(tcache);
-    for_others |= is_big && account_slots_closed(pool);
-    bool for_slot = is_big && !for_others && !pool->limited;
-    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
-    if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
-    if (headroom || !tcache) {
-        extent->next = NULL;
-        if (headroom)
-            heap_free(&pool->heap, extent);
-        else
-            tcache_return_list(&pool->tcaches, extent);
-    } else if (for_others) {
-        WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
-        extent->next = cache_take_big(tcache);
-        heap_free_list(&pool->heap, extent);
-    } else {
-        cache_put(pool, tcache, extent);
-    }
-    limits_keep(pool);
-    tcache_tls.entered = 0;
-}
-
 void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignment, size_t n_pages) {
     if (alignment <= PAGE_BYTES) return pool_get(pool, tcache, n_pages);
     if (n_pages > pool->max_pages || alignment >> PAGE_SHIFT > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
     void *address;
-    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
+    struct extent *extent = tcache ? tcache_take_block(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
     if (extent) {
         if ((uintptr_t)address % alignment == 0) return address;
         /* The one that the cache gives is not aligned; to the heap with it, which can find one that is. */
@@ -337,25 +295,4 @@ size_t pool_trim(struct pool *pool, size_t keep_bytes) {
         heap_release_top(&pool->heap);
     tcache_tls.entered = 0;
     return bytes;
-}
-
-void pool_bad_pointer(struct pool *pool, const void *p) {
-    struct space *space = &pool->heap.space;
-    const char *page = (const char *)align_down((size_t)p, PAGE_BYTES);
-    struct extent *extent = space_lookup(space, page);
-    if (extent->address == p) fatal_pointer("double free", p);
-    /* An interior page: walk down to the extent that covers it. Slow, but these are the process's last
-     * words. */
-    while (!extent->address && (uintptr_t)page > space->base) {
-        page -= PAGE_BYTES;
-        extent = space_lookup(space, page);
-    }
-    bool covered = extent->address && (const char *)extent->address <= (const char *)p &&
-                   (const char *)p < extent_end(extent);
-    if (covered && extent_state(extent) == EXTENT_LIVE) {
-        if ((uintptr_t)p % PAGE_BYTES) fatal_pointer("free of a misaligned pointer", p);
-        fatal_pointer("free of an interior pointer", p);
-    }
-    if (covered && (uintptr_t)p % PAGE_BYTES == 0) fatal_pointer("double free", p);
-    fatal_pointer("free of an invalid pointer", p);
 }

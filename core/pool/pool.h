@@ -4,9 +4,9 @@
  *   get   thread cache -> own shard -> other shards -> dirty extents -> (budget) -> clean extents -> frontier
  *   put   thread cache -> shard -> extent heap -> (decay, budget) -> kernel
  *
- * The fast paths are here, inline, so that the preload library can put them into malloc and free themselves.
- * Everything that happens rarely is in pool.c (slow paths), cache_keep.c, resize.c, zero.c, helper.c and
- * fork.c.
+ * The fast paths are inline, here and in cache/tcache_fast.h, so that the preload library can put them into
+ * malloc and free themselves. What happens rarely is in pool.c (get, and what is done from time to time),
+ * put.c, resize.c and zero.c.
  */
 #ifndef ZP_POOL_POOL_H
 #define ZP_POOL_POOL_H
@@ -14,7 +14,7 @@
 #include "sync/fatal.h"
 #include "heap/heap.h"
 #include "cache/shard.h"
-#include "cache/tcache.h"
+#include "cache/tcache_fast.h"
 #include "learn/watch.h"
 
 /* What is learned about one power of two of block sizes; see zero.h. Plain relaxed fields: a lost update is
@@ -97,6 +97,10 @@ void pool_finish(struct pool *pool);
 struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero);
 void pool_put_slow(struct pool *pool, struct extent *extent);
 
+/* May thread caches take big blocks back without a check? Not while slots are closed (account.h), nor where
+ * others could not empty them. */
+bool pool_slots_unchecked(const struct pool *pool);
+
 /* Says what is wrong with a pointer that is not a live block, and aborts. */
 _Noreturn noinline_cold void pool_bad_pointer(struct pool *pool, const void *p);
 
@@ -133,8 +137,6 @@ const char *pool_check(struct pool *pool);
 
 /* --- fast paths --- */
 
-_Static_assert(TCACHE_BIN_PAGES <= CLASS_TABLE_PAGES, "what has bins is in the table");
-
 /* Flags that send a returned block through the slow path, where they are cleared. */
 #define EXTENT_SPECIAL                                                                                       \
     (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED |            \
@@ -153,137 +155,6 @@ static inline size_t pool_block_pages(const struct pool *pool, size_t n_pages, u
     return cls < TCACHE_BIG_CLASS || cls < pool->shards.end_class ? class_pages(cls) : n_pages;
 }
 
-/* Keeps the compiler from computing an address anew at each use. */
-#define IN_A_REGISTER(pointer) __asm__("" : "+r"(pointer))
-
-/* Take a block of a class below TCACHE_BIG_CLASS off its stack, or NULL. Entered. */
-static inline struct extent *pool_pop(struct tcache *tcache, unsigned cls) {
-    struct tcache_bin *bin = &tcache->bins[cls];
-    IN_A_REGISTER(bin);
-    struct extent *extent = bin->head;
-    if (unlikely(!extent)) return NULL;
-    bin->head = extent->next;
-    ADD_OWN(bin->room, 1);
-    SUB_OWN(tcache->n_pages, extent->n_pages);
-    ADD_OWN(tcache->n_hits[cls], 1);
-    return extent;
-}
-
-/* Entered, and there is a block in it. */
-static inline struct extent *pool_take_slot(struct tcache_slot *slot, void **address) {
-    struct extent *extent = slot->extent;
-    *address = slot->address;
-    WRITE_RELAXED(slot->extent, NULL);
-    ADD_OWN(slot->n_hits, 1);
-    extent_set_state(extent, EXTENT_LIVE);
-    return extent;
-}
-
-/* Take a block for n_bytes, at least 1, from a thread cache, or NULL; *address is where it begins. */
-static inline struct extent *pool_get_cached(struct tcache *tcache, size_t n_bytes, void **address) {
-    struct extent *extent = NULL;
-    if (!tcache_enter(tcache)) return NULL;
-    if (likely(tcache_slot_fits(&tcache->small, n_bytes)) && likely(tcache->small.extent)) {
-        extent = pool_take_slot(&tcache->small, address);
-    } else if (likely(tcache_slot_fits(&tcache->big, n_bytes)) && likely(tcache->big.extent)) {
-        extent = pool_take_slot(&tcache->big, address);
-    } else if (n_bytes <= TCACHE_BIN_PAGES * PAGE_BYTES &&
-               (extent = pool_pop(tcache, class_of_few_pages(((n_bytes - 1) >> PAGE_SHIFT) + 1)))) {
-        *address = extent->address;
-        extent_set_state(extent, EXTENT_LIVE);
-    }
-    tcache_leave(tcache);
-    return extent;
-}
-
-/* A slot is about to hold a block of another size than the last one, good for requests of up to n_fit - 1
- * pages less. Entered. */
-static inline void pool_fit_slot(struct tcache *tcache, struct tcache_slot *slot, const struct extent *extent,
-                                 uint32_t n_fit) {
-    if (slot->cls != extent->cls) {
-        ADD_OWN(tcache->n_hits[slot->cls], slot->n_hits);
-        WRITE_RELAXED(slot->n_hits, 0);
-        WRITE_RELAXED(slot->cls, extent->cls);
-    }
-    uint32_t n_pages = slot->n_pages = extent->n_pages;
-    slot->fit_from = ((size_t)(n_pages - n_fit) << PAGE_SHIFT) + 1;
-    slot->fit_bytes = (size_t)n_fit << PAGE_SHIFT;
-}
-
-/* Entered; the slot is empty, and extent, which begins at p, is of the size that it held last. */
-static inline void pool_fill_slot(struct tcache_slot *slot, struct extent *extent, void *p) {
-    WRITE_RELAXED(slot->extent, extent);
-    slot->address = p;
-    extent_set_state(extent, EXTENT_CACHED);
-}
-
-/* Onto the stack of its class. False if that or the cache has no room. Entered. */
-static inline bool pool_push(struct tcache *tcache, struct extent *extent) {
-    struct tcache_bin *bin = &tcache->bins[extent->cls];
-    IN_A_REGISTER(bin);
-    uint32_t n_pages = tcache->n_pages + extent->n_pages, room = bin->room;
-    if (!room || n_pages > READ_RELAXED(tcache->limit_pages)) return false;
-    extent->next = bin->head;
-    extent_set_state(extent, EXTENT_CACHED);
-    bin->head = extent;
-    WRITE_RELAXED(bin->room, room - 1);
-    WRITE_RELAXED(tcache->n_pages, n_pages);
-    return true;
-}
-
-/* Does the limit allow one more block in bins, or in the slot before them? It holds for each put, so that who
- * lives in the slot hears of a lower one. Entered. */
-static inline bool pool_has_room(const struct tcache *tcache, uint32_t n_pages) {
-    return tcache->n_pages + n_pages <= READ_OPERAND(tcache->limit_pages);
-}
-
-/* Put a live block, which begins at p, into the slot that held one of its size before; false if that is not
- * free or has no room. Entered. */
-static inline bool pool_put_back(struct tcache *tcache, struct extent *extent, void *p) {
-    uint32_t n_pages = extent->n_pages;
-    if (likely(n_pages == tcache->small.n_pages) && likely(!tcache->small.extent) &&
-        likely(pool_has_room(tcache, n_pages))) {
-        pool_fill_slot(&tcache->small, extent, p);
-        return true;
-    }
-    /* Likely, or the compiler lets this one jump back and forth. */
-    if (likely(n_pages == tcache->big.n_pages) && likely(!tcache->big.extent) &&
-        likely(READ_OPERAND(tcache->trusting))) {
-        pool_fill_slot(&tcache->big, extent, p);
-        return true;
-    }
-    return false;
-}
-
-/* Put a live block of a size that has a bin into the slot, whatever that holds or held; false if there is no
- * room. Entered. */
-static inline bool pool_put_small(struct tcache *tcache, struct extent *extent, void *p) {
-    _Static_assert(TCACHE_BIN_PAGES == 4 * CLASS_STEPS, "classes that have bins are one or two pages wide");
-    if (!pool_has_room(tcache, extent->n_pages)) return false;
-    /* The block returned last, whose memory is the warmest, goes into the slot and the one before it on its
-     * stack. */
-    struct extent *before = tcache->small.extent;
-    if (before) {
-        if (!pool_push(tcache, before)) return false;
-        WRITE_RELAXED(tcache->small.extent, NULL);
-    }
-    if (tcache->small.n_pages != extent->n_pages)
-        pool_fit_slot(tcache, &tcache->small, extent, 1 + (extent->n_pages > 2 * CLASS_STEPS));
-    pool_fill_slot(&tcache->small, extent, p);
-    return true;
-}
-
-/* The same for the others: good for requests that are up to 1/16 smaller, and have no bin. */
-static inline bool pool_put_big(struct tcache *tcache, struct extent *extent, void *p) {
-    if (!READ_RELAXED(tcache->trusting) || tcache->big.extent) return false;
-    if (tcache->big.n_pages != extent->n_pages) {
-        size_t n_fit = min_size(extent->n_pages / (CLASS_STEPS + 1) + 1, extent->n_pages - TCACHE_BIN_PAGES);
-        pool_fit_slot(tcache, &tcache->big, extent, (uint32_t)n_fit);
-    }
-    pool_fill_slot(&tcache->big, extent, p);
-    return true;
-}
-
 /* The miss of pool_get: NULL if the pool refuses. */
 noinline_cold void *pool_get_missed(struct pool *pool, size_t n_pages);
 
@@ -291,7 +162,7 @@ noinline_cold void *pool_get_missed(struct pool *pool, size_t n_pages);
 static inline void *pool_get(struct pool *pool, struct tcache *tcache, size_t n_pages) {
     if (likely(tcache != NULL && n_pages <= CLASS_MAX_PAGES)) {
         void *address;
-        if (likely(pool_get_cached(tcache, n_pages << PAGE_SHIFT, &address))) return address;
+        if (likely(tcache_take_block(tcache, n_pages << PAGE_SHIFT, &address))) return address;
     }
     return pool_get_missed(pool, n_pages);
 }
@@ -305,8 +176,8 @@ static inline void pool_put(struct pool *pool, struct tcache *tcache, void *p) {
     struct extent *extent = pool_live_extent(pool, p);
     if (unlikely(!tcache || (extent->flags & EXTENT_SPECIAL)) || !tcache_enter(tcache)) {
         pool_put_slow(pool, extent);
-    } else if (likely(pool_put_back(tcache, extent, p)) ||
-               (!tcache_is_big(extent) && likely(pool_put_small(tcache, extent, p)))) {
+    } else if (likely(tcache_put_back(tcache, extent, p)) ||
+               (!tcache_is_big(extent) && likely(tcache_put_small(tcache, extent, p)))) {
         tcache_leave(tcache);
     } else {
         pool_put_entered(pool, tcache, extent);

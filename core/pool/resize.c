@@ -44,7 +44,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass()) return false;
     tcache_tls.entered = 1;
     struct tcache *tcache = tcache_find(&pool->tcaches);
-    if (tcache) cache_flush_big(pool, tcache);
+    if (tcache) cache_flush_big(&pool->tcaches, tcache);
     size_t warm_pages = 0;
     bool grown = heap_extend(&pool->heap, extent, wanted, &warm_pages);
     if (grown && warm_pages >= ZERO_UNPROVEN_BYTES >> PAGE_SHIFT && zero_tail_is_sparse(pool, wanted))

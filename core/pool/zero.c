@@ -123,7 +123,7 @@ void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages) {
     if (n_pages > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
     void *address;
-    struct extent *extent = tcache ? pool_get_cached(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
+    struct extent *extent = tcache ? tcache_take_block(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
     if (!extent) extent = pool_get_slow(pool, n_pages, cls, 1, true);
     if (!extent) return NULL;
     /* programs rely on zeros as far as malloc_usable_size says */

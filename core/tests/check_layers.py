@@ -19,9 +19,7 @@ MAY["shim"] = {f"core/{floor}" for floor in FLOORS if floor != "api"} | {"core/h
 ALLOWED = {
     ("core/observe/stats.c", "core/include/zeropool.h"): "fills the public statistics structure",
     **{(f"core/{path}", f"core/{target}"): "to be mended: lower floors do not know the pool" for path, target in (
-        ("cache/cache_keep.c", "pool/account.h"), ("cache/cache_keep.c", "learn/recycle.h"),
-        ("cache/cache_keep.c", "pool/zero.h"), ("cache/cache_keep.h", "pool/pool.h"),
-        ("learn/recycle.h", "pool/account.h"), ("learn/recycle.h", "pool/pool.h"),
+        ("learn/recycle.h", "pool/pool.h"),
         ("learn/watch.c", "pool/pool.h"), ("learn/watch.c", "pool/zero.h"),
     )},
 }

@@ -4,8 +4,6 @@
 
 #include "base/time.h"
 #include "os/os.h"
-#include "pool/pool.h"
-#include "pool/zero.h"
 
 /* Of the samples: so many resident show that a block is filled, so few that it is sparse. */
 #define FILLED_SAMPLES (WATCH_SAMPLES - 1)
@@ -21,8 +19,8 @@ static uint32_t random_of(struct watch *watch) {
     return x;
 }
 
-bool watch_one_in(struct pool *pool, uint32_t n) {
-    return random_of(&pool->watch) % n == 0;
+bool watch_one_in(struct watch *watch, uint32_t n) {
+    return random_of(watch) % n == 0;
 }
 
 /* The i-th sample: a page somewhere in the i-th part of the block. */
@@ -73,8 +71,7 @@ static struct watched *entry_for(struct watch *watch, uint32_t now) {
     return oldest;
 }
 
-static void begin(struct pool *pool, struct extent *extent, bool marked) {
-    struct watch *watch = &pool->watch;
+static void begin(struct watch *watch, struct extent *extent, bool marked) {
     if (!lock_try(&watch->lock)) return;
     uint32_t now = os_clock_ms();
     struct watched *block = entry_for(watch, now);
@@ -94,20 +91,20 @@ static void begin(struct pool *pool, struct extent *extent, bool marked) {
 
 /* A write to a huge page is a write to all of it. Without one of its pages it is mapped by small ones, and
  * what is not written can go alone. Before it is marked: then the kernel splits it. */
-static void break_huge_pages(struct pool *pool, struct extent *extent) {
-    if (READ_RELAXED(pool->heap.huge_pages) == HUGE_NEVER) return;
+static void break_huge_pages(struct watch *watch, const struct heap *heap, struct extent *extent) {
+    if (READ_RELAXED(heap->huge_pages) == HUGE_NEVER) return;
     char *end = (char *)extent->address + extent_active_bytes(extent);
     if (extent->flags & EXTENT_HUGE && os_forbid_huge(extent->address, extent_bytes(extent)) == 0)
         extent->flags &= (uint16_t)~EXTENT_HUGE;
     for (char *unit = (char *)align_up((uintptr_t)extent->address, HUGE_BYTES); unit + HUGE_BYTES <= end;
          unit += HUGE_BYTES)
-        os_purge(unit + (random_of(&pool->watch) % (HUGE_BYTES >> PAGE_SHIFT) << PAGE_SHIFT), PAGE_BYTES);
+        os_purge(unit + (random_of(watch) % (HUGE_BYTES >> PAGE_SHIFT) << PAGE_SHIFT), PAGE_BYTES);
 }
 
 /* Mark a block as a whole, so that what is not written of it can go. */
-static bool mark(struct pool *pool, struct extent *extent) {
-    if (READ_RELAXED(pool->heap.cannot_mark)) return false;
-    break_huge_pages(pool, extent);
+static bool mark(struct watch *watch, const struct heap *heap, struct extent *extent) {
+    if (READ_RELAXED(heap->cannot_mark)) return false;
+    break_huge_pages(watch, heap, extent);
     return os_mark_reclaimable(extent->address, extent_active_bytes(extent)) == 0;
 }
 
@@ -119,22 +116,21 @@ static bool give_whole(struct extent *extent) {
     return true;
 }
 
-bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes) {
+bool watch_offer(struct watch *watch, const struct heap *heap, const struct learned_sizes *sizes,
+                 struct extent *extent, size_t fresh_bytes) {
     size_t n_bytes = extent_active_bytes(extent);
-    if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || pool->heap.pinned)
-        return false;
-    int habit = zero_habit(pool, extent->used_pages);
+    if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || heap->pinned) return false;
+    int habit = fill_habit(sizes, extent->used_pages);
     if (habit < 0 || (habit == 0 && fresh_bytes >= n_bytes / 2)) return give_whole(extent);
-    bool known = zero_trusts_warm(pool, extent->used_pages);
-    if (known && !watch_one_in(pool, WATCH_ONE_IN)) return false;
+    bool known = fill_trusts_warm(sizes, extent->used_pages);
+    if (known && !watch_one_in(watch, WATCH_ONE_IN)) return false;
     /* nobody would notice that it is sparse */
-    if (!known && READ_RELAXED(pool->watch.n_watched) >= WATCH_BLOCKS) return give_whole(extent);
-    begin(pool, extent, !known && mark(pool, extent));
+    if (!known && READ_RELAXED(watch->n_watched) >= WATCH_BLOCKS) return give_whole(extent);
+    begin(watch, extent, !known && mark(watch, heap, extent));
     return false;
 }
 
-bool watch_returned(struct pool *pool, const struct extent *extent) {
-    struct watch *watch = &pool->watch;
+bool watch_returned(struct watch *watch, struct learned_sizes *sizes, const struct extent *extent) {
     if (os_restricted || !READ_RELAXED(watch->n_watched) || !lock_try(&watch->lock)) return false;
     struct watched *block = find(watch, extent->address);
     struct watched copy = {NULL};
@@ -145,13 +141,13 @@ bool watch_returned(struct pool *pool, const struct extent *extent) {
     lock_release(&watch->lock);
     if (!copy.address || copy.n_pages > extent->n_pages) return false;
     int n = n_touched(&copy);
-    if (n >= 0) zero_learn_warm(pool, copy.n_pages, n >= FILLED_SAMPLES);
+    if (n >= 0) fill_learn_warm(sizes, copy.n_pages, n >= FILLED_SAMPLES);
     return true;
 }
 
 /* The block still belongs to whom it was given. */
-static bool lives(const struct pool *pool, const struct watched *block) {
-    const struct space *space = &pool->heap.space;
+static bool lives(const struct heap *heap, const struct watched *block) {
+    const struct space *space = &heap->space;
     if (!space_owns(space, block->address)) return false;
     const struct extent *extent = space_lookup(space, block->address);
     return READ_RELAXED(extent->address) == block->address && extent_state(extent) == EXTENT_LIVE &&
@@ -160,12 +156,12 @@ static bool lives(const struct pool *pool, const struct watched *block) {
 
 /* Without the lock: look at one block, and give back a step of it if it is sparse. Returns what becomes of
  * its entry. */
-static struct watched looked_at(struct pool *pool, struct watched block) {
-    if (!lives(pool, &block)) return (struct watched){NULL};
+static struct watched looked_at(const struct heap *heap, struct learned_sizes *sizes, struct watched block) {
+    if (!lives(heap, &block)) return (struct watched){NULL};
     if (!block.sparse) {
         int n = n_touched(&block);
         if (n >= FILLED_SAMPLES) {
-            zero_learn_warm(pool, block.n_pages, true);
+            fill_learn_warm(sizes, block.n_pages, true);
             return (struct watched){NULL};
         }
         block.sparse = block.marked && n >= 0 && n <= SPARSE_SAMPLES;
@@ -195,15 +191,15 @@ static struct watched *due(struct watch *watch, uint32_t now_ms, unsigned *wait)
 }
 
 /* One block. */
-static unsigned tick_one(struct pool *pool, uint32_t now_ms) {
-    struct watch *watch = &pool->watch;
+static unsigned tick_one(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
+                         uint32_t now_ms) {
     unsigned wait = 0;
     if (!lock_try(&watch->lock)) return WATCH_AFTER_MS;
     struct watched *block = due(watch, now_ms, &wait);
     struct watched before = block ? *block : (struct watched){NULL};
     lock_release(&watch->lock);
     if (!before.address) return wait;
-    struct watched after = looked_at(pool, before);
+    struct watched after = looked_at(heap, sizes, before);
     if (!lock_try(&watch->lock)) return 1;
     /* The entry may have been forgotten, or taken for another block, meanwhile. */
     if (block->address == before.address && block->seed == before.seed) {
@@ -215,10 +211,11 @@ static unsigned tick_one(struct pool *pool, uint32_t now_ms) {
     return 1; /* there may be more to do */
 }
 
-unsigned watch_tick(struct pool *pool, uint32_t now_ms) {
+unsigned watch_tick(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
+                    uint32_t now_ms) {
     unsigned wait = 0;
     if (os_restricted) return 0;
-    for (int i = 0; i < WATCH_LOOKS && READ_RELAXED(pool->watch.n_open); i++)
-        if ((wait = tick_one(pool, now_ms)) != 1) break;
+    for (int i = 0; i < WATCH_LOOKS && READ_RELAXED(watch->n_open); i++)
+        if ((wait = tick_one(watch, heap, sizes, now_ms)) != 1) break;
     return wait;
 }

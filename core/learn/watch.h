@@ -2,12 +2,12 @@
 /* watch.h: are warm blocks used by those who get them?
  *
  * A warm block is resident whether its owner touches it or not, so the kernel cannot be asked how much of it
- * is used, as it can for a block handed out untouched (zero.h). So a warm block that is watched is handed out
+ * is used, as it can for a block handed out untouched (pool/zero.h). So a warm block that is watched is handed out
  * without a few of its pages: those that are resident later have been touched. It is also marked (MADV_FREE)
  * as a whole: if it is found sparse, what its owner has not written by then goes back to the kernel while it
  * lives (os_give_unwritten), and nothing that has been written does.
  *
- * Until WATCH_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of
+ * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of
  * what page faults would. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
  * trust away.
  *
@@ -20,15 +20,13 @@
 
 #include "sync/lock.h"
 #include "extent/extent.h"
-
-struct pool;
+#include "learn/fill.h"
 
 #define WATCH_BLOCKS 256
 #define WATCH_SAMPLES 8
 /* Smaller blocks are not watched: looking costs as much as filling them. */
 #define WATCH_MIN_BYTES MIB
 /* After so many warm blocks of a size that were found filled, one in WATCH_ONE_IN is watched, at random. */
-#define WATCH_TRUST 4
 #define WATCH_ONE_IN 64
 /* A block is looked at so long after it was handed out; so many at one tick. */
 #define WATCH_LOOKS 16
@@ -54,18 +52,20 @@ struct watch {
 };
 
 /* True once in n calls, at random. */
-bool watch_one_in(struct pool *pool, uint32_t n);
+bool watch_one_in(struct watch *watch, uint32_t n);
 
 /* A block of state BUSY is about to be handed out, not zeroed, of which fresh_bytes are untouched and the
  * rest is warm. Gives it back whole where blocks of its size are left untouched, or may be and most of it is
  * not warm anyway, returning true: it reads as zero then. */
-bool watch_offer(struct pool *pool, struct extent *extent, size_t fresh_bytes);
+bool watch_offer(struct watch *watch, const struct heap *heap, const struct learned_sizes *sizes,
+                 struct extent *extent, size_t fresh_bytes);
 
 /* A block that may be watched comes back: learn, and forget it. False if it is not watched. */
-bool watch_returned(struct pool *pool, const struct extent *extent);
+bool watch_returned(struct watch *watch, struct learned_sizes *sizes, const struct extent *extent);
 
 /* Look at what has been watched long enough. Returns the milliseconds until it wants to be called again, 0 if
  * nothing is watched. Inside a slow path, or the background thread; no lock held. */
-unsigned watch_tick(struct pool *pool, uint32_t now_ms);
+unsigned watch_tick(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
+                    uint32_t now_ms);
 
 #endif

@@ -162,7 +162,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         };
         extent = alloc_settled(pool, &request);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
-        if (extent && !zero && watch_offer(pool, extent, fresh_bytes)) {
+        if (extent && !zero && watch_offer(&pool->watch, &pool->heap, &pool->learned, extent, fresh_bytes)) {
             fresh_bytes = extent_active_bytes(extent);
             extent->flags |= EXTENT_ZERO;
             heap_unprove(&pool->heap, extent);
@@ -223,7 +223,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
 unsigned pool_tick(struct pool *pool, uint32_t now_ms) {
     WRITE_RELAXED(pool->watch_ticked_ms, now_ms);
     unsigned decay = decay_tick(&pool->heap, now_ms);
-    return time_sooner(decay, watch_tick(pool, now_ms));
+    return time_sooner(decay, watch_tick(&pool->watch, &pool->heap, &pool->learned, now_ms));
 }
 
 bool pool_tick_due(const struct pool *pool, uint32_t now_ms) {

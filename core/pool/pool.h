@@ -15,28 +15,8 @@
 #include "heap/heap.h"
 #include "cache/shard.h"
 #include "cache/tcache_fast.h"
+#include "learn/fill.h"
 #include "learn/watch.h"
-
-/* What is learned about one power of two of block sizes; see zero.h. Plain relaxed fields: a lost update is
- * harmless. */
-struct learned {
-    /* malloc'ed fresh blocks: > 0 they are filled, < 0 they are touched sparsely */
-    _Atomic int8_t filled;
-    _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
-    _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
-    _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
-    /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
-    _Atomic uint64_t last_fresh;
-    _Atomic uint16_t last_number; /* n_fresh at that time */
-    _Atomic int8_t tail_sparse;   /* blocks that have grown: > 0 what they grew by last is left untouched */
-    uint8_t n_warm_filled;        /* warm blocks seen filled since one was not, at most WATCH_TRUST */
-    /* so many filled blocks in a row, and one more, are wanted after a sparse one */
-    uint8_t penalty;
-    /* made resident beforehand since a block was last seen filled by the program */
-    _Atomic uint32_t ahead_pages;
-};
-#define LAST_FRESH_SHIFT 27
-_Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
 /* What every program uses comes first and lies together: a small one touches two pages of this. */
 struct pool {
@@ -59,7 +39,7 @@ struct pool {
     /* a bound on idle bytes was asked for: the slot for big blocks is not used */
     bool limited;
     _Atomic uint64_t n_direct_gets; /* gets without a thread cache */
-    struct learned learned[HEAP_SIZES];
+    struct learned_sizes learned;
     struct {
         /* warm blocks made zero by memset, and by purging; a lost update is harmless */
         uint64_t bytes_cleared, bytes_emptied;

@@ -23,8 +23,9 @@ static bool slot_may_hold(const struct pool *pool, const struct extent *extent) 
     /* The next who gets it may touch little of it, and nobody would notice: where it is not known that such
      * blocks are filled, it goes through the heap (watch.h), unless it is itself hardly resident. */
     size_t n_bytes = extent_bytes(extent);
-    if (n_bytes < SLOT_KNOWN_BYTES || os_restricted || zero_trusts_warm(pool, extent->n_pages)) return true;
-    return n_bytes <= SLOT_UNTOUCHED_BYTES && zero_habit(pool, extent->n_pages) < 0 &&
+    if (n_bytes < SLOT_KNOWN_BYTES || os_restricted || fill_trusts_warm(&pool->learned, extent->n_pages))
+        return true;
+    return n_bytes <= SLOT_UNTOUCHED_BYTES && fill_habit(&pool->learned, extent->n_pages) < 0 &&
            READ_RELAXED(extent->unproven_pages) >= extent->used_pages / 4 * 3;
 }
 
@@ -47,7 +48,7 @@ static void keep(struct pool *pool, struct tcache *tcache, struct extent *extent
     bool too_big = is_big && (pool->limited || !slot_may_hold(pool, extent));
     if (is_big && !too_big) {
         /* it counts as cached, all of it */
-        if (zero_habit(pool, extent->n_pages) >= 0) heap_prove(&pool->heap, extent);
+        if (fill_habit(&pool->learned, extent->n_pages) >= 0) heap_prove(&pool->heap, extent);
         if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, pool_slots_unchecked(pool));
     }
     bool may_stay = !too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
@@ -59,7 +60,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
     PROBE2(free_slow, extent->address, extent_active_bytes(extent));
     bool passed = fork_pass();
     bool headroom = extent->used_pages < extent->n_pages;
-    bool watched = extent->flags & EXTENT_OBSERVE && watch_returned(pool, extent);
+    bool watched = extent->flags & EXTENT_OBSERVE && watch_returned(&pool->watch, &pool->learned, extent);
     if (extent->flags & EXTENT_GREW)
         zero_observe_tail(pool, extent);
     else if (extent->flags & EXTENT_OBSERVE && !watched)

@@ -15,8 +15,6 @@
 /* Of sixteen probes: from here on a block counts as filled enough for memset, and as filled whole. */
 #define DENSE_PROBES 14
 #define FULL_PROBES 15
-#define VOTE_MAX 3
-#define VOTE_SPARSE (-4)
 /* A class that is cleared by memset is looked at again after this many blocks: memset leaves nothing to
  * see. */
 #define RECHECK_EVERY 64
@@ -34,39 +32,13 @@
 #define FRESH_SHARE 4
 
 static struct learned *learned_of(struct pool *pool, size_t n_pages) {
-    return &pool->learned[log2_floor(n_pages)];
+    return fill_of(&pool->learned, n_pages);
 }
 
 static void vote(_Atomic int8_t *counter, bool dense) {
     int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
     value = dense ? (int8_t)(value < VOTE_MAX ? value + 1 : VOTE_MAX) : VOTE_SPARSE;
     atomic_store_explicit(counter, value, memory_order_relaxed);
-}
-
-/* Filled blocks in a row are wanted before anything is believed again, twice as many each time a belief was
- * wrong: where one block in eight is filled, two of them in a row come soon, eight never do. */
-#define PENALTY_MAX 15
-
-static void learn(struct learned *learned, bool filled) {
-    int8_t value = atomic_load_explicit(&learned->filled, memory_order_relaxed);
-    uint8_t penalty = READ_RELAXED(learned->penalty);
-    if (filled) {
-        value = (int8_t)(value < VOTE_MAX ? value + 1 : VOTE_MAX);
-        atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
-    } else {
-        penalty = (uint8_t)(value > 0 ? min_size(2 * penalty + 1u, PENALTY_MAX) : max_size(penalty, 1));
-        WRITE_RELAXED(learned->penalty, penalty);
-        value = (int8_t)-penalty;
-    }
-    atomic_store_explicit(&learned->filled, value, memory_order_relaxed);
-}
-
-void zero_learn(struct pool *pool, size_t n_pages, bool filled) {
-    learn(learned_of(pool, n_pages), filled);
-}
-
-int zero_habit(const struct pool *pool, size_t n_pages) {
-    return atomic_load_explicit(&pool->learned[log2_floor(n_pages)].filled, memory_order_relaxed);
 }
 
 /* Touched sparsely: advice of an earlier owner must not fill it with huge pages. */
@@ -142,7 +114,7 @@ bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed) {
 
 bool zero_is_proven(const struct pool *pool, size_t n_pages, bool zeroed) {
     if (os_restricted || n_pages < ZERO_UNPROVEN_BYTES >> PAGE_SHIFT) return true;
-    const struct learned *learned = &pool->learned[log2_floor(n_pages)];
+    const struct learned *learned = &pool->learned.size[log2_floor(n_pages)];
     return atomic_load_explicit(zeroed ? &learned->calloc_filled : &learned->filled, memory_order_relaxed) >
            0;
 }
@@ -158,7 +130,7 @@ bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed) {
     size_t ahead = (size_t)atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed) << PAGE_SHIFT;
     if (ahead > max_size(AHEAD_MIN_BYTES, READ_RELAXED(pool->heap.active_bytes) >> AHEAD_SHARE_LOG2))
         return false;
-    return !watch_one_in(pool, FRESH_PROBE_EVERY);
+    return !watch_one_in(&pool->watch, FRESH_PROBE_EVERY);
 }
 
 /* 1 if all pages of a block are resident, 0 if not, negative if that cannot be told. A page or two at the end
@@ -190,10 +162,10 @@ static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fre
     int filled = filled_whole(address, n_pages);
     bool settled = age > LOOK_BACK_BLOCKS;
     if (filled > 0) {
-        learn(learned, true);
+        fill_learn(learned, true);
         heap_prove_seen(&pool->heap, extent, address, n_pages);
     } else if (filled == 0 && settled) {
-        learn(learned, false);
+        fill_learn(learned, false);
     }
     if (filled || settled) atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed);
 }
@@ -227,7 +199,7 @@ void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_byte
         atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
         look_back(pool, learned, n_fresh);
         if (shows) note_fresh(pool, learned, extent, n_fresh);
-        large = large || watch_one_in(pool, FRESH_PROBE_EVERY);
+        large = large || watch_one_in(&pool->watch, FRESH_PROBE_EVERY);
     }
     if (shows && whole && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
 }
@@ -241,7 +213,7 @@ void zero_observe(struct pool *pool, struct extent *extent) {
     /* Where malloc'ed blocks are filled, most are made resident beforehand and do not come here, so none is
      * passed over. */
     bool is_settled = zeroed ? value == VOTE_SPARSE || value == VOTE_MAX : value < 0;
-    if (is_settled && !watch_one_in(pool, PROBE_EVERY)) return;
+    if (is_settled && !watch_one_in(&pool->watch, PROBE_EVERY)) return;
     int n = zeroed ? os_resident_probes(extent->address, extent_bytes(extent), PROBES)
                    : filled_whole(extent->address, extent->n_pages);
     if (n < 0) return;
@@ -249,7 +221,7 @@ void zero_observe(struct pool *pool, struct extent *extent) {
     if (zeroed)
         vote(counter, filled);
     else
-        learn(learned, filled);
+        fill_learn(learned, filled);
 }
 
 void zero_observe_tail(struct pool *pool, const struct extent *extent) {
@@ -263,16 +235,6 @@ void zero_observe_tail(struct pool *pool, const struct extent *extent) {
 }
 
 bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages) {
-    return atomic_load_explicit(&pool->learned[log2_floor(n_pages)].tail_sparse, memory_order_relaxed) > 0;
-}
-
-void zero_learn_warm(struct pool *pool, size_t n_pages, bool filled) {
-    struct learned *learned = learned_of(pool, n_pages);
-    learn(learned, filled);
-    WRITE_RELAXED(learned->n_warm_filled,
-                  filled ? (uint8_t)min_size(READ_RELAXED(learned->n_warm_filled) + 1u, WATCH_TRUST) : 0);
-}
-
-bool zero_trusts_warm(const struct pool *pool, size_t n_pages) {
-    return READ_RELAXED(pool->learned[log2_floor(n_pages)].n_warm_filled) >= WATCH_TRUST;
+    return atomic_load_explicit(&pool->learned.size[log2_floor(n_pages)].tail_sparse, memory_order_relaxed) >
+           0;
 }

@@ -54,15 +54,6 @@ bool zero_is_proven(const struct pool *pool, size_t n_pages, bool zeroed);
 
 /* A block that has grown comes back: was what it grew by last used? */
 void zero_observe_tail(struct pool *pool, const struct extent *extent);
-/* Are blocks of this size, not zeroed ones, filled by who gets them? > 0 yes, < 0 no, 0 not known. */
-int zero_habit(const struct pool *pool, size_t n_pages);
-/* One such block has been seen filled, or not. */
-void zero_learn(struct pool *pool, size_t n_pages, bool filled);
-
-/* The same for a block that was handed out warm; and have enough such blocks been filled? */
-void zero_learn_warm(struct pool *pool, size_t n_pages, bool filled);
-bool zero_trusts_warm(const struct pool *pool, size_t n_pages);
-
 /* Is the last growth of blocks of this size left untouched, as far as is known? Then warm memory is not given
  * for it. */
 bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages);

@@ -20,7 +20,6 @@ ALLOWED = {
     ("core/observe/stats.c", "core/include/zeropool.h"): "fills the public statistics structure",
     **{(f"core/{path}", f"core/{target}"): "to be mended: lower floors do not know the pool" for path, target in (
         ("learn/recycle.h", "pool/pool.h"),
-        ("learn/watch.c", "pool/pool.h"), ("learn/watch.c", "pool/zero.h"),
     )},
 }
 # Calls that enter the kernel; everywhere but in core/os they go through os.h.

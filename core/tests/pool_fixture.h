@@ -67,8 +67,9 @@ static inline int fixture_init_learning(struct pool *pool) {
 /* Blocks of this size are known to be filled, also warm ones: they may stay in slots, and count as used at
  * once. */
 static inline void fixture_trust(struct pool *pool, size_t n_bytes) {
-    while (!zero_trusts_warm(pool, pages_of(n_bytes)) || zero_habit(pool, pages_of(n_bytes)) <= 0)
-        zero_learn_warm(pool, pages_of(n_bytes), true);
+    while (!fill_trusts_warm(&pool->learned, pages_of(n_bytes)) ||
+           fill_habit(&pool->learned, pages_of(n_bytes)) <= 0)
+        fill_learn_warm(&pool->learned, pages_of(n_bytes), true);
 }
 
 /* How many pages of a block of at most 256 MiB are in RAM; SIZE_MAX if that cannot be told. */

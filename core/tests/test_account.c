@@ -101,7 +101,7 @@ Test(account, counts_what_others_have_in_their_caches) {
 
 Test(account, untouched_pages_in_a_slot_are_not_taken_off_twice) {
     void *held = fixture_get(&pool, 40 * MIB);
-    zero_learn(&pool, pages_of(16 * MIB), false);
+    fill_learn(fill_of(&pool.learned, pages_of(16 * MIB)), false);
     void *p = fixture_get(&pool, 16 * MIB); /* nothing is known of those */
     cr_assert_eq(fixture_extent(&pool, p)->unproven_pages, pages_of(16 * MIB));
     fixture_put(&pool, p);

@@ -22,7 +22,7 @@ TestSuite(habit, .init = set_up, .fini = tear_down, .timeout = 60);
 #define N_PAGES (4 * MIB >> PAGE_SHIFT)
 
 static bool is_believed(void) {
-    return zero_habit(&pool, N_PAGES) > 0;
+    return fill_habit(&pool.learned, N_PAGES) > 0;
 }
 
 /* The share of n blocks at which blocks of the size are taken to be filled, in 1/1000, where each is filled
@@ -31,7 +31,7 @@ static unsigned believed_share(unsigned n, unsigned k, uint64_t seed) {
     unsigned n_believed = 0;
     uint64_t rng = seed;
     for (unsigned i = 0; i < n; i++) {
-        zero_learn(&pool, N_PAGES, rng_next(&rng) % 1000 < k);
+        fill_learn(fill_of(&pool.learned, N_PAGES), rng_next(&rng) % 1000 < k);
         n_believed += is_believed();
     }
     return n_believed * 1000 / n;
@@ -48,9 +48,9 @@ Test(habit, one_filled_block_in_eight_is_not_believed) {
 Test(habit, neither_a_rhythm_nor_a_lucky_beginning_helps) {
     unsigned n_believed = 0;
     for (int i = 0; i < 3; i++)
-        zero_learn(&pool, N_PAGES, true);
+        fill_learn(fill_of(&pool.learned, N_PAGES), true);
     for (int i = 0; i < 8000; i++) {
-        zero_learn(&pool, N_PAGES, i % 16 < 2);
+        fill_learn(fill_of(&pool.learned, N_PAGES), i % 16 < 2);
         n_believed += is_believed();
     }
     cr_assert_leq(n_believed, 10, "%u of 8000", n_believed);
@@ -61,15 +61,15 @@ Test(habit, half_and_half_is_not_believed_either) {
 }
 
 Test(habit, blocks_that_are_filled_are_believed_at_once_and_again_in_the_end) {
-    zero_learn(&pool, N_PAGES, true);
+    fill_learn(fill_of(&pool.learned, N_PAGES), true);
     cr_assert(is_believed());
-    cr_assert_eq(zero_habit(&pool, 2 * N_PAGES), 0, "of this size");
+    cr_assert_eq(fill_habit(&pool.learned, 2 * N_PAGES), 0, "of this size");
     for (int i = 0; i < 100; i++)
-        zero_learn(&pool, N_PAGES, i % 3 == 0);
+        fill_learn(fill_of(&pool.learned, N_PAGES), i % 3 == 0);
     cr_assert_not(is_believed());
     int n = 0;
     for (; n < 100 && !is_believed(); n++)
-        zero_learn(&pool, N_PAGES, true);
+        fill_learn(fill_of(&pool.learned, N_PAGES), true);
     cr_assert(n >= 1 && n <= 20, "after %d", n);
     /* Where nearly all are filled one exception does not change that for long. */
     cr_assert_geq(believed_share(20000, 995, 7), 850);
@@ -80,20 +80,20 @@ Test(habit, each_wrong_belief_costs_more) {
     for (int round = 0; round < 3; round++) {
         int n = 0;
         for (; !is_believed(); n++)
-            zero_learn(&pool, N_PAGES, true);
+            fill_learn(fill_of(&pool.learned, N_PAGES), true);
         cr_assert_gt(n, before, "round %d: %d", round, n);
         before = n;
-        zero_learn(&pool, N_PAGES, false);
-        cr_assert_lt(zero_habit(&pool, N_PAGES), 0, "one that is sparse is enough");
+        fill_learn(fill_of(&pool.learned, N_PAGES), false);
+        cr_assert_lt(fill_habit(&pool.learned, N_PAGES), 0, "one that is sparse is enough");
     }
 }
 
 Test(habit, seen_filled_is_what_counts_against_memory_made_ready_for_nothing) {
-    struct learned *learned = &pool.learned[log2_floor(N_PAGES)];
+    struct learned *learned = &pool.learned.size[log2_floor(N_PAGES)];
     atomic_store(&learned->ahead_pages, 1000);
-    zero_learn(&pool, N_PAGES, false);
+    fill_learn(fill_of(&pool.learned, N_PAGES), false);
     cr_assert_eq(atomic_load(&learned->ahead_pages), 1000);
-    zero_learn(&pool, N_PAGES, true);
+    fill_learn(fill_of(&pool.learned, N_PAGES), true);
     cr_assert_eq(atomic_load(&learned->ahead_pages), 0);
 }
 

@@ -43,7 +43,7 @@ static size_t resident(const void *p) {
 /* As many looks as are due, so long after the block was handed out. */
 static void look_after(uint32_t ms) {
     uint32_t now = os_clock_ms() + ms;
-    for (int i = 0; i < 100 && watch_tick(&pool, now) == 1; i++)
+    for (int i = 0; i < 100 && watch_tick(&pool.watch, &pool.heap, &pool.learned, now) == 1; i++)
         ;
 }
 
@@ -70,9 +70,9 @@ Test(watch, a_warm_block_that_is_filled_is_seen_to_be) {
     cr_assert(entry_of(p));
     memset(p, 1, SIZE);
     look_after(WATCH_AFTER_MS - 100);
-    cr_assert_eq(zero_habit(&pool, pages_of(SIZE)), 0, "not yet");
+    cr_assert_eq(fill_habit(&pool.learned, pages_of(SIZE)), 0, "not yet");
     look_after(WATCH_AFTER_MS);
-    cr_assert_gt(zero_habit(&pool, pages_of(SIZE)), 0);
+    cr_assert_gt(fill_habit(&pool.learned, pages_of(SIZE)), 0);
     cr_assert_eq(pool.watch.n_watched, 0, "and that is all");
     cr_assert_eq(resident(p), pages_of(SIZE));
     fixture_put(&pool, p);
@@ -90,9 +90,9 @@ Test(watch, a_sparse_one_gives_back_what_is_not_written_and_nothing_else) {
         for (size_t i = 0; i < PAGE_BYTES; i += 512)
             cr_assert_eq(p[at + i], 0x33, "what was written is there");
     cr_assert_eq(pool.watch.n_watched, 1, "what it teaches is learned when it comes back");
-    cr_assert_eq(zero_habit(&pool, pages_of(SIZE)), 0);
+    cr_assert_eq(fill_habit(&pool.learned, pages_of(SIZE)), 0);
     fixture_put(&pool, p);
-    cr_assert_lt(zero_habit(&pool, pages_of(SIZE)), 0);
+    cr_assert_lt(fill_habit(&pool.learned, pages_of(SIZE)), 0);
     cr_assert_eq(pool.watch.n_watched, 0);
 }
 
@@ -124,7 +124,7 @@ Test(watch, a_large_one_gives_back_step_by_step) {
     uint32_t now = os_clock_ms() + WATCH_AFTER_MS;
     unsigned n_steps = 0;
     size_t before = fixture_resident_pages(p, n);
-    while (watch_tick(&pool, now) == 1 && n_steps < 10) {
+    while (watch_tick(&pool.watch, &pool.heap, &pool.learned, now) == 1 && n_steps < 10) {
         n_steps++;
         size_t after = fixture_resident_pages(p, n);
         cr_assert_leq(before - after, tick_bytes >> PAGE_SHIFT);
@@ -136,7 +136,7 @@ Test(watch, a_large_one_gives_back_step_by_step) {
 }
 
 Test(watch, what_is_known_to_be_left_untouched_is_handed_out_empty) {
-    zero_learn(&pool, pages_of(SIZE), false);
+    fill_learn(fill_of(&pool.learned, pages_of(SIZE)), false);
     make_warm(SIZE);
     char *p = fixture_get(&pool, SIZE);
     cr_assert_eq(resident(p), 0);
@@ -155,13 +155,13 @@ Test(watch, of_those_known_to_be_filled_some_are_watched_at_random) {
         struct heap_request request = {.n_pages = pages_of(n_bytes), .align_pages = 1, .proven = true};
         struct extent *extent = heap_alloc(&pool.heap, &request);
         uint32_t before = pool.watch.n_watched;
-        cr_assert_not(watch_offer(&pool, extent, 0));
+        cr_assert_not(watch_offer(&pool.watch, &pool.heap, &pool.learned, extent, 0));
         if (pool.watch.n_watched > before) {
             cr_assert(extent->flags & EXTENT_OBSERVE);
             cr_assert_not(pool.watch.blocks[0].marked, "it is not going to give anything back");
             gaps[n_watched++] = i - last;
             last = i;
-            watch_returned(&pool, extent);
+            watch_returned(&pool.watch, &pool.learned, extent);
             cr_assert_eq(pool.watch.n_watched, before);
         }
         extent_set_state(extent, EXTENT_CACHED);
@@ -216,7 +216,8 @@ Test(watch, nobody_waits_for_its_lock) {
     cr_assert(lock_try(&pool.watch.lock));
     char *q = fixture_get(&pool, SIZE);
     cr_assert(q);
-    cr_assert_eq(watch_tick(&pool, os_clock_ms() + WATCH_AFTER_MS), WATCH_AFTER_MS);
+    cr_assert_eq(watch_tick(&pool.watch, &pool.heap, &pool.learned, os_clock_ms() + WATCH_AFTER_MS),
+                 WATCH_AFTER_MS);
     fixture_put(&pool, p);
     lock_release(&pool.watch.lock);
     cr_assert_eq(pool.watch.n_watched, 1);

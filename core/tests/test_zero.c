@@ -147,7 +147,7 @@ Test(zero, huge_pages_must_be_earned) {
     size_t pages = HUGE_MIN_BYTES >> PAGE_SHIFT;
     cr_assert_not(zero_wants_huge(&pool, pages, false), "nothing is known yet");
     cr_assert_not(zero_wants_huge(&pool, pages, true));
-    struct learned *learned = &pool.learned[log2_floor(pages)];
+    struct learned *learned = &pool.learned.size[log2_floor(pages)];
     atomic_store(&learned->filled, 3);
     cr_assert(zero_wants_huge(&pool, pages, false));
     cr_assert_not(zero_wants_huge(&pool, pages, true), "what is known of malloc says nothing of calloc");
@@ -160,7 +160,7 @@ Test(zero, huge_pages_must_be_earned) {
 
 Test(zero, one_sparse_block_takes_huge_pages_away) {
     size_t n_bytes = HUGE_MIN_BYTES;
-    struct learned *learned = &pool.learned[log2_floor(n_bytes >> PAGE_SHIFT)];
+    struct learned *learned = &pool.learned.size[log2_floor(n_bytes >> PAGE_SHIFT)];
     unsigned char *p;
     for (int i = 0; i < 4; i++) {
         p = fixture_get(&pool, n_bytes);

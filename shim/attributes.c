@@ -36,7 +36,8 @@
 #define ADVICE_GUARD_REMOVE 103
 
 static noinline_cold void note(const void *start, size_t length, uint16_t flags) {
-    if (__atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE)) recycle_note(&shim_pool, start, length, flags);
+    if (__atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE))
+        recycle_note(&shim_pool.recycle, start, length, flags);
 }
 
 /* Does the range reach into the pool? Before there is one it is empty. */
@@ -109,9 +110,9 @@ EXPORT int mprotect(void *start, size_t length, int protection) {
     if (likely(!touches_pool(start, length))) return os_calls.mprotect(start, length, protection);
     bool undoes = protection == (PROT_READ | PROT_WRITE),
          ready = __atomic_load_n(&shim_pool.ready, __ATOMIC_ACQUIRE);
-    if (ready && !undoes) recycle_note_protection(&shim_pool, start, length, false);
+    if (ready && !undoes) recycle_note_protection(&shim_pool.recycle, start, length, false);
     int result = os_calls.mprotect(start, length, protection);
-    if (ready && undoes && result == 0) recycle_note_protection(&shim_pool, start, length, true);
+    if (ready && undoes && result == 0) recycle_note_protection(&shim_pool.recycle, start, length, true);
     return result;
 }
 
@@ -198,7 +199,7 @@ EXPORT int remap_file_pages(void *start, size_t length, int protection, size_t p
 EXPORT void *shmat(int id, const void *start, int flags) {
     if (unlikely(flags & SHM_REMAP) && touches_pool(start, 1)) {
         note(start, 1, EXTENT_REPLACED);
-        recycle_watch(&shim_pool);
+        recycle_watch(&shim_pool.recycle);
     }
     return system_calls.shmat(id, start, flags);
 }

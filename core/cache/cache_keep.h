@@ -18,7 +18,8 @@ struct extent *cache_take_big(struct tcache *tcache);
  * too. */
 bool cache_hands_over(struct tcache *tcache);
 
-/* The thread has asked for a big block, so it may keep one again. True if it has handed over its last ones. */
+/* The thread has asked for a big block, so it may keep one again. True if it has handed over its last
+ * ones. */
 bool cache_keeps_again(struct tcache *tcache);
 
 /* Keep a block of state CACHED, if `keep` says so. What has to go for it, or the block itself where it is not

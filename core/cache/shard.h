@@ -3,8 +3,8 @@
  *
  * Between a thread cache and the heap; blocks pass between threads here in batches without merging and
  * splitting. Each shard has one lock, its own limit and its own eviction policy. For every class a word in
- * `struct shards` has one bit per shard that holds blocks of it, so a miss finds another shard with that class in
- * O(1) before fresh pages are taken.
+ * `struct shards` has one bit per shard that holds blocks of it, so a miss finds another shard with that
+ * class in O(1) before fresh pages are taken.
  *
  *   operation        lock            may fail
  *   put              own shard       never: without the lock the blocks go to the heap
@@ -61,8 +61,8 @@ struct shards_setup {
 int shards_init(struct shards *shards, struct heap *heap, const struct shards_setup *setup);
 void shards_finish(struct shards *shards);
 
-/* What a shard may hold now: where they grow, all of them together 1/CACHE_SHARE of what the program uses; see
- * tcache_limit_of. */
+/* What a shard may hold now: where they grow, all of them together 1/CACHE_SHARE of what the program uses;
+ * see tcache_limit_of. */
 #define CACHE_SHARE 80
 size_t shard_limit_of(const struct shards *shards);
 

@@ -31,37 +31,47 @@
 #ifndef ZP_LEARN_RECYCLE_H
 #define ZP_LEARN_RECYCLE_H
 
-#include "pool/pool.h"
+#include "cache/tcache.h"
 
 #define RECYCLE_MIN_BYTES TCACHE_GROW_FROM
 #define RECYCLE_CHECK_ALL 64
 #define RECYCLE_CHECK_EVERY 509 /* prime: programs repeat themselves in all kinds of rounds */
 #define RECYCLE_QUIET 1024      /* 0.5 ms of checks */
 
-static inline bool recycle_begins(const struct pool *pool) {
-    return READ_RELAXED(pool->n_checks) < RECYCLE_CHECK_ALL;
+struct recycle {
+    struct tcaches *caches; /* of the pool, with its shards and heap */
+    /* > 0: the program changes blocks without our being told, so every free is checked until so many more
+     * checks have found nothing */
+    uint32_t check_every_free;
+    size_t unwatched_limit_bytes; /* caches->limit_bytes before that */
+    struct extent *last_noted;    /* recycle_note begins to look here */
+    uint32_t n_checks;
+};
+
+static inline bool recycle_begins(const struct recycle *recycle) {
+    return READ_RELAXED(recycle->n_checks) < RECYCLE_CHECK_ALL;
 }
 
 /* A block leaves the heap or a shard: decide whether its next free is to check it. Before the first frees it
  * is not known which will be the first. */
-static inline void recycle_mark(struct pool *pool, struct extent *extent) {
+static inline void recycle_mark(struct recycle *recycle, struct extent *extent) {
     if (extent_bytes(extent) < RECYCLE_MIN_BYTES) return;
-    if (READ_RELAXED(pool->watchful)) {
+    if (READ_RELAXED(recycle->check_every_free)) {
         extent->flags |= EXTENT_CHECK;
-    } else if (recycle_begins(pool)) {
+    } else if (recycle_begins(recycle)) {
         extent->flags |= EXTENT_EARLY;
     } else {
-        uint32_t n = READ_RELAXED(pool->n_checks) + 1;
-        __atomic_store_n(&pool->n_checks, n, __ATOMIC_RELAXED);
+        uint32_t n = READ_RELAXED(recycle->n_checks) + 1;
+        __atomic_store_n(&recycle->n_checks, n, __ATOMIC_RELAXED);
         if (n % RECYCLE_CHECK_EVERY == 0) extent->flags |= EXTENT_CHECK;
     }
 }
 
 /* A block has come back by the slow path: is it to be checked? */
-static inline bool recycle_wants(const struct pool *pool, const struct extent *extent) {
+static inline bool recycle_wants(const struct recycle *recycle, const struct extent *extent) {
     if (extent->flags & (EXTENT_CHECK | EXTENT_CHANGED | EXTENT_REPLACED)) return true;
-    return (extent->flags & EXTENT_EARLY && recycle_begins(pool)) ||
-           (READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
+    return (extent->flags & EXTENT_EARLY && recycle_begins(recycle)) ||
+           (READ_RELAXED(recycle->check_every_free) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
 }
 
 /* The program changes this range. `flags` say how:
@@ -72,15 +82,15 @@ static inline bool recycle_wants(const struct pool *pool, const struct extent *e
  * Live blocks in the range are marked. Where something else is found than live blocks, or more than
  * NOTE_BLOCKS of them, every free is checked from then on. Takes no lock, makes no system call; any thread,
  * any handler may call it. */
-void recycle_note(struct pool *pool, const void *start, size_t length, uint16_t flags);
+void recycle_note(struct recycle *recycle, const void *start, size_t length, uint16_t flags);
 
 /* The same for mprotect, which changes the protection of this range and nothing else; or, with `undone`, has
  * made it readable and writable again: blocks of which no other page was changed are then as they were. */
-void recycle_note_protection(struct pool *pool, const void *start, size_t length, bool undone);
+void recycle_note_protection(struct recycle *recycle, const void *start, size_t length, bool undone);
 
 /* Something was changed that cannot be told from blocks: for some time all of a watched size are checked at
  * every free, and thread caches keep none of them. Stores only: any thread, any handler may call it. */
-void recycle_watch(struct pool *pool);
+void recycle_watch(struct recycle *recycle);
 
 /* The pages of a live block have been moved to another, and what was done to them with them. */
 static inline void recycle_follow(struct extent *to, const struct extent *from) {
@@ -91,9 +101,9 @@ static inline void recycle_follow(struct extent *to, const struct extent *from) 
 
 /* A live block of this pool gives back what lies beyond n_pages: if it was changed, make that part plain
  * memory. */
-void recycle_mend_tail(struct pool *pool, struct extent *extent, size_t n_pages);
+void recycle_mend_tail(struct recycle *recycle, struct extent *extent, size_t n_pages);
 
 /* A block that recycle_wants comes back: make it plain memory again. */
-void recycle_check(struct pool *pool, struct extent *extent);
+void recycle_check(struct recycle *recycle, struct extent *extent);
 
 #endif

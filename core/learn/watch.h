@@ -2,13 +2,13 @@
 /* watch.h: are warm blocks used by those who get them?
  *
  * A warm block is resident whether its owner touches it or not, so the kernel cannot be asked how much of it
- * is used, as it can for a block handed out untouched (pool/zero.h). So a warm block that is watched is handed out
- * without a few of its pages: those that are resident later have been touched. It is also marked (MADV_FREE)
- * as a whole: if it is found sparse, what its owner has not written by then goes back to the kernel while it
- * lives (os_give_unwritten), and nothing that has been written does.
+ * is used, as it can for a block handed out untouched (pool/zero.h). So a warm block that is watched is
+ * handed out without a few of its pages: those that are resident later have been touched. It is also marked
+ * (MADV_FREE) as a whole: if it is found sparse, what its owner has not written by then goes back to the
+ * kernel while it lives (os_give_unwritten), and nothing that has been written does.
  *
- * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth of
- * what page faults would. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
+ * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth
+ * of what page faults would. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
  * trust away.
  *
  * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does not get

@@ -48,6 +48,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
     pool->tcaches.grow = setup->caches_grow;
     pool->tcaches.depth = setup->tcache_depth;
     pool->tcaches.limit_bytes = setup->tcache_limit_bytes;
+    pool->recycle.caches = &pool->tcaches;
     pool->min_size_bytes = setup->min_size_bytes;
     pool->max_pages = min_size(setup->max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->huge = setup->huge;
@@ -176,7 +177,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         limits_refresh(pool);
     }
     if (extent) {
-        recycle_mark(pool, extent);
+        recycle_mark(&pool->recycle, extent);
         extent_set_state(extent, EXTENT_LIVE);
         if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
     }

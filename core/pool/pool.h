@@ -16,6 +16,7 @@
 #include "cache/shard.h"
 #include "cache/tcache_fast.h"
 #include "learn/fill.h"
+#include "learn/recycle.h"
 #include "learn/watch.h"
 
 /* What every program uses comes first and lies together: a small one touches two pages of this. */
@@ -26,11 +27,7 @@ struct pool {
     size_t max_pages; /* larger requests are refused */
     unsigned huge;    /* enum switch_value */
     bool ready;
-    /* the program changes blocks without our being told: check so many more; recycle.h */
-    uint32_t watchful;
-    size_t unwatched_limit_bytes; /* tcaches.limit_bytes before that */
-    struct extent *last_noted;    /* recycle_note begins to look here */
-    uint32_t n_checks;
+    struct recycle recycle;
     uint32_t last_reclaim_ms;
     uint32_t limits_read_ms; /* limits.c, as the next two; 0 if never */
     size_t ram_bytes, addresses_seen_bytes;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* put.c: the slow paths of put: a block that has to be looked at, or for which the thread cache has no room. */
+/* put.c: the slow paths of put: a block that has to be looked at, or for which the thread cache has no
+ * room. */
 #include "pool/pool.h"
 
 #include "sync/fork_door.h"
@@ -37,8 +38,8 @@ void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *e
 }
 
 bool pool_slots_unchecked(const struct pool *pool) {
-    return !recycle_begins(pool) && !READ_RELAXED(pool->watchful) && !pool->limited &&
-           !account_slots_closed(pool) &&
+    return !recycle_begins(&pool->recycle) && !READ_RELAXED(pool->recycle.check_every_free) &&
+           !pool->limited && !account_slots_closed(pool) &&
            !(os_restricted && atomic_load_explicit(&pool->tcaches.n, memory_order_relaxed) > 1);
 }
 
@@ -51,7 +52,8 @@ static void keep(struct pool *pool, struct tcache *tcache, struct extent *extent
         if (fill_habit(&pool->learned, extent->n_pages) >= 0) heap_prove(&pool->heap, extent);
         if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, pool_slots_unchecked(pool));
     }
-    bool may_stay = !too_big && !(READ_RELAXED(pool->watchful) && extent_bytes(extent) >= RECYCLE_MIN_BYTES);
+    bool may_stay = !too_big && !(READ_RELAXED(pool->recycle.check_every_free) &&
+                                  extent_bytes(extent) >= RECYCLE_MIN_BYTES);
     cache_put(&pool->tcaches, tcache, extent, may_stay);
     if (is_big && may_stay && !pool_slots_unchecked(pool)) WRITE_RELAXED(tcache->trusting, 0);
 }
@@ -65,8 +67,8 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
         zero_observe_tail(pool, extent);
     else if (extent->flags & EXTENT_OBSERVE && !watched)
         zero_observe(pool, extent); /* of the size that was asked for */
-    bool checked = recycle_wants(pool, extent);
-    if (checked) recycle_check(pool, extent);
+    bool checked = recycle_wants(&pool->recycle, extent);
+    if (checked) recycle_check(&pool->recycle, extent);
     extent->flags &= (uint16_t)~EXTENT_SPECIAL;
     extent_set_state(extent, EXTENT_CACHED);
     if (tcache_tls.entered || !passed) {
@@ -81,7 +83,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
     bool for_others = is_big && cache_hands_over(tcache);
     for_others |= is_big && account_slots_closed(pool);
     bool for_slot = is_big && !for_others && !pool->limited;
-    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(pool, extent);
+    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(&pool->recycle, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
         extent->next = NULL;

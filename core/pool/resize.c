@@ -35,7 +35,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
         if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES &&
             !tcache_tls.entered && fork_pass()) {
             tcache_tls.entered = 1;
-            recycle_mend_tail(pool, extent, wanted);
+            recycle_mend_tail(&pool->recycle, extent, wanted);
             heap_shrink(&pool->heap, extent, wanted);
             tcache_tls.entered = 0;
         }
@@ -99,8 +99,8 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
             if (moved && os_remap_fresh(extent->address, extent_bytes(extent)) == 0) {
                 heap_forget_move(&pool->heap, extent);
                 extent->flags = (uint16_t)((extent->flags & ~EXTENT_HUGE) | EXTENT_ZERO);
-            } else if (recycle_wants(pool, extent))
-                recycle_check(pool, extent);
+            } else if (recycle_wants(&pool->recycle, extent))
+                recycle_check(&pool->recycle, extent);
             extent_set_state(extent, EXTENT_CACHED);
             heap_free(&pool->heap, extent);
         }

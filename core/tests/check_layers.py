@@ -18,9 +18,6 @@ MAY["shim"] = {f"core/{floor}" for floor in FLOORS if floor != "api"} | {"core/h
 # Exceptions, each with its reason.
 ALLOWED = {
     ("core/observe/stats.c", "core/include/zeropool.h"): "fills the public statistics structure",
-    **{(f"core/{path}", f"core/{target}"): "to be mended: lower floors do not know the pool" for path, target in (
-        ("learn/recycle.h", "pool/pool.h"),
-    )},
 }
 # Calls that enter the kernel; everywhere but in core/os they go through os.h.
 KERNEL_CALLS = re.compile(

@@ -20,7 +20,7 @@ static void set_up(void) {
     cr_assert_eq(fixture_init(&pool, &setup), 0);
     /* Beyond the time in which every block is looked at: what is found below is found because it was
      * noted. */
-    pool.n_checks = 1000001;
+    pool.recycle.n_checks = 1000001;
 }
 
 static unsigned flags_of(void *p) {
@@ -32,7 +32,7 @@ static char *get_changed(size_t n_bytes) {
     char *p = fixture_get(&pool, n_bytes);
     memset(p, 1, n_bytes);
     cr_assert_eq(mprotect(p, n_bytes, PROT_READ), 0);
-    recycle_note(&pool, p, n_bytes, EXTENT_CHANGED);
+    recycle_note(&pool.recycle, p, n_bytes, EXTENT_CHANGED);
     return p;
 }
 
@@ -44,40 +44,41 @@ Test(recycle, notes_the_blocks_of_a_range) {
         p[i] = fixture_get(&pool, 4 * MIB);
     cr_assert_eq(p[1], p[0] + 4 * MIB);
     cr_assert_eq(p[2], p[1] + 4 * MIB);
-    recycle_note(&pool, p[1] + MIB + 5, 1, EXTENT_CHANGED);
+    recycle_note(&pool.recycle, p[1] + MIB + 5, 1, EXTENT_CHANGED);
     cr_assert_eq(flags_of(p[0]) & EXTENT_CHANGED, 0);
     cr_assert(flags_of(p[1]) & EXTENT_CHANGED, "from its inside");
     cr_assert_eq(flags_of(p[2]) & EXTENT_CHANGED, 0);
-    recycle_note(&pool, p[0] + 4 * MIB - 1, 2, EXTENT_REPLACED);
+    recycle_note(&pool.recycle, p[0] + 4 * MIB - 1, 2, EXTENT_REPLACED);
     cr_assert(flags_of(p[0]) & EXTENT_REPLACED, "its last byte");
     cr_assert(flags_of(p[1]) & EXTENT_REPLACED, "its first byte");
     cr_assert_eq(flags_of(p[2]) & EXTENT_REPLACED, 0);
     /* In pieces, each of which finds the block where the last one did. */
     for (size_t at = 0; at < 4 * MIB; at += PAGE_BYTES)
-        recycle_note(&pool, p[2] + at, PAGE_BYTES, EXTENT_HUGE);
+        recycle_note(&pool.recycle, p[2] + at, PAGE_BYTES, EXTENT_HUGE);
     cr_assert(flags_of(p[2]) & EXTENT_HUGE);
     cr_assert_eq(flags_of(p[2]) & EXTENT_CHANGED, 0);
-    cr_assert_not(pool.watchful);
+    cr_assert_not(pool.recycle.check_every_free);
     cr_assert_null(pool_check(&pool));
 }
 
-Test(recycle, is_watchful_where_no_live_block_is) {
+Test(recycle, checks_every_free_where_no_live_block_is) {
     char *p = fixture_get(&pool, 4 * MIB), *idle = fixture_get(&pool, 4 * MIB),
          *q = fixture_get(&pool, 4 * MIB);
     struct extent *extent = fixture_extent(&pool, idle);
     extent_set_state(extent, EXTENT_CACHED);
     heap_free(&pool.heap, extent);
-    recycle_note(&pool, idle, MIB, EXTENT_HUGE);
-    cr_assert_not(pool.watchful, "advice about huge pages is no reason");
-    recycle_note(&pool, p, 12 * MIB, EXTENT_CHANGED);
-    cr_assert(pool.watchful);
+    recycle_note(&pool.recycle, idle, MIB, EXTENT_HUGE);
+    cr_assert_not(pool.recycle.check_every_free, "advice about huge pages is no reason");
+    recycle_note(&pool.recycle, p, 12 * MIB, EXTENT_CHANGED);
+    cr_assert(pool.recycle.check_every_free);
     cr_assert(flags_of(p) & EXTENT_CHANGED);
     cr_assert(flags_of(q) & EXTENT_CHANGED, "beyond the idle one");
-    pool.watchful = 0;
+    pool.recycle.check_every_free = 0;
     /* Ranges that reach out of the pool, and one that wraps. */
-    recycle_note(&pool, (char *)pool.heap.space.base - 4 * PAGE_BYTES, 5 * PAGE_BYTES, EXTENT_REPLACED);
+    recycle_note(&pool.recycle, (char *)pool.heap.space.base - 4 * PAGE_BYTES, 5 * PAGE_BYTES,
+                 EXTENT_REPLACED);
     cr_assert(flags_of(p) & EXTENT_REPLACED);
-    recycle_note(&pool, q + MIB, SIZE_MAX, EXTENT_REPLACED);
+    recycle_note(&pool.recycle, q + MIB, SIZE_MAX, EXTENT_REPLACED);
     cr_assert(flags_of(q) & EXTENT_REPLACED);
     cr_assert_null(pool_check(&pool));
 }
@@ -105,9 +106,9 @@ Test(recycle, finds_a_block_from_any_of_its_pages) {
         cr_assert_eq(space_find(&pool.heap.space, p[block] + at), fixture_extent(&pool, p[block]),
                      "%zu bytes at %zu", sizes[block], at);
     }
-    recycle_note(&pool, p[0] + 7 * GIB, 1, EXTENT_CHANGED);
+    recycle_note(&pool.recycle, p[0] + 7 * GIB, 1, EXTENT_CHANGED);
     cr_assert(flags_of(p[0]) & EXTENT_CHANGED);
-    cr_assert_not(pool.watchful);
+    cr_assert_not(pool.recycle.check_every_free);
     cr_assert_null(pool_check(&pool));
     /* What was in several pieces is one again. */
     for (int i = 0; i < N; i++) {
@@ -126,7 +127,7 @@ Test(recycle, finds_a_block_from_any_of_its_pages) {
 
 static void guard(char *page, int protection) {
     cr_assert_eq(mprotect(page, PAGE_BYTES, protection), 0);
-    recycle_note_protection(&pool, page, PAGE_BYTES, protection == (PROT_READ | PROT_WRITE));
+    recycle_note_protection(&pool.recycle, page, PAGE_BYTES, protection == (PROT_READ | PROT_WRITE));
 }
 
 Test(recycle, forgets_a_guard_that_is_undone) {
@@ -145,17 +146,17 @@ Test(recycle, forgets_a_guard_that_is_undone) {
     cr_assert(flags_of(p) & EXTENT_CHANGED);
     guard(end, READ_WRITE);
     cr_assert(flags_of(p) & EXTENT_CHANGED);
-    recycle_note_protection(&pool, p, MIB, true);
+    recycle_note_protection(&pool.recycle, p, MIB, true);
     cr_assert_eq(flags_of(p) & EXTENT_CHANGED, 0);
     /* What else was done stays to be undone. */
     guard(p, PROT_NONE);
-    recycle_note(&pool, end, PAGE_BYTES, EXTENT_CHANGED);
-    recycle_note_protection(&pool, p, MIB, true);
+    recycle_note(&pool.recycle, end, PAGE_BYTES, EXTENT_CHANGED);
+    recycle_note_protection(&pool.recycle, p, MIB, true);
     cr_assert(flags_of(p) & EXTENT_CHANGED);
     fixture_put(&pool, p);
     cr_assert_eq(fixture_get(&pool, MIB), p);
     memset(p, 1, MIB);
-    cr_assert_not(pool.watchful);
+    cr_assert_not(pool.recycle.check_every_free);
 }
 
 /* A guard that is left is undone where it is, also when the block has become smaller meanwhile, or has
@@ -180,7 +181,7 @@ Test(recycle, undoes_a_guard_that_is_left) {
 
 Test(recycle, watching_ends_when_nothing_is_found) {
     size_t limit = pool.tcaches.limit_bytes;
-    recycle_watch(&pool);
+    recycle_watch(&pool.recycle);
     cr_assert_lt(pool.tcaches.limit_bytes, limit);
     void *p = fixture_get(&pool, 200 * KIB);
     memset(p, 1, 200 * KIB);
@@ -188,16 +189,16 @@ Test(recycle, watching_ends_when_nothing_is_found) {
         fixture_put(&pool, p);
         cr_assert(p = fixture_get(&pool, 200 * KIB));
     }
-    cr_assert(pool.watchful, "one more");
+    cr_assert(pool.recycle.check_every_free, "one more");
     /* Something is found: from the beginning. */
     cr_assert_eq(mprotect(p, 200 * KIB, PROT_READ), 0);
     for (int i = 0; i < RECYCLE_QUIET; i++) {
         fixture_put(&pool, p);
         cr_assert(p = fixture_get(&pool, 200 * KIB));
     }
-    cr_assert_eq(pool.watchful, 1);
+    cr_assert_eq(pool.recycle.check_every_free, 1);
     fixture_put(&pool, p);
-    cr_assert_eq(pool.watchful, 0);
+    cr_assert_eq(pool.recycle.check_every_free, 0);
     cr_assert_eq(pool.tcaches.limit_bytes, limit);
     /* Caches take such blocks again. */
     for (int i = 0; i < 2; i++)
@@ -218,13 +219,13 @@ Test(recycle, mends_what_is_freed) {
         /* The same with a hole, at a block that now comes from a cache. */
         p = fixture_get(&pool, sizes[i]);
         cr_assert_eq(munmap(p, sizes[i]), 0);
-        recycle_note(&pool, p, sizes[i], EXTENT_REPLACED);
+        recycle_note(&pool.recycle, p, sizes[i], EXTENT_REPLACED);
         fixture_put(&pool, p);
         q = fixture_get(&pool, sizes[i]);
         cr_assert_eq(q, p);
         memset(q, 2, sizes[i]);
     }
-    cr_assert_not(pool.watchful, "what was noted is no reason");
+    cr_assert_not(pool.recycle.check_every_free, "what was noted is no reason");
     cr_assert_null(pool_check(&pool));
 }
 
@@ -272,15 +273,15 @@ Test(recycle, asks_for_the_first_blocks_only) {
         cr_assert_eq(mprotect(p[changed], MIB, PROT_READ), 0);
         for (int i = 0; i < N - 1; i++)
             fixture_put(&pool, p[i]);
-        cr_assert_eq(pool.n_checks, RECYCLE_CHECK_ALL);
-        cr_assert_eq(pool.watchful > 0, early);
+        cr_assert_eq(pool.recycle.n_checks, RECYCLE_CHECK_ALL);
+        cr_assert_eq(pool.recycle.check_every_free > 0, early);
     }
 }
 
 Test(recycle, asks_for_a_sample_later) {
     char *held[4]; /* a program that treats one of four so, and goes round in the same way for ever */
     int n = 0;
-    for (; !pool.watchful && n < 4 * RECYCLE_CHECK_EVERY; n++) {
+    for (; !pool.recycle.check_every_free && n < 4 * RECYCLE_CHECK_EVERY; n++) {
         for (int i = 0; i < 4; i++)
             memset(held[i] = fixture_get(&pool, MIB), 1, MIB);
         cr_assert_eq(mprotect(held[1], MIB, PROT_READ | PROT_EXEC), 0);
@@ -288,13 +289,13 @@ Test(recycle, asks_for_a_sample_later) {
         for (int i = 0; i < 4; i++)
             fixture_put(&pool, held[i]);
     }
-    cr_assert(pool.watchful, "not within %d blocks", 4 * n);
+    cr_assert(pool.recycle.check_every_free, "not within %d blocks", 4 * n);
 }
 
 /* Neighbours that stay apart, as where threads have touched them before they could merge, say nothing about
  * the program. */
 Test(recycle, takes_no_amiss_what_does_not_merge) {
-    pool.n_checks = 0;
+    pool.recycle.n_checks = 0;
     char *p[3];
     for (int i = 0; i < 3; i++)
         p[i] = fixture_get(&pool, 4 * MIB);
@@ -312,7 +313,7 @@ Test(recycle, takes_no_amiss_what_does_not_merge) {
     cr_assert_not(os_is_one_vma(p[1] - PAGE_BYTES, 4 * MIB + PAGE_BYTES));
     cr_assert_not(os_is_one_vma(p[1], 4 * MIB + PAGE_BYTES));
     fixture_put(&pool, p[1]);
-    cr_assert_not(pool.watchful);
+    cr_assert_not(pool.recycle.check_every_free);
 }
 
 /* Into idle memory a block is copied. */
@@ -338,12 +339,12 @@ Test(recycle, guards_at_the_end_of_a_block_of_three_gigabytes_are_found) {
     setup.span_max = 8 * GIB;
     setup.max_block_bytes = 4 * GIB;
     cr_assert_eq(fixture_init(&large, &setup), 0);
-    large.n_checks = 1000001;
+    large.recycle.n_checks = 1000001;
     char *p = pool_get(&large, NULL, pages_of(3 * GIB));
     cr_assert(p);
-    recycle_note(&large, p + 3 * GIB - PAGE_BYTES, PAGE_BYTES, EXTENT_CHANGED);
+    recycle_note(&large.recycle, p + 3 * GIB - PAGE_BYTES, PAGE_BYTES, EXTENT_CHANGED);
     cr_assert(fixture_extent(&large, p)->flags & EXTENT_CHANGED);
-    cr_assert_not(large.watchful);
+    cr_assert_not(large.recycle.check_every_free);
 }
 
 Test(recycle, the_slot_takes_nothing_of_a_watched_size) {
@@ -353,7 +354,7 @@ Test(recycle, the_slot_takes_nothing_of_a_watched_size) {
         cr_assert_eq(tcache_find(&pool.tcaches)->small.extent, fixture_extent(&pool, p));
         p = fixture_get(&pool, RECYCLE_MIN_BYTES);
     }
-    recycle_watch(&pool);
+    recycle_watch(&pool.recycle);
     fixture_put(&pool, p);
     cr_assert_null(tcache_find(&pool.tcaches)->small.extent);
 }

@@ -336,7 +336,7 @@ Test(tcache, a_cache_that_may_not_keep_watched_blocks_gives_up_those_it_has) {
     struct tcache *tcache = tcache_find(&pool.tcaches);
     cr_assert_gt(tcache->n_pages, 4 * (128 * KIB >> PAGE_SHIFT));
     void *p = fixture_get(&pool, 160 * KIB);
-    recycle_watch(&pool);
+    recycle_watch(&pool.recycle);
     fixture_put(&pool, p);
     cr_assert_lt(tcache->n_pages, 128 * KIB >> PAGE_SHIFT);
     cr_assert_null(tcache->small.extent);

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
 """Parts of the tools by themselves: ELF reader, runner, allocators, options, progress, table."""
+import ast
 import io
 import os
 import re
@@ -28,6 +29,49 @@ class Words(unittest.TestCase):
                 found = re.findall(r"\w+ \{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b|"
                                    r"\{[^{}]+\} (?:\w+ )?(?:rounds|runs|samples|processes|calls|rows)\b", file.read())
             self.assertEqual([f for f in found if not any(n in f for n in rarely)], [], name)
+
+
+def imported(path):
+    """The modules of the package that a module imports anywhere, also in its functions."""
+    with open(path, encoding="utf-8") as file:
+        tree = ast.parse(file.read())
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            found |= {node.module.split(".")[0]} if node.module else {name.name for name in node.names}
+    return found
+
+
+def circle(graph):
+    """A list of names of which each leads to the next and the last to the first, or None."""
+    done = set()
+
+    def visit(name, trail):
+        if name in trail:
+            return trail[trail.index(name):]
+        if name in done:
+            return None
+        for other in sorted(graph.get(name, ())):
+            found = visit(other, [*trail, name])
+            if found:
+                return found
+        done.add(name)
+        return None
+
+    return next(filter(None, (visit(name, []) for name in sorted(graph))), None)
+
+
+class Modules(unittest.TestCase):
+    def test_no_module_imports_itself_by_way_of_others(self):
+        folder = os.path.dirname(os.path.realpath(words.__file__))
+        graph = {name[:-3]: imported(os.path.join(folder, name)) for name in os.listdir(folder) if name.endswith(".py")}
+        self.assertGreater(len(graph["record"]), 3)
+        self.assertIsNone(circle(graph))
+
+    def test_a_circle_is_found(self):
+        self.assertEqual(circle({"a": {"b"}, "b": {"c", "d"}, "c": {"d"}, "d": {"b"}}), ["b", "c", "d"])
+        self.assertEqual(circle({"a": {"a"}}), ["a"])
+        self.assertIsNone(circle({"a": {"b", "c"}, "b": {"c"}, "c": {"outside"}}))
 
 
 class ElfReader(support.Case):

@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 
-from . import annotated, folded, perf_page, record, record_store, results, suite, variants
+from . import annotated, folded, perf_page, record_run, record_store, results, suite, variants
 from .errors import OK, ToolError, say
 
 FREQUENCY = 997  # not a divisor of anything that programs do periodically
@@ -32,8 +32,6 @@ LEAST_SAMPLES = 20  # below that, shares of lines are chance
 
 
 def main(values):
-    if values["allocators"] or values["compare"] or values["input"] or values["event"] != "cpu":
-        record.COMMAND.fail("--workloads chooses its allocators, events and input itself")
     root = source_tree()
     values = {**values, "frequency": values["frequency"] or FREQUENCY}
     docs = os.path.join(root, "docs")
@@ -41,7 +39,7 @@ def main(values):
         build = debug_build(root, stack)
         stack.enter_context(library_of(build))
         chosen = available()
-        plan = record.Plan(values, chosen)
+        plan = record_run.Plan(values, chosen)
         place = values["output"] or stack.enter_context(tempfile.TemporaryDirectory(prefix="zeropool-workloads-"))
         sessions = [workload(plan, chosen, build, name, place) for name in suite.PROGRAMS]
         inner = [micro(plan, chosen[-1:], build, root, place, *each) for each in MICRO]
@@ -106,7 +104,7 @@ def run(plan, chosen, argv, shown, folder):
     say(shown[0])
     folder = record_store.choose(folder, argv[0])
     with record_store.workshop(folder) as made:
-        result, status = record.record_all(plan, chosen, argv, made, True)
+        result, status = record_run.record_all(plan, chosen, argv, made, True)
         if status:
             raise ToolError(f"{shown[0]} ended with status {status}; nothing was written")
         result["command"] = shown

@@ -141,7 +141,7 @@ bool shim_ready(void) {
 static bool make_room(size_t size) {
     if (!shim_pool.ready || tcache_tls.entered || !fork_pass()) return false;
     int saved = errno;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     bool made = size == SIZE_MAX ? limits_make_room_for_copy(&shim_pool) : limits_make_room(&shim_pool, size);
     tcache_tls.entered = 0;
     errno = saved;

@@ -22,8 +22,6 @@
 
 static char arena[BOOTSTRAP_BYTES] RARELY_USED __attribute__((aligned(64)));
 static _Atomic size_t arena_used;
-/* Set while this thread is inside dlsym; in the word that says that it is in a slow path. */
-#define RESOLVING 2u
 
 bool bootstrap_owns(const void *p) {
     return (uintptr_t)p - (uintptr_t)arena < BOOTSTRAP_BYTES;
@@ -49,7 +47,7 @@ size_t bootstrap_size(const void *p) {
 }
 
 static bool resolving(void) {
-    return tcache_tls.entered & RESOLVING;
+    return tcache_tls.entered & IN_DLSYM;
 }
 
 /* Placeholders: look up, then call through the table again, which now holds the real function. */
@@ -179,7 +177,7 @@ static enum { NOTHING, NEXT, HARDENED } resolved;
 void next_resolve(void) {
     if (resolving() || READ_RELAXED(resolved) == (hardened_runs() ? HARDENED : NEXT)) return;
     int saved = errno;
-    tcache_tls.entered |= RESOLVING;
+    tcache_tls.entered |= IN_DLSYM;
     struct next_allocator found;
     FAMILY(FIND)
     if (!os_unseal()) {
@@ -199,7 +197,7 @@ void next_resolve(void) {
     __atomic_store_n(&small_malloc, shim_pool.ready ? malloc_or_make_room : found.malloc, __ATOMIC_RELEASE);
     WRITE_RELAXED(resolved, hardened_runs() ? HARDENED : NEXT);
     os_seal();
-    tcache_tls.entered &= ~RESOLVING;
+    tcache_tls.entered &= ~(uint32_t)IN_DLSYM;
     errno = saved;
 }
 

@@ -52,7 +52,7 @@ bool sandbox_is_filter_call(long number, long a) {
 static void before_restriction(void) {
     limits_learn();
     if (tcache_tls.entered || !fork_pass()) return;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     pool_flush_caches(&shim_pool);
     tcache_tls.entered = 0;
 }

@@ -58,7 +58,7 @@ static void thread_exits(void *ignored) {
     bool passed = fork_pass();
     /* a handler of a signal must not wait for the locks that are taken here, nor repair after a fork of its
      * own */
-    tcache_tls.entered |= 1;
+    tcache_tls.entered |= IN_SLOW_PATH;
     struct tcache *tcache = tcache_tls.first, **by_number = tcache_tls.by_number;
     tcache_tls.first = NULL;
     tcache_tls.by_number = NULL;
@@ -95,7 +95,7 @@ static void thread_exits(void *ignored) {
     }
     tcache_tls.ending = true;
     background_note_end();
-    tcache_tls.entered &= ~1u;
+    tcache_tls.entered &= ~(uint32_t)IN_SLOW_PATH;
     errno = saved;
 }
 
@@ -185,7 +185,7 @@ static struct tcache *set_up_for(struct tcaches *caches) {
     WRITE_RELAXED(tcache->depth, caches->depth);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         tcache_bin_set_n(tcache, cls, 0);
-    WRITE_RELAXED(tcache->trusting, 0);
+    WRITE_RELAXED(tcache->big_slot_unchecked, 0);
     tcache->n_unused_big = 0;
     if (!tcache->counted) atomic_fetch_add_explicit(&caches->n, 1, memory_order_relaxed);
     tcache->counted = true;

@@ -20,7 +20,7 @@
  *   limit_pages          the owner; others only lower it       the owner, tcache_disturb
  *                        (tcache_disturb, recycle_watch),
  *                        unclaimed
- *   trusting             the owner; tcache_disturb stores 0    the owner
+ *   big_slot_unchecked   the owner; tcache_disturb stores 0    the owner
  *   depth, n_unused_big  the owner                             the owner
  *   counted              the owner while busy, or with claim   the same
  *   activity_seen,       whoever looks with only_idle; races   the same
@@ -105,7 +105,8 @@ struct tcache {
     uint32_t n_pages;         /* in bins; the slots are not counted */
     uint32_t limit_pages;
     uint32_t depth;
-    uint32_t trusting;      /* big blocks may be put into their slot without a check (recycle.h) */
+    /* a flag: big blocks may be put into their slot without a check (recycle.h) */
+    uint32_t big_slot_unchecked;
     uint32_t n_unused_big;  /* blocks in a row that left the slot for the next one; the owner */
     struct tcache_slot big; /* of the others */
     struct tcaches *caches; /* of which pool; NULL once that is destroyed */
@@ -158,16 +159,20 @@ static inline void tcache_set_limit(struct tcache *tcache, size_t n_bytes) {
     WRITE_RELAXED(tcache->limit_pages, (uint32_t)min_size(n_bytes >> PAGE_SHIFT, UINT32_MAX / 2));
 }
 
+/* What the thread is in the middle of, bits of tcache_tls.entered. */
+enum {
+    IN_SLOW_PATH = 1,
+    IN_DLSYM = 2, /* of the preload library (shim/next.c) */
+};
+
 /* All thread-local storage of the library. */
 struct tcache_tls {
     struct tcache *first; /* the one made last first */
     /* the same by their pools' numbers; NULL where there is only one, or no memory for it */
     struct tcache **by_number;
-    /* bit 0: in a slow path, a nested call must not come here; bit 1: in the shim's dlsym (next.c). Core
-     * tests the whole */
-    uint32_t entered;
-    bool is_helper; /* this is the background thread */
-    bool relinking; /* the list that begins at first is being changed: handlers leave it as it is */
+    uint32_t entered; /* of IN_*: while it is not 0 a nested call takes no slow path */
+    bool is_helper;   /* this is the background thread */
+    bool relinking;   /* the list that begins at first is being changed: handlers leave it as it is */
     /* the thread's destructors have run: it gets no cache any more, which nobody would empty */
     bool ending;
 };

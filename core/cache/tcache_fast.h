@@ -104,7 +104,7 @@ static inline bool tcache_put_back(struct tcache *tcache, struct extent *extent,
     }
     /* Likely, or the compiler lets this one jump back and forth. */
     if (likely(n_pages == tcache->big.n_pages) && likely(!tcache->big.extent) &&
-        likely(READ_OPERAND(tcache->trusting))) {
+        likely(READ_OPERAND(tcache->big_slot_unchecked))) {
         tcache_fill_slot(&tcache->big, extent, p);
         return true;
     }
@@ -130,7 +130,7 @@ static inline bool tcache_put_small(struct tcache *tcache, struct extent *extent
 }
 
 /* The same for the others: good for requests that are up to 1/16 smaller, and have no bin. The caller has
- * checked the block, or seen that none is needed (trusting). */
+ * checked the block, or seen that none is needed (big_slot_unchecked). */
 static inline bool tcache_put_big(struct tcache *tcache, struct extent *extent, void *p) {
     if (tcache->big.extent) return false;
     if (tcache->big.n_pages != extent->n_pages) {

@@ -137,7 +137,7 @@ void tcache_disturb(struct tcaches *caches) {
     size_t limit = tcache_limit_of(caches);
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         if (READ_RELAXED(tcache->caches) != caches) continue;
-        __atomic_store_n(&tcache->trusting, 0, __ATOMIC_RELAXED);
+        __atomic_store_n(&tcache->big_slot_unchecked, 0, __ATOMIC_RELAXED);
         if (READ_RELAXED(tcache->limit_pages) > limit >> PAGE_SHIFT) tcache_set_limit(tcache, limit);
     }
 }

@@ -228,13 +228,13 @@ static void after_fresh(struct heap *heap, struct extent *extent, const struct h
 
 struct extent *heap_alloc(struct heap *heap, const struct heap_request *request) {
     size_t n_pages = request->n_pages, align = request->align_pages;
-    if (request->give) heap_prefetch(heap, request->give);
+    if (request->free_first) heap_prefetch(heap, request->free_first);
     if (!lock_acquire(&heap->lock)) {
-        if (request->give) heap_bins_defer(heap, request->give);
+        if (request->free_first) heap_bins_defer(heap, request->free_first);
         return NULL;
     }
     heap_bins_drain_deferred(heap);
-    if (request->give) heap_bins_return(heap, request->give);
+    if (request->free_first) heap_bins_return(heap, request->free_first);
     struct extent *extent = NULL;
     struct fresh_range fresh = {0};
     bool lock_lost = false;

@@ -145,7 +145,7 @@ struct heap_request {
     bool grows;
     bool fresh_huge; /* if untouched memory is taken, align it to huge pages and ask for them */
     /* a block to be returned at the same hold of the lock, before anything is looked for; NULL if none */
-    struct extent *give;
+    struct extent *free_first;
     /* blocks of this size get filled, as far as is known: what is untouched of it counts as used at once */
     bool proven;
     /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */

@@ -127,7 +127,7 @@ static struct extent *alloc_settled(struct pool *pool, struct heap_request *requ
     struct extent *extent = heap_alloc(&pool->heap, request);
     if (likely(!over)) return extent;
     request->over = NULL;
-    request->give = NULL; /* it has been returned */
+    request->free_first = NULL; /* it has been returned */
     account_settle(pool, request->n_pages << PAGE_SHIFT, request->proven);
     return heap_alloc(&pool->heap, request);
 }
@@ -135,12 +135,12 @@ static struct extent *alloc_settled(struct pool *pool, struct heap_request *requ
 struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero) {
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
     if (unlikely(!fork_pass())) return NULL;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     struct tcache *tcache = tcache_get(&pool->tcaches);
     struct extent *extent = NULL;
     bool from_untouched = false;
     if (tcache && cls >= TCACHE_BIG_CLASS && cache_keeps_again(tcache))
-        WRITE_RELAXED(tcache->trusting, pool_slots_unchecked(pool));
+        WRITE_RELAXED(tcache->big_slot_unchecked, pool_slots_unchecked(pool));
     if (tcache)
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
@@ -155,7 +155,8 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),
             .align_pages = align_pages,
-            .give = tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
+            .free_first =
+                tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
             .proven = zero_is_proven(pool, n_pages, zero),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
@@ -195,12 +196,12 @@ void *pool_get_missed(struct pool *pool, size_t n_pages) {
 }
 
 /* To the heap from outside a slow path. */
-static void heap_free_guarded(struct pool *pool, struct extent *extent) {
+static void heap_free_reentrant(struct pool *pool, struct extent *extent) {
     if (tcache_tls.entered || !fork_pass()) {
         heap_bins_defer(&pool->heap, extent);
         return;
     }
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     heap_free(&pool->heap, extent);
     tcache_tls.entered = 0;
 }
@@ -215,7 +216,7 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
         if ((uintptr_t)address % alignment == 0) return address;
         /* The one that the cache gives is not aligned; to the heap with it, which can find one that is. */
         extent_set_state(extent, EXTENT_CACHED);
-        heap_free_guarded(pool, extent);
+        heap_free_reentrant(pool, extent);
     }
     extent = pool_get_slow(pool, n_pages, cls, alignment >> PAGE_SHIFT, false);
     return extent ? extent->address : NULL;
@@ -254,7 +255,7 @@ static struct extent *make_ready(struct pool *pool, size_t n_pages) {
 size_t pool_preallocate(struct pool *pool, size_t n_pages, size_t count) {
     if (n_pages > pool->max_pages || tcache_tls.entered || !fork_pass()) return 0;
     size_t before = tcache_count_blocks(pool) + shard_count_blocks(pool);
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     for (size_t i = 0; i < count; i++) {
         struct extent *extent = make_ready(pool, n_pages);
         if (!extent) break;
@@ -286,7 +287,7 @@ void pool_flush_caches(struct pool *pool) {
 
 size_t pool_trim(struct pool *pool, size_t keep_bytes) {
     if (!pool->ready || tcache_tls.entered || !fork_pass()) return 0;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     pool_flush_caches(pool);
     size_t bytes = heap_trim(&pool->heap, keep_bytes);
     /* Addresses count, too, where they are limited, or charged. Elsewhere they stay, so that who frees a

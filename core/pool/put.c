@@ -31,8 +31,8 @@ static bool slot_may_hold(const struct pool *pool, const struct extent *extent) 
 }
 
 void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *extent) {
-    bool kept = tcache_is_big(extent) && slot_may_hold(pool, extent) && READ_RELAXED(tcache->trusting) &&
-                tcache_put_big(tcache, extent, extent->address);
+    bool kept = tcache_is_big(extent) && slot_may_hold(pool, extent) &&
+                READ_RELAXED(tcache->big_slot_unchecked) && tcache_put_big(tcache, extent, extent->address);
     tcache_leave(tcache);
     if (!kept) pool_put_slow(pool, extent);
 }
@@ -50,12 +50,13 @@ static void keep(struct pool *pool, struct tcache *tcache, struct extent *extent
     if (is_big && !too_big) {
         /* it counts as cached, all of it */
         if (fill_habit(&pool->learned, extent->n_pages) >= 0) heap_prove(&pool->heap, extent);
-        if (!READ_RELAXED(tcache->trusting)) WRITE_RELAXED(tcache->trusting, pool_slots_unchecked(pool));
+        if (!READ_RELAXED(tcache->big_slot_unchecked))
+            WRITE_RELAXED(tcache->big_slot_unchecked, pool_slots_unchecked(pool));
     }
     bool may_stay = !too_big && !(READ_RELAXED(pool->recycle.check_every_free) &&
                                   extent_bytes(extent) >= RECYCLE_MIN_BYTES);
     cache_put(&pool->tcaches, tcache, extent, may_stay);
-    if (is_big && may_stay && !pool_slots_unchecked(pool)) WRITE_RELAXED(tcache->trusting, 0);
+    if (is_big && may_stay && !pool_slots_unchecked(pool)) WRITE_RELAXED(tcache->big_slot_unchecked, 0);
 }
 
 void pool_put_slow(struct pool *pool, struct extent *extent) {
@@ -77,13 +78,14 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
         heap_bins_defer(&pool->heap, extent);
         return;
     }
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     struct tcache *tcache = tcache_get(&pool->tcaches);
     bool is_big = tcache && tcache_is_big(extent);
     bool for_others = is_big && cache_hands_over(tcache);
     for_others |= is_big && account_slots_closed(pool);
     bool for_slot = is_big && !for_others && !pool->limited;
-    if (for_slot && !checked && !READ_RELAXED(tcache->trusting)) recycle_check(&pool->recycle, extent);
+    if (for_slot && !checked && !READ_RELAXED(tcache->big_slot_unchecked))
+        recycle_check(&pool->recycle, extent);
     if (tcache) ADD_RELAXED(tcache->n_slow_puts, 1);
     if (headroom || !tcache) {
         extent->next = NULL;
@@ -92,7 +94,7 @@ void pool_put_slow(struct pool *pool, struct extent *extent) {
         else
             tcache_return_list(&pool->tcaches, extent);
     } else if (for_others) {
-        WRITE_RELAXED(tcache->trusting, 0); /* so that the next one comes this way, too */
+        WRITE_RELAXED(tcache->big_slot_unchecked, 0); /* so that the next one comes this way, too */
         extent->next = cache_take_big(tcache);
         heap_free_list(&pool->heap, extent);
     } else {

@@ -34,7 +34,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
     if (n_pages <= used) {
         if (used > wanted + (used >> SHRINK_SHIFT) && used - wanted >= SHRINK_MIN_PAGES &&
             !tcache_tls.entered && fork_pass()) {
-            tcache_tls.entered = 1;
+            tcache_tls.entered = IN_SLOW_PATH;
             recycle_mend_tail(&pool->recycle, extent, wanted);
             heap_shrink(&pool->heap, extent, wanted);
             tcache_tls.entered = 0;
@@ -42,7 +42,7 @@ bool resize_in_place(struct pool *pool, struct extent *extent, size_t n_bytes) {
         return true;
     }
     if (pool->heap.pinned || tcache_tls.entered || !fork_pass()) return false;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     struct tcache *tcache = tcache_find(&pool->tcaches);
     if (tcache) cache_flush_big(&pool->tcaches, tcache);
     size_t warm_pages = 0;
@@ -75,7 +75,7 @@ static void *move(struct pool *pool, struct tcache *tcache, struct extent *exten
          * lesser price. */
         if (used < COPY_MAX_PAGES && READ_RELAXED(pool->heap.dirty_bytes) >= wanted << PAGE_SHIFT)
             request.headroom_pages = 0;
-        tcache_tls.entered = 1;
+        tcache_tls.entered = IN_SLOW_PATH;
         struct extent *larger = heap_alloc(&pool->heap, &request);
         size_t moved = 0;
         if (larger && larger->flags & EXTENT_ZERO) {
@@ -121,7 +121,7 @@ static void *relocate(struct pool *pool, struct extent *extent, size_t n_bytes) 
     size_t n_pages = pages_of(n_bytes), grows_by = (n_pages - min_size(n_pages, extent->n_pages))
                                                    << PAGE_SHIFT;
     if (n_pages > pool->max_pages || !grows_by || tcache_tls.entered || !fork_pass()) return NULL;
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     struct extent from = *extent;
     struct extent *to = heap_relocate(&pool->heap, extent, n_pages);
     bool grown = false;

@@ -52,7 +52,7 @@ static bool repair_all(bool alone) {
     if (!__atomic_compare_exchange_n(fork_door, &closed, FORK_DOOR_REPAIRING, false, __ATOMIC_ACQUIRE,
                                      __ATOMIC_RELAXED))
         return wait_for_repair();
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     os_limits_fork_child();
     helper_fork_child();
     tcache_fork_child(alone);

@@ -140,7 +140,7 @@ unsigned rest_round(struct pool *pool) {
                                                             memory_order_relaxed);
     unsigned wait = LATER_MS;
     if (possible) {
-        tcache_tls.entered = 1;
+        tcache_tls.entered = IN_SLOW_PATH;
         wait = round_at(pool, now);
         tcache_tls.entered = 0;
         atomic_store_explicit(&running, 0, memory_order_release);

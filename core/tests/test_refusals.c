@@ -37,7 +37,7 @@ Test(refusals, a_handler_that_interrupts_the_pool) {
          *grow = fixture_get(&pool, 700 * KIB);
     cr_assert(big && small && grow);
     pattern_fill(grow, 700 * KIB, 5);
-    tcache_tls.entered = 1;
+    tcache_tls.entered = IN_SLOW_PATH;
     cr_assert_null(fixture_get(&pool, 5 * MIB));
     cr_assert_null(pool_get_aligned(&pool, tcache_find(&pool.tcaches), 2 * MIB, 10));
     cr_assert_null(zero_get(&pool, tcache_find(&pool.tcaches), 900));

@@ -292,7 +292,7 @@ Test(tcache, a_busy_cache_is_bypassed_by_handlers_without_loss) {
 
 Test(tcache, inside_a_slow_path_gets_are_refused_and_puts_deferred) {
     void *small = fixture_get(&pool, 4 * KIB), *big = fixture_get(&pool, MIB);
-    tcache_tls.entered = 1; /* a handler that interrupts a slow path, which may hold any lock */
+    tcache_tls.entered = IN_SLOW_PATH; /* a handler that interrupts a slow path, which may hold any lock */
     cr_assert(lock_try(&pool.heap.lock));
     cr_assert_null(fixture_get(&pool, 8 * KIB));
     fixture_put(&pool, small);

@@ -3,6 +3,7 @@
 #include "zeropool.h"
 
 #include "os/os.h"
+#include "pool/account.h"
 #include "process/fork.h"
 #include "process/helper.h"
 #include "pool/pool.h"

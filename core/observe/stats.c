@@ -48,17 +48,6 @@ static bool sum_again(struct sum *sum, const struct pool *pool) {
     return now_ns < sum->end_ns;
 }
 
-size_t tcache_count_blocks(struct pool *pool) {
-    size_t n = 0;
-    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
-        if (READ(tcache->caches) != &pool->tcaches) continue;
-        n += (READ(tcache->small.extent) != NULL) + (READ(tcache->big.extent) != NULL);
-        for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
-            n += tcache_bin_n(tcache, cls);
-    }
-    return n;
-}
-
 static void add_tcache(const struct pool *pool, const struct tcache *tcache, zp_stats *stats) {
     for (unsigned cls = 0; cls < N_CLASSES; cls++)
         stats->n_tcache_hits += tcache_hits(tcache, cls);
@@ -172,13 +161,6 @@ void pool_stats_fork_child(struct pool *pool) {
     counters->n_moved_vmas = old.n_moved_vmas;
     counters->bytes_pinned = old.bytes_pinned;
     counters->active_peak = pool->heap.active_bytes;
-}
-
-size_t shard_count_blocks(struct pool *pool) {
-    size_t n = 0;
-    for (unsigned i = 0; i < pool->shards.n; i++)
-        n += READ(pool->shards.shard[i].n_blocks);
-    return n;
 }
 
 void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle) {

@@ -77,3 +77,21 @@ bool account_slots_closed(const struct pool *pool) {
     uint32_t since = READ_RELAXED(pool->slots_closed_ms);
     return since && time_passed_ms(os_clock_ms(), since) < CLOSED_MS;
 }
+
+size_t tcache_count_blocks(struct pool *pool) {
+    size_t n = 0;
+    for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
+        if (READ_RELAXED(tcache->caches) != &pool->tcaches) continue;
+        n += (READ_RELAXED(tcache->small.extent) != NULL) + (READ_RELAXED(tcache->big.extent) != NULL);
+        for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
+            n += tcache_bin_n(tcache, cls);
+    }
+    return n;
+}
+
+size_t shard_count_blocks(struct pool *pool) {
+    size_t n = 0;
+    for (unsigned i = 0; i < pool->shards.n; i++)
+        n += READ_RELAXED(pool->shards.shard[i].n_blocks);
+    return n;
+}

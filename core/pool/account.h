@@ -26,6 +26,10 @@ size_t account_shards_bytes(const struct pool *pool);
  * live anyway (heap.h: unproven_bytes). A walk over all caches ever made; a hint by the time it returns. */
 size_t account_cached_bytes(const struct pool *pool, size_t *unproven);
 
+/* How many blocks that is: those in thread caches, and those in shards. */
+size_t tcache_count_blocks(struct pool *pool);
+size_t shard_count_blocks(struct pool *pool);
+
 /* Inside a slow path, no lock held: n_bytes of untouched memory are wanted and the budget may be out of date
  * (heap_request.over). Sums up, and takes from caches what is over it. */
 void account_settle(struct pool *pool, size_t n_bytes, bool proven);

@@ -108,8 +108,6 @@ void *pool_get_aligned(struct pool *pool, struct tcache *tcache, size_t alignmen
 /* Statistics and checks (stats.c). */
 struct zp_stats;
 void pool_stats(struct pool *pool, struct zp_stats *stats);
-size_t tcache_count_blocks(struct pool *pool);
-size_t shard_count_blocks(struct pool *pool);
 const char *pool_check(struct pool *pool);
 
 /* --- fast paths --- */

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Includes go down only, floor by floor as in core/README.md; only core/os talks to the kernel.
+"""Includes and uses go down only, floor by floor as in core/README.md; only core/os talks to the kernel.
 
 usage: check_layers.py REPOSITORY      exit status 0 good, 1 bad
 """
@@ -24,6 +24,12 @@ KERNEL_CALLS = re.compile(
     r"\b(mmap|munmap|mremap|madvise|mprotect|mlock|munlock|mincore|membarrier|syscall|clone|sched_yield|clock_gettime|"
     r"sysinfo|sched_getaffinity|prctl|fork|pthread_create)\s*\(")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+# At the beginning of a line, as clang-format leaves them.
+OTHERS = r"^(?!EXPORT\b|typedef\b|extern\b|#|[^\n;={]*\bstatic\b)"
+FUNCTION = re.compile(OTHERS + r"[A-Za-z_][\w\s*()]*?[\s*)](\w+)\([^;{]*\)\s*\{", re.M)
+VARIABLE = re.compile(OTHERS + r"(?:OS_SEALED |__thread |__attribute__\(\(.*?\)\)+ )?(?:const )?(?:struct \w+|_Atomic \w+|bool|size_t|unsigned|uint32_t \*?|int) "
+                      r"(\w[\w, ]*?)(?:\s*=|;|\[| __attribute__)", re.M)
+USE = re.compile(r"(?<!struct )(?<![.>])\b[a-zA-Z]\w+\b")  # no tag, no field
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.S)
 
 
@@ -62,15 +68,13 @@ def check_file(root, top, path):
             yield f"{path} calls {call}(): kernel calls belong into core/os"
 
 
-def check_cycles(root):
-    """Among the headers of core."""
-    graph = {path: [resolve(root, top, name) for name in INCLUDE.findall(read(root, path))]
-             for top, path in sources(root) if top.startswith("core/") and path.endswith(".h")}
+def circles(graph):
+    """A line for each circle in {name: names that it leads to}."""
     done = set()
 
     def visit(name, trail):
         if name in trail:
-            yield "include cycle: " + " -> ".join(trail[trail.index(name):] + [name])
+            yield "circle: " + " -> ".join(trail[trail.index(name):] + [name])
         elif name not in done:
             for other in graph.get(name, []):
                 yield from visit(other, trail + [name])
@@ -78,6 +82,44 @@ def check_cycles(root):
 
     for name in sorted(graph):
         yield from visit(name, [])
+
+
+def check_headers(root):
+    yield from circles({path: [resolve(root, top, name) for name in INCLUDE.findall(read(root, path))]
+                        for top, path in sources(root) if path.endswith(".h")})
+
+
+def definitions(text):
+    """The functions and variables that a .c file defines for others; not those that stand in front of the C library's."""
+    found = set(FUNCTION.findall(text))
+    for declarators in VARIABLE.findall(text):
+        found |= {re.match(r"\W*(\w+)", part).group(1) for part in declarators.split(",")}
+    return found
+
+
+def used(root, folders):
+    """{file: {file whose function or variable it uses: one of them}}, of the .c files of some folders."""
+    texts = {path: COMMENT.sub(" ", read(root, path)) for top, path in sources(root) if top in folders and path.endswith(".c")}
+    owner = {}
+    for path, text in texts.items():
+        owner.update(dict.fromkeys(definitions(text), path))
+    found = {}
+    for path, text in texts.items():
+        for word in set(USE.findall(text)) & set(owner):
+            if owner[word] != path and not re.search(rf"^static\b[^;={{]*\b{word}\b", text, re.M):
+                found.setdefault(path, {})[owner[word]] = word
+    return found, owner
+
+
+def check_uses(root):
+    """What includes do not show: a lower floor that declares what an upper one defines."""
+    folders = [f"core/{floor}" for floor in FLOORS]
+    floors, owner = used(root, folders)
+    if owner.get("pool_trim") != "core/pool/pool.c" or owner.get("upcalls") != "core/process/upcalls.c":
+        yield "check_layers.py does not find the definitions any more"
+    for path, others in sorted(floors.items()):
+        yield from (f"{path} uses {word} of {other}, which does not lie below it" for other, word in sorted(others.items())
+                    if folders.index(os.path.dirname(other)) > folders.index(os.path.dirname(path)))
 
 
 def rows(text):
@@ -116,7 +158,7 @@ def check_exceptions(root):
 
 def main(root):
     bad = [problem for top, path in sources(root) for problem in check_file(root, top, path)]
-    bad += sorted(set(check_cycles(root))) + sorted(set(check_readme(root))) + sorted(check_exceptions(root))
+    bad += sorted(set(check_headers(root))) + sorted(set(check_uses(root))) + sorted(set(check_readme(root))) + sorted(check_exceptions(root))
     print("\n".join(bad) if bad else "includes go down only")
     return 1 if bad else 0
 

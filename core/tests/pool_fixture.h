@@ -5,6 +5,7 @@
 
 #include "sync/options.h"
 #include "process/helper.h"
+#include "pool/account.h"
 #include "pool/pool.h"
 #include "pool/zero.h"
 

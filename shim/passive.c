@@ -21,27 +21,19 @@ struct look {
     bool has_sanitizer, has_interface, imports_interface;
 };
 
-/* Of an allocator's own interface, the functions to which a program may give what malloc has returned. */
+/* Of an allocator's own interface, the functions to which a program may give what malloc has returned. Each
+ * name ends with a zero byte: a table of pointers would be relocated in every process. */
 static bool takes_a_block(const char *name) {
-    static const char *const names[] = {
-        "sallocx",
-        "xallocx",
-        "rallocx",
-        "sdallocx",
-        "dallocx",
-        "MallocExtension_GetAllocatedSize",
-        "MallocExtension_GetOwnership",
-    };
-    static const char *const beginnings[] = {
-        "mi_free",        "mi_cfree",       "mi_realloc",     "mi_recalloc",           "mi_rezalloc",
-        "mi_expand",      "mi_usable_size", "mi_malloc_size", "mi_malloc_usable_size", "mi_is_in_heap_region",
-        "mi_check_owned", "mi_heap_re",     "mi_new_realloc", "mi_aligned_",           "tc_free",
-        "tc_cfree",       "tc_realloc",     "tc_delete",      "tc_malloc_size",
-    };
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (strcmp(name, names[i]) == 0) return true;
-    for (size_t i = 0; i < sizeof beginnings / sizeof beginnings[0]; i++)
-        if (strncmp(name, beginnings[i], strlen(beginnings[i])) == 0) return true;
+    static const char names[] = "sallocx\0xallocx\0rallocx\0sdallocx\0dallocx\0"
+                                "MallocExtension_GetAllocatedSize\0MallocExtension_GetOwnership\0";
+    static const char beginnings[] =
+        "mi_free\0mi_cfree\0mi_realloc\0mi_recalloc\0mi_rezalloc\0mi_expand\0mi_usable_size\0"
+        "mi_malloc_size\0mi_malloc_usable_size\0mi_is_in_heap_region\0mi_check_owned\0mi_heap_re\0"
+        "mi_new_realloc\0mi_aligned_\0tc_free\0tc_cfree\0tc_realloc\0tc_delete\0tc_malloc_size\0";
+    for (const char *at = names; *at; at += strlen(at) + 1)
+        if (strcmp(name, at) == 0) return true;
+    for (const char *at = beginnings; *at; at += strlen(at) + 1)
+        if (strncmp(name, at, strlen(at)) == 0) return true;
     return false;
 }
 

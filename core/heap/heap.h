@@ -93,6 +93,7 @@ struct heap {
     size_t settled_bytes;
     /* idle memory that may lie unmarked, however short it has rested; limits.c, any thread */
     size_t unmarked_max_bytes;
+    bool limit_seen;       /* of whatever kind, and at whatever time; limits.h */
     bool address_limited;  /* by RLIMIT_AS or RLIMIT_DATA: idle addresses count; limits.c */
     size_t peak_window[2]; /* peak of active in this and the previous window */
     /* the same, unlooked: what the program has to hold again before it no longer reloads */

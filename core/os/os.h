@@ -180,6 +180,8 @@ int os_read_address_room(size_t *room);
 /* The same where memory is strictly accounted (vm.overcommit_memory=2), SIZE_MAX where it is not: so much is
  * granted for certain. */
 int os_read_commit_room(size_t *room);
+/* Is it so accounted, or can that not be told at this moment? False where os_restricted. Reads a file. */
+bool os_commit_may_be_strict(void);
 /* The same below RLIMIT_MEMLOCK, for what is locked as it is mapped; it does not bind who may lock without a
  * limit. */
 int os_read_lock_room(size_t *room);

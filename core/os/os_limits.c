@@ -119,16 +119,26 @@ static size_t kept_from_us(size_t ram_bytes) {
     return admin + min_size(user, pages << (PAGE_SHIFT - 5)) + ram_bytes / 1024;
 }
 
-int os_read_commit_room(size_t *room) {
-    *room = SIZE_MAX;
+/* 0, 1 for strict, or a negative errno. */
+static int commit_is_strict(void) {
     if (os_restricted) return -EPERM;
     char mode[8];
     long n = os_read_file("/proc/sys/vm/overcommit_memory", mode, sizeof mode);
-    if (n <= 0) return n ? (int)n : -EIO;
-    if (mode[0] != '2') return 0;
+    return n > 0 ? mode[0] == '2' : n ? (int)n : -EIO;
+}
+
+bool os_commit_may_be_strict(void) {
+    int strict = commit_is_strict();
+    return strict == 1 || strict == -EBUSY;
+}
+
+int os_read_commit_room(size_t *room) {
+    *room = SIZE_MAX;
+    int strict = commit_is_strict();
+    if (strict != 1) return strict;
     if (!take_scratch()) return -EBUSY;
     int error = 0;
-    n = os_read_file("/proc/meminfo", scratch.text, sizeof scratch.text);
+    long n = os_read_file("/proc/meminfo", scratch.text, sizeof scratch.text);
     size_t limit = n > 0 ? field_kib(scratch.text, "CommitLimit:") : SIZE_MAX;
     size_t used = n > 0 ? field_kib(scratch.text, "Committed_AS:") : SIZE_MAX;
     size_t ram = n > 0 ? field_kib(scratch.text, "MemTotal:") : SIZE_MAX;

@@ -37,27 +37,36 @@ static void set_memory(struct pool *pool) {
 }
 
 void limits_addresses_changed(struct pool *pool) {
-    WRITE_RELAXED(pool->heap.address_limited, os_address_limit() != SIZE_MAX);
+    bool limited = os_address_limit() != SIZE_MAX;
+    if (limited) limits_note(pool);
+    WRITE_RELAXED(pool->heap.address_limited, limited);
     WRITE_RELAXED(pool->addresses_seen_bytes, 0);
 }
 
+/* All of them anew, but for the control group's. */
+static void learn_refusals(struct pool *pool) {
+    if (!limits_seen(pool) && os_commit_may_be_strict()) limits_note(pool);
+    limits_addresses_changed(pool);
+}
+
 void limits_refresh(struct pool *pool) {
-    if (os_restricted ||
-        READ_RELAXED(pool->heap.active_bytes) + READ_RELAXED(pool->heap.dirty_bytes) < REFRESH_MIN_BYTES)
-        return;
+    const struct heap *heap = &pool->heap;
+    size_t held =
+        READ_RELAXED(heap->active_bytes) + READ_RELAXED(heap->dirty_bytes) + READ_RELAXED(heap->clean_bytes);
+    if (os_restricted || held < REFRESH_MIN_BYTES) return;
     uint32_t now = os_clock_ms(), last = READ_RELAXED(pool->limits_read_ms);
-    uint32_t every = READ_RELAXED(pool->heap.limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
+    uint32_t every = READ_RELAXED(heap->limit_bytes) == SIZE_MAX ? REFRESH_FREE_MS : REFRESH_MS;
     if (last && time_passed_ms(now, last) < every) return;
     WRITE_RELAXED(pool->limits_read_ms, (uint32_t)max_size(now, 1));
     limits_learn();
     set_memory(pool);
-    limits_addresses_changed(pool);
+    learn_refusals(pool);
 }
 
 void limits_prepare(struct pool *pool) {
     pool->ram_bytes = os_ram_bytes();
     set_memory(pool);
-    limits_addresses_changed(pool);
+    learn_refusals(pool);
 }
 
 static size_t idle_addresses(const struct heap *heap) {
@@ -111,6 +120,7 @@ bool limits_make_room(struct pool *pool, size_t n_bytes) {
     size_t idle = idle_addresses(heap) + account_cached_bytes(pool, NULL);
     if (idle == 0 || n_bytes > heap->space.span_max) return false;
     size_t missing = missing_bytes(n_bytes + OVERHEAD_BYTES, idle);
+    if (missing) limits_note(pool);
     if (missing == 0 || missing > idle) return false;
     size_t released = heap_release(heap, missing);
     if (released < missing) {

@@ -19,6 +19,19 @@
 
 #include "pool/pool.h"
 
+/* Has a limit been seen (addresses, strict overcommit, locked memory) that counts what the pool holds idle?
+ * Only then can limits_make_room help a call that has failed. Never goes back to false: limits change at any
+ * time and are read late, and to look for failures in vain costs little. */
+static inline bool limits_seen(const struct pool *pool) {
+    return __atomic_load_n(&pool->heap.limit_seen, __ATOMIC_SEQ_CST);
+}
+
+/* One has been seen, or is about to be set. Any thread, any handler. */
+static inline void limits_note(struct pool *pool) {
+    __atomic_store_n(&pool->heap.limit_seen, true, __ATOMIC_SEQ_CST);
+    if (pool->zero_at_limit) WRITE_RELAXED(*pool->zero_at_limit, 0);
+}
+
 #define LIMITS_MEMORY_SHARE 8
 #define LIMITS_LEAST_BYTES (4 * MIB)
 #define LIMITS_ROOM_BYTES (64 * MIB)

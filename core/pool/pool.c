@@ -53,6 +53,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
     pool->max_pages = min_size(setup->max_block_bytes >> PAGE_SHIFT, CLASS_MAX_PAGES);
     pool->huge = setup->huge;
     pool->limited = setup->limited;
+    pool->zero_at_limit = setup->zero_at_limit;
     pool->heap.retain_bytes = setup->retain_bytes;
     pool->heap.retain_max_bytes = setup->retain_max_bytes;
     pool->heap.decay_ms = setup->decay_ms;

@@ -31,6 +31,7 @@ struct pool {
     uint32_t last_reclaim_ms;
     uint32_t limits_read_ms; /* limits.c, as the next two; 0 if never */
     size_t ram_bytes, addresses_seen_bytes;
+    size_t *zero_at_limit; /* as in the setup */
     /* when slots were last closed, 0 if never (account.h); a lost update is harmless */
     uint32_t slots_closed_ms;
     /* a bound on idle bytes was asked for: the slot for big blocks is not used */
@@ -62,6 +63,7 @@ struct pool_setup {
     enum eviction eviction;
     bool pinned;
     unsigned huge;
+    size_t *zero_at_limit; /* set to 0 when a limit has been seen (limits_seen); may be NULL */
 };
 
 /* Set up a zeroed struct pool. 0 or negative errno. */

@@ -209,6 +209,80 @@ static int makes_room_for_what_is_missing(void *ignored) {
     return 0;
 }
 
+static size_t noted; /* what is zero once a limit has been seen */
+
+static bool make_noting_pool(void) {
+    struct pool_setup setup = fixture_setup();
+    setup.reserved = false;
+    setup.zero_at_limit = &noted;
+    noted = 1;
+    memset(&pool, 0, sizeof pool);
+    return fixture_init(&pool, &setup) == 0;
+}
+
+#define HOLDS_SEEN(seen) HOLDS(limits_seen(&pool) == (seen) && (noted == 0) == (seen), noted)
+
+static int seen_once_is_seen_for_ever(void *ignored) {
+    if (!world_make() || !world_replace("/proc/sys/vm/overcommit_memory", "mode", "0\n")) return NOT_ALLOWED;
+    if (!make_noting_pool()) return wrong("no pool", 0);
+    HOLDS_SEEN(false);
+    void *p = fixture_get(&pool, 32 * MIB);
+    later(5000);
+    HOLDS_SEEN(false);
+    HOLDS(limit_resource(RLIMIT_DATA, 90 * GIB), 0);
+    later(10);
+    HOLDS_SEEN(false); /* not so often */
+    later(1000);
+    HOLDS_SEEN(true);
+    HOLDS(limit_resource(RLIMIT_DATA, RLIM_INFINITY), 0);
+    later(1000);
+    HOLDS_SEEN(true);
+    fixture_put(&pool, p);
+    return 0;
+}
+
+static int seen_at_setup(void *ignored) {
+    if (!world_make() || !world_replace("/proc/sys/vm/overcommit_memory", "mode", "2\n")) return NOT_ALLOWED;
+    if (!make_noting_pool()) return wrong("no pool", 0);
+    HOLDS_SEEN(true);
+    world_write(WORLD "/mode", "1\n");
+    if (!make_noting_pool()) return wrong("no pool", 1);
+    HOLDS_SEEN(false);
+    HOLDS(limit_resource(RLIMIT_AS, 90 * GIB), 0);
+    if (!make_noting_pool()) return wrong("no pool", 2);
+    HOLDS_SEEN(true);
+    return 0;
+}
+
+/* Addresses that are idle count, even where no memory is; and a strict kernel is seen late, too. */
+static int seen_where_only_addresses_are_idle(void *ignored) {
+    if (!world_make() || !world_replace("/proc/sys/vm/overcommit_memory", "mode", "0\n")) return NOT_ALLOWED;
+    if (!make_noting_pool()) return wrong("no pool", 0);
+    fixture_put(&pool, fixture_get(&pool, 100 * MIB));
+    pool_trim(&pool, 0);
+    HOLDS(pool.heap.active_bytes + pool.heap.dirty_bytes < MIB, pool.heap.dirty_bytes);
+    HOLDS(pool.heap.clean_bytes >= 90 * MIB, pool.heap.clean_bytes);
+    world_write(WORLD "/mode", "2\n");
+    later(1000);
+    HOLDS_SEEN(true);
+    return 0;
+}
+
+/* Whoever needs room has found the limit before it is read. */
+static int seen_by_who_is_refused(void *ignored) {
+    if (!make_noting_pool()) return wrong("no pool", 0);
+    void *p = fixture_get(&pool, 32 * MIB);
+    memset(p, 1, 32 * MIB);
+    fixture_put(&pool, p);
+    if (limits_seen(&pool)) return NOT_ALLOWED; /* this machine has one */
+    HOLDS(!limits_make_room(&pool, MIB), 0);
+    HOLDS_SEEN(false);
+    HOLDS(limit_resource(RLIMIT_AS, addresses_used() + MIB), 0);
+    HOLDS(limits_make_room(&pool, 2 * MIB), 1);
+    HOLDS_SEEN(true);
+    return 0;
+}
+
 TestSuite(limits, .timeout = 30);
 
 Test(limits, of_the_group_are_followed) {
@@ -226,4 +300,16 @@ Test(limits, addresses_are_left_for_others, .disabled = UNDER_ASAN) {
 }
 Test(limits, room_is_made_for_what_is_missing, .disabled = UNDER_ASAN) {
     world_run(makes_room_for_what_is_missing);
+}
+Test(limits, once_seen_are_not_forgotten) {
+    world_run(seen_once_is_seen_for_ever);
+}
+Test(limits, are_seen_at_setup) {
+    world_run(seen_at_setup);
+}
+Test(limits, are_seen_where_only_addresses_are_idle) {
+    world_run(seen_where_only_addresses_are_idle);
+}
+Test(limits, are_seen_by_who_is_refused, .disabled = UNDER_ASAN) {
+    world_run(seen_by_who_is_refused);
 }

@@ -7,12 +7,13 @@
 #include "common/line.h"
 #include "common/touch.h"
 
-static uint64_t operations = 2000000, keys = 20000, seed = 1;
+static uint64_t operations = 2000000, keys = 20000, seed = 1, first = 0;
 
 static const struct args_entry table[] = {
     {"operations", ARGS_COUNT, &operations, "insertions and removals", NULL},
     {"keys", ARGS_COUNT, &keys, "different keys", NULL},
     {"seed", ARGS_COUNT, &seed, "same seed, same tree", NULL},
+    {"first", ARGS_BYTES, &first, "a block of this size is taken and freed before; 0 for none", NULL},
     {NULL, ARGS_COUNT, NULL, NULL, NULL},
 };
 
@@ -73,6 +74,7 @@ static struct node **find(struct node **at, uint64_t key) {
 int main(int argc, char **argv) {
     args_parse("tree", "Builds and changes a search tree of small nodes.", table, argc, argv);
     memory_start();
+    if (first != 0) free(touch_malloc(first));
     struct rng rng;
     rng_seed(&rng, seed);
     struct node *root = NULL;

@@ -15,7 +15,7 @@
  * costs what it costs in malloc. */
 static inline void *get_cached(size_t alignment, size_t size) {
     size_t mask = alignment - 1; /* of 0: beyond every page */
-    if (unlikely(size < shim_threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
+    if (unlikely(size < shim_sizes.threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
     struct tcache *tcache = tcache_tls.first;
     if (unlikely(!tcache)) return NULL;
     /* The threshold, and so the size, is at least 1. */
@@ -24,7 +24,7 @@ static inline void *get_cached(size_t alignment, size_t size) {
 }
 
 static void *get_aligned(size_t alignment, size_t size) {
-    if (size < shim_threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready())
+    if (size < shim_sizes.threshold || !is_pow2(alignment) || alignment > ALIGNMENT_MAX || !shim_ready())
         return NULL;
     return pool_get_aligned(&shim_pool, tcache_tls.first, alignment, shim_pages(size));
 }
@@ -43,6 +43,7 @@ static noinline_cold void *memalign_missed(size_t alignment, size_t size) {
 }
 
 EXPORT void *memalign(size_t alignment, size_t size) {
+    if (likely(size < shim_sizes.jumps_below)) return next.memalign(alignment, size);
     void *p = get_cached(alignment, size);
     return likely(p) ? p : memalign_missed(alignment, size);
 }
@@ -53,6 +54,7 @@ static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size) {
 }
 
 EXPORT void *aligned_alloc(size_t alignment, size_t size) {
+    if (likely(size < shim_sizes.jumps_below)) return next.aligned_alloc(alignment, size);
     void *p = get_cached(alignment, size);
     return likely(p) ? p : aligned_alloc_missed(alignment, size);
 }
@@ -71,20 +73,29 @@ static noinline_cold int posix_memalign_missed(void **out, size_t alignment, siz
 }
 
 EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
+    if (likely(size < shim_sizes.jumps_below)) return next.posix_memalign(out, alignment, size);
     void *p = alignment % sizeof(void *) == 0 ? get_cached(alignment, size) : NULL;
     if (unlikely(!p)) return posix_memalign_missed(out, alignment, size);
     *out = p;
     return 0;
 }
 
-EXPORT void *valloc(size_t size) {
+static noinline_cold void *valloc_watched(size_t size) {
     void *p = get_aligned(PAGE_BYTES, size);
     return p ? p : NEXT_OR_ROOM(size, next.valloc(size));
 }
 
-EXPORT void *pvalloc(size_t size) {
+EXPORT void *valloc(size_t size) {
+    return likely(size < shim_sizes.jumps_below) ? next.valloc(size) : valloc_watched(size);
+}
+
+static noinline_cold void *pvalloc_watched(size_t size) {
     void *p = get_aligned(PAGE_BYTES, size);
     return p ? p : NEXT_OR_ROOM(size, next.pvalloc(size));
+}
+
+EXPORT void *pvalloc(size_t size) {
+    return likely(size < shim_sizes.jumps_below) ? next.pvalloc(size) : pvalloc_watched(size);
 }
 
 void *__libc_memalign(size_t alignment, size_t size);

@@ -142,6 +142,7 @@ static noinline_cold bool makes_room(size_t length) {
 
 /* Blocks are unlocked when they are used again, but not where all that is mapped is to be locked. */
 EXPORT int mlockall(int flags) {
+    if (flags & MCL_FUTURE) shim_note_limit();
     int result = system_calls.mlockall(flags);
     if (result == 0) WRITE_RELAXED(os_keeps_locked, (flags & MCL_FUTURE) != 0);
     return result;

@@ -99,9 +99,10 @@ static void *realloc_guarded(void *p, size_t size) {
 }
 
 static void *hardened_realloc(void *p, size_t size) {
+    if (!p) return hardened_malloc(size);
     if (owns(p)) return realloc_guarded(p, size);
     /* What was refused once, a large block of the next allocator, stays there. */
-    size_t have = p && size >= threshold ? real.malloc_usable_size(p) : SIZE_MAX;
+    size_t have = size >= threshold ? real.malloc_usable_size(p) : SIZE_MAX;
     void *q = have < threshold ? get(16, size) : NULL;
     if (!q) return real.realloc(p, size);
     memcpy(q, p, min_size(have, size));

@@ -83,7 +83,7 @@ static void *own_calloc(size_t n, size_t size) {
 
 static void *own_realloc(void *p, size_t size) {
     begin();
-    return p ? hardened_functions.realloc(p, size) : hardened_functions.malloc(size);
+    return hardened_functions.realloc(p, size);
 }
 
 static void *own_memalign(size_t alignment, size_t size) {

@@ -63,7 +63,7 @@ bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
     threshold = threshold_bytes;
     most = max_bytes;
     if (!attach && !load()) return false;
-    shim_threshold = SIZE_MAX;
+    shim_set_threshold(SIZE_MAX);
     next_resolve(); /* enters the mode's functions */
     return true;
 }

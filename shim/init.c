@@ -24,7 +24,7 @@
 
 struct pool shim_pool;
 /* Not at the beginning of the data, where a page's first cache line is. */
-__attribute__((aligned(4 * CACHE_LINE))) size_t shim_threshold = 32 * KIB;
+__attribute__((aligned(4 * CACHE_LINE))) struct shim_sizes shim_sizes = {32 * KIB, 32 * KIB};
 
 size_t shim_lower_threshold, shim_first_threshold = 32 * KIB;
 
@@ -54,15 +54,15 @@ static size_t span_for(size_t ram) {
 #define NEXT_MMAP_MAX (32 * MIB)
 
 static void teach_next(void) {
-    if (shim_threshold > NEXT_MMAP_MAX) return; /* it sees enough to learn by itself */
+    if (shim_sizes.threshold > NEXT_MMAP_MAX) return; /* it sees enough to learn by itself */
     if (READ_RELAXED(shim_next_is_tuned)) return;
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES"))
         return;
     /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a
      * child that it forks, would wait for that lock for ever. */
     uint64_t before = os_block_signals();
-    next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_threshold));
-    if (shim_threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_threshold);
+    next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_sizes.threshold));
+    if (shim_sizes.threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_sizes.threshold);
     os_restore_signals(before);
 }
 
@@ -107,21 +107,31 @@ static bool set_up(void) {
         .decay_ms = (unsigned)options.decay_ms,
         .eviction = options.eviction ? EVICT_CLOCKPRO : EVICT_LIFO,
         .huge = options.huge,
+        .zero_at_limit = &shim_sizes.jumps_below,
     };
     if (pool_init(&shim_pool, &setup)) return false;
     helper_add_pool(&shim_pool);
     teach_next();
-    if (os_unseal()) {
-        __atomic_store_n(&small_malloc, malloc_or_make_room, __ATOMIC_RELEASE);
-        os_seal();
-    }
     return true;
+}
+
+/* Whoever notes a limit meanwhile does so before the last line reads it, or writes after it. */
+void shim_set_threshold(size_t bytes) {
+    WRITE_RELAXED(shim_sizes.threshold, bytes);
+    __atomic_store_n(&shim_sizes.jumps_below, bytes, __ATOMIC_SEQ_CST);
+    if (limits_seen(&shim_pool)) WRITE_RELAXED(shim_sizes.jumps_below, 0);
+}
+
+/* The pool may not be there yet. */
+void shim_note_limit(void) {
+    limits_note(&shim_pool);
+    WRITE_RELAXED(shim_sizes.jumps_below, 0);
 }
 
 void shim_note_use(void) {
     size_t lower = READ_RELAXED(shim_lower_threshold); /* 0 if another thread was first */
     if (!lower || READ_RELAXED(shim_pool.heap.active_bytes) < SHIM_LOWER_BYTES) return;
-    WRITE_RELAXED(shim_threshold, min_size(READ_RELAXED(shim_threshold), lower));
+    shim_set_threshold(min_size(READ_RELAXED(shim_sizes.threshold), lower));
     WRITE_RELAXED(shim_lower_threshold, 0);
 }
 
@@ -166,7 +176,8 @@ static void start_up(char **environment) {
     /* A program with raised rights does not listen to whoever started it. */
     if (!getauxval(AT_SECURE)) options_from_environment(&options, environment);
     options_read = true;
-    shim_threshold = shim_first_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
+    shim_first_threshold = options.enabled ? max_size(options.threshold_bytes, 1) : SIZE_MAX;
+    shim_set_threshold(shim_first_threshold);
     bool asked = !getauxval(AT_SECURE) && options_lookup(environment, "ZEROPOOL_THRESHOLD");
     if (options.enabled && !asked) shim_lower_threshold = SHIM_LOWER_TO;
     operators_resolve();
@@ -175,7 +186,7 @@ static void start_up(char **environment) {
     if (bypass_program_has_own_malloc() || passive_wanted()) {
         /* With a malloc of the program's own, what reaches us are the few functions that it does not define,
          * and its free knows nothing of the pool. */
-        shim_threshold = SIZE_MAX;
+        shim_set_threshold(SIZE_MAX);
         shim_lower_threshold = 0;
         return;
     }

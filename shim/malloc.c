@@ -20,7 +20,7 @@ static noinline_cold void *next_malloc_again(size_t size) {
     return p;
 }
 
-static inline void *next_malloc(size_t size) {
+static __attribute__((noinline)) void *next_malloc(size_t size) {
     void *p = next.malloc(size);
     return likely(p) ? p : next_malloc_again(size);
 }
@@ -36,13 +36,12 @@ static noinline_cold void *malloc_missed(size_t size) {
     return next_malloc(size);
 }
 
-void *malloc_or_make_room(size_t size) {
-    return next_malloc(size);
-}
+/* A small call, the most frequent of all, is a jump: it saves no register and has no stack frame, and a test
+ * counts its instructions (small_calls). */
 
 EXPORT void *malloc(size_t size) {
-    /* laid out for the others, which is all that this says */
-    if (unlikely(size < shim_threshold)) return small_malloc(size);
+    if (likely(size < shim_sizes.jumps_below)) return next.malloc(size);
+    if (unlikely(size < shim_sizes.threshold)) return next_malloc(size);
     struct tcache *tcache = tcache_tls.first;
     if (likely(tcache != NULL)) {
         void *address;
@@ -54,33 +53,40 @@ EXPORT void *malloc(size_t size) {
 
 EXPORT void free(void *p) {
     /* The table's entry knows about bootstrap memory, should there be any. */
-    if (unlikely(!shim_owns(p))) {
+    if (likely(!shim_owns(p))) {
         next.free(p);
         return;
     }
     pool_put(&shim_pool, tcache_tls.first, p);
 }
 
-EXPORT void *calloc(size_t n, size_t size) {
-    size_t total;
-    if (likely(!__builtin_mul_overflow(n, size, &total) && total >= shim_threshold && shim_ready())) {
-        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(total));
+/* Large, or its failure must be seen. */
+static __attribute__((noinline)) void *calloc_watched(size_t n, size_t size) {
+    if (likely(n * size >= shim_sizes.threshold && shim_ready())) {
+        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(n * size));
         if (likely(p)) return p;
     }
     void *p = next.calloc(n, size);
     if (likely(p)) return p;
     int error = errno;
-    if (__builtin_mul_overflow(n, size, &total) || !shim_make_room(total)) return NULL;
+    if (!shim_make_room(n * size)) return NULL;
     p = next.calloc(n, size);
     if (!p) errno = error;
     return p;
 }
 
+EXPORT void *calloc(size_t n, size_t size) {
+    size_t total;
+    /* What overflows fails, whatever room there is. */
+    if (unlikely(__builtin_mul_overflow(n, size, &total))) return next.calloc(n, size);
+    return likely(total < shim_sizes.jumps_below) ? next.calloc(n, size) : calloc_watched(n, size);
+}
+
 /* A block of the pool is resized. */
-static void *realloc_ours(void *p, size_t size) {
+static __attribute__((noinline)) void *realloc_ours(void *p, size_t size) {
     struct extent *extent = pool_live_extent(&shim_pool, p);
     size_t have = extent_active_bytes(extent);
-    if (size < shim_threshold && size < have / 2) {
+    if (size < shim_sizes.threshold && size < have / 2) {
         /* A page is the least the pool can give, so what has become small goes where small blocks live. */
         void *q = next.malloc(size);
         if (q) {
@@ -99,10 +105,12 @@ static void *realloc_ours(void *p, size_t size) {
     return q;
 }
 
-/* A block of the next allocator, or of the bootstrap arena. */
-static void *realloc_foreign(void *p, size_t size) {
+/* A block of the next allocator, or of the bootstrap arena, that may become the pool's, or may have to wait
+ * for room. */
+static __attribute__((noinline)) void *realloc_foreign(void *p, size_t size) {
+    if (!p) return malloc(size);
     bool from_arena = bootstrap_owns(p);
-    if (from_arena || size >= shim_threshold) {
+    if (from_arena || size >= shim_sizes.threshold) {
         size_t have = from_arena ? bootstrap_size(p) : next.malloc_usable_size(p);
         /* A large block that the pool refused once stays with the next allocator, which may grow it in
          * place. */
@@ -120,7 +128,7 @@ static void *realloc_foreign(void *p, size_t size) {
     if (likely(q || size == 0)) return q;
     int error = errno;
     /* The next allocator may need no more than what is new. */
-    size_t have = p ? next.malloc_usable_size(p) : 0;
+    size_t have = next.malloc_usable_size(p);
     if (!shim_make_room(size - min_size(size, have))) return NULL;
     q = next.realloc(p, size);
     if (!q) errno = error;
@@ -128,8 +136,10 @@ static void *realloc_foreign(void *p, size_t size) {
 }
 
 EXPORT void *realloc(void *p, size_t size) {
-    if (!p) return malloc(size);
-    if (!shim_owns(p)) return realloc_foreign(p, size);
+    if (likely(!shim_owns(p))) {
+        /* The table's entry knows about bootstrap memory, should there be any, and about NULL. */
+        return likely(size < shim_sizes.jumps_below) ? next.realloc(p, size) : realloc_foreign(p, size);
+    }
     if (size == 0) {
         free(p);
         return NULL;

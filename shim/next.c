@@ -15,6 +15,7 @@
 
 #include <dlfcn.h>
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -150,7 +151,15 @@ static void free_unless_bootstrap(void *p) {
     if (!bootstrap_owns(p)) real_free(p);
 }
 
-OS_SEALED void *(*small_malloc)(size_t) = first_malloc;
+/* The same for realloc. */
+OS_SEALED static void *(*real_realloc)(void *, size_t);
+
+static void *realloc_unless_bootstrap(void *p, size_t size) {
+    if (!bootstrap_owns(p)) return real_realloc(p, size);
+    void *q = malloc(size);
+    if (q) memcpy(q, p, min_size(bootstrap_size(p), size));
+    return q;
+}
 
 OS_SEALED struct next_allocator next = {
     first_malloc,         first_free,   first_calloc,  first_realloc,     first_memalign, first_aligned_alloc,
@@ -185,16 +194,21 @@ void next_resolve(void) {
         _exit(127);
     }
     system_resolve();
-    if (atomic_load(&arena_used)) {
+    bool arena_is_used = atomic_load(&arena_used) > 0;
+    if (arena_is_used) {
         real_free = found.free;
         found.free = free_unless_bootstrap;
     }
     if (hardened_runs()) hardened_wrap(&found);
+    /* Before the hardened mode's, which asks how large a block is. */
+    if (arena_is_used) {
+        real_realloc = found.realloc;
+        found.realloc = realloc_unless_bootstrap;
+    }
     /* Pointer by pointer, each an atomic store: another thread may be calling through the table. */
     void **to = (void **)&next, **from = (void **)&found;
     for (size_t i = 0; i < sizeof next / sizeof(void *); i++)
         __atomic_store_n(&to[i], from[i], __ATOMIC_RELEASE);
-    __atomic_store_n(&small_malloc, shim_pool.ready ? malloc_or_make_room : found.malloc, __ATOMIC_RELEASE);
     WRITE_RELAXED(resolved, hardened_runs() ? HARDENED : NEXT);
     os_seal();
     tcache_tls.entered &= ~(uint32_t)IN_DLSYM;

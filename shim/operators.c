@@ -179,7 +179,7 @@ static noinline_cold void *pool_get_new_missed(size_t size) {
 
 /* A block of the pool if it is large, and the pool has one; else NULL. */
 static inline void *pool_get_new(size_t size) {
-    if (unlikely(size < shim_threshold)) return NULL;
+    if (unlikely(size < shim_sizes.threshold)) return NULL;
     struct tcache *tcache = tcache_tls.first;
     void *address;
     if (likely(tcache != NULL) && likely(tcache_take_block(tcache, size, &address))) return address;
@@ -187,7 +187,7 @@ static inline void *pool_get_new(size_t size) {
 }
 
 static void *pool_get_new_aligned(size_t size, size_t alignment) {
-    if (size < shim_threshold || !is_pow2(alignment) || alignment > GIB || !shim_ready()) return NULL;
+    if (size < shim_sizes.threshold || !is_pow2(alignment) || alignment > GIB || !shim_ready()) return NULL;
     return pool_get_aligned(&shim_pool, tcache_tls.first, alignment, shim_pages(size));
 }
 
@@ -219,7 +219,7 @@ static inline void *get_new_aligned(enum role now, size_t size, size_t alignment
 
 /* Does the request go to the operator behind us, whatever the pool has? */
 static inline bool passes(enum role now, size_t size) {
-    return now == OF_OTHERS || (now == OF_ALLOCATOR && size < shim_threshold);
+    return now == OF_OTHERS || (now == OF_ALLOCATOR && size < shim_sizes.threshold);
 }
 
 #define NEW_FORM(form, name, get, parameters, arguments)                                                     \

@@ -9,6 +9,7 @@
  * - tgkill and syscalls: a signal sent to our thread is looked for by it when it is woken
  *   (os_helper_signals.c).
  * - prctl, syscall: filters, see sandbox.h.
+ * - syscall: limits, see resource.h.
  *
  * vfork and clone are not interposed: the first cannot be without ending in the wrong frame, and who calls
  * the second counts no tasks.
@@ -24,6 +25,7 @@
 #include "os/os_call.h"
 #include "process/fork.h"
 #include "process/helper.h"
+#include "resource.h"
 #include "sandbox.h"
 #include "shim.h"
 
@@ -206,6 +208,7 @@ syscall_function process_noticed_syscall HIDDEN;
 
 long process_noticed_syscall(long number, long a, long b, long c, long d, long e, long f) {
     bool filters = sandbox_is_filter_call(number, a);
+    resource_before_syscall(number, a, b, c);
     if (filters)
         sandbox_before_filter();
     else if (number == SYS_setns || (number == SYS_unshare && a))
@@ -228,6 +231,7 @@ long process_noticed_syscall(long number, long a, long b, long c, long d, long e
  * calls that return on another stack do so. The arguments of syscall lie where those of syscall_function do.
  */
 __attribute__((naked, no_profile_instrument_function)) EXPORT long syscall(long number, ...) {
-    __asm__(NOTICE(__NR_prctl) NOTICE(__NR_tkill) NOTICE(__NR_tgkill) NOTICE(__NR_unshare) NOTICE(
-        __NR_rt_tgsigqueueinfo) NOTICE(__NR_setns) NOTICE(__NR_seccomp) "jmp *process_next_syscall(%rip)");
+    __asm__(NOTICE(__NR_prctl) NOTICE(__NR_tkill) NOTICE(__NR_tgkill) NOTICE(__NR_unshare)
+                NOTICE(__NR_rt_tgsigqueueinfo) NOTICE(__NR_setns) NOTICE(__NR_seccomp) NOTICE(__NR_setrlimit)
+                    NOTICE(__NR_prlimit64) "jmp *process_next_syscall(%rip)");
 }

@@ -24,8 +24,17 @@
 #define RARELY_USED __attribute__((section(".lbss")))
 
 extern struct pool shim_pool HIDDEN;
-/* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
-extern size_t shim_threshold HIDDEN;
+struct shim_sizes {
+    /* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
+    size_t threshold;
+    /* Those below this do so by a jump, and nobody looks whether they fail: the threshold as long as nothing
+     * that the pool holds can be the reason, 0 once a limit has been seen (limits_seen). */
+    size_t jumps_below;
+};
+extern struct shim_sizes shim_sizes HIDDEN;
+void shim_set_threshold(size_t bytes) HIDDEN;
+/* The program is about to set a limit that counts what the pool holds idle. */
+void shim_note_limit(void) HIDDEN;
 
 /* Unless the user has set it, the threshold falls to this once the pool holds SHIM_LOWER_BYTES for the
  * program: a program that never needs much keeps its small blocks where they were, and one that does gets
@@ -44,11 +53,6 @@ extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
 /* The same; false if this thread is in the middle of it, and must do without. */
 bool next_known(void) HIDDEN;
-
-/* What malloc calls for small requests: the next allocator itself as long as the pool holds nothing, and a
- * function that makes room and tries again when it fails once it does. */
-extern void *(*small_malloc)(size_t)HIDDEN;
-void *malloc_or_make_room(size_t size) HIDDEN;
 
 /* True for memory handed out while the next allocator was being looked up; such memory is never freed. */
 bool bootstrap_owns(const void *p) HIDDEN;

@@ -72,6 +72,27 @@ static int raw_munlockall(void) {
     return (int)syscall(SYS_munlockall);
 }
 
+static int raw_prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
+                         struct rlimit64 *before) {
+    return (int)syscall(SYS_prlimit64, pid, resource, limit, before);
+}
+
+static int raw_setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit) {
+    return raw_prlimit64(0, (enum __rlimit_resource)resource, limit, NULL);
+}
+
+/* The two structures are the same here. */
+_Static_assert(sizeof(struct rlimit) == sizeof(struct rlimit64), "one layout");
+
+static int raw_prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
+                       struct rlimit *before) {
+    return (int)syscall(SYS_prlimit64, pid, resource, limit, before);
+}
+
+static int raw_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit) {
+    return raw_prlimit(0, (enum __rlimit_resource)resource, limit, NULL);
+}
+
 long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes,
                   unsigned long n_nodes, unsigned flags) {
     return syscall(SYS_mbind, start, length, mode, nodes, n_nodes, flags);
@@ -142,6 +163,26 @@ static int first_munlockall(void) {
     return next_known() ? system_calls.munlockall() : raw_munlockall();
 }
 
+static int first_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit) {
+    return next_known() ? system_calls.setrlimit(resource, limit) : raw_setrlimit(resource, limit);
+}
+
+static int first_setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit) {
+    return next_known() ? system_calls.setrlimit64(resource, limit) : raw_setrlimit64(resource, limit);
+}
+
+static int first_prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
+                         struct rlimit *before) {
+    if (!next_known()) return raw_prlimit(pid, resource, limit, before);
+    return system_calls.prlimit(pid, resource, limit, before);
+}
+
+static int first_prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
+                           struct rlimit64 *before) {
+    if (!next_known()) return raw_prlimit64(pid, resource, limit, before);
+    return system_calls.prlimit64(pid, resource, limit, before);
+}
+
 /* Of a function with variable arguments all are in registers, whether it is declared so or not. */
 #define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
 
@@ -151,8 +192,9 @@ OS_SEALED struct os_calls os_calls = {
 };
 
 OS_SEALED struct system_calls system_calls = {
-    first_mmap64, first_posix_madvise, first_mlock2,     first_remap_file_pages,
-    first_shmat,  first_mlockall,      first_munlockall,
+    first_mmap64,      first_posix_madvise, first_mlock2,     first_remap_file_pages,
+    first_shmat,       first_mlockall,      first_munlockall, first_setrlimit,
+    first_setrlimit64, first_prlimit,       first_prlimit64,
 };
 
 static void find(void **entry, const char *name, void *otherwise) {
@@ -178,6 +220,10 @@ void system_resolve(void) {
     FIND(system_calls, shmat);
     FIND(system_calls, mlockall);
     FIND(system_calls, munlockall);
+    FIND(system_calls, setrlimit);
+    FIND(system_calls, setrlimit64);
+    FIND(system_calls, prlimit);
+    FIND(system_calls, prlimit64);
 }
 
 bool system_is_hooked(void) {

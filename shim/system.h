@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* system.h: the calls that change mappings, as whoever stands behind us defines them.
+/* system.h: the calls that change mappings, or how many there may be, as whoever stands behind us defines
+ * them.
  *
  * os_calls (os.h) has those that the pool itself makes; system_calls the rest of those that we interpose. The
  * entries are valid from the first instruction on: they begin as functions that look all of them up, together
@@ -11,6 +12,8 @@
 
 #include "os/os.h"
 
+#include <sys/resource.h>
+
 #define HIDDEN __attribute__((visibility("hidden")))
 
 struct system_calls {
@@ -21,6 +24,10 @@ struct system_calls {
     void *(*shmat)(int, const void *, int);
     int (*mlockall)(int);
     int (*munlockall)(void);
+    int (*setrlimit)(__rlimit_resource_t, const struct rlimit *);
+    int (*setrlimit64)(__rlimit_resource_t, const struct rlimit64 *);
+    int (*prlimit)(pid_t, enum __rlimit_resource, const struct rlimit *, struct rlimit *);
+    int (*prlimit64)(pid_t, enum __rlimit_resource, const struct rlimit64 *, struct rlimit64 *);
 };
 extern struct system_calls system_calls HIDDEN;
 

@@ -19,6 +19,8 @@ __libc_malloc __libc_free __libc_calloc __libc_realloc __libc_memalign __libc_va
 MAPPINGS = set("""mmap mmap64 munmap mremap remap_file_pages shmat mlockall munlockall mprotect pkey_mprotect madvise posix_madvise mlock mlock2
 mbind""".split())
 
+# The calls by which a program sets limits that count what the pool holds.
+LIMITS = set("setrlimit setrlimit64 prlimit prlimit64".split())
 # The calls around which the background thread is out of the way, and those that install filters (process.c).
 PROCESS = set("fork _Fork unshare setns pthread_create tgkill prctl syscall".split())
 # The calls in which programs rest, and those that change what must be known about a rest: handlers of signals.
@@ -33,7 +35,7 @@ OPERATORS = {f"_Zn{kind}m{end}" for kind in "wa" for end in ("", "RKSt9nothrow_t
                                                               "St11align_val_tRKSt9nothrow_t")}
 # Asked by AddressSanitizer's runtime (shim/passive.c).
 OTHERS = {"__asan_default_options"}
-KNOWN = FAMILY | MAPPINGS | PROCESS | RESTS | OPERATORS | OTHERS
+KNOWN = FAMILY | MAPPINGS | LIMITS | PROCESS | RESTS | OPERATORS | OTHERS
 
 
 def read(*command):

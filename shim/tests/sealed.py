@@ -14,7 +14,7 @@ import sys
 
 CORE_TABLES = ("os_calls", "original", "gettime", "next")
 PRELOAD_TABLES = CORE_TABLES + (
-    "small_malloc", "real_free", "system_calls", "attach", "next_operators", "role", "rest_calls", "process_next_syscall", "next_prctl",
+    "real_free", "real_realloc", "system_calls", "attach", "next_operators", "role", "rest_calls", "process_next_syscall", "next_prctl",
     "next_fork", "next__Fork", "next_unshare", "next_setns", "next_tgkill", "next_pthread_create")
 HARDENED_TABLES = CORE_TABLES + ("real",)
 # In writable memory: where the background thread begins, read once; and what it calls for ZEROPOOL_LIVE.

@@ -19,6 +19,7 @@
 enum { MOST_DEPTH = 8192 };
 
 static uint64_t low = 64 << 10, high = 512 << 10, pairs = 1, depth = 256, blocks = 20000, seed = 1;
+static const char *pin = "none";
 
 static const struct args_entry table[] = {
     {"low", ARGS_BYTES, &low, "smallest block", NULL},
@@ -26,6 +27,7 @@ static const struct args_entry table[] = {
     {"pairs", ARGS_COUNT, &pairs, "pairs of a producer and a consumer, 1 to 32", NULL},
     {"depth", ARGS_COUNT, &depth, "most blocks on their way, of all pairs together", NULL},
     {"blocks", ARGS_COUNT, &blocks, "blocks in all", NULL},
+    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
     {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
     {NULL, ARGS_COUNT, NULL, NULL, NULL},
 };
@@ -102,6 +104,7 @@ int main(int argc, char **argv) {
     for (uint64_t i = 0; i < pairs; i++)
         rings[i].put = rings[i].got = 0;
     memory_start();
+    team_pin(pin);
     team_run((unsigned)pairs * 2, work);
     struct line_memory memory = line_gather();
     touch_escape(sums);
@@ -110,6 +113,7 @@ int main(int argc, char **argv) {
     line_count("low", low);
     line_count("high", high);
     line_count("pairs", pairs);
+    line_text("pin", pin);
     line_count("depth", depth_each * pairs);
     line_count("operations", total);
     line_real("seconds", (double)elapsed_ns / 1e9);

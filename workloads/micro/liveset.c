@@ -17,7 +17,7 @@
 
 static uint64_t low = 1 << 20, high = 8 << 20, live = 50, threads = 1, seed = 1;
 static double turnover = 20;
-static const char *fill = "pages";
+static const char *fill = "pages", *pin = "none";
 
 static const struct args_entry table[] = {
     {"low", ARGS_BYTES, &low, "smallest block", NULL},
@@ -26,6 +26,7 @@ static const struct args_entry table[] = {
     {"threads", ARGS_COUNT, &threads, "threads, 1 to 64", NULL},
     {"turnover", ARGS_REAL, &turnover, "how often each block is replaced on average", NULL},
     {"fill", ARGS_WORD, &fill, "what is done with a new block", "pages all none"},
+    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
     {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
     {NULL, ARGS_COUNT, NULL, NULL, NULL},
 };
@@ -113,6 +114,7 @@ int main(int argc, char **argv) {
     if (slots == NULL) fail_memory("calloc", live * sizeof *slots);
     memory_start();
     uint64_t faults_before = memory_minor_faults();
+    team_pin(pin);
     team_run((unsigned)threads, work);
     struct line_memory memory = line_gather();
 
@@ -123,6 +125,7 @@ int main(int argc, char **argv) {
     line_count("live", live);
     line_count("threads", threads);
     line_text("fill", fill);
+    line_text("pin", pin);
     line_count("operations", ops);
     line_real("fill_seconds", (double)fill_ns / 1e9);
     line_real("seconds", (double)replace_ns / 1e9);

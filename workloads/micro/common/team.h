@@ -7,6 +7,12 @@
 
 enum { TEAM_MOST = 64 };
 
+// Where the members of teams run: "none" leaves that to the kernel, "one" keeps all on the first processor
+// that the process may use, "spread" keeps each on one, in turn. TEAM_PINS lists the words for an option
+// --pin.
+#define TEAM_PINS "none one spread"
+void team_pin(const char *where);
+
 // Calls work(0) .. work(n-1) at once and returns when all are done. One member runs in the calling thread
 // itself: a program that asks for one thread never creates a second, and allocators have a faster path for
 // such programs.

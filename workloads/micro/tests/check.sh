@@ -53,6 +53,21 @@ at_least "callocs of zeroed" "$(counted taken zeroed --size=64K --seconds=0.005)
 at_least "reallocs of grow" "$(counted resized grow --to=8M --repeat=2)" 80
 at_least "mallocs of liveset" "$(counted taken liveset --live=20 --low=64K --high=128K --turnover=5)" 120
 at_least "frees of handoff" "$(counted freed handoff --blocks=500 --low=64K --high=128K)" 500
+for words in "requests --low=16K --high=64K --requests=200 --threads=3" "hop --steps=3000 --threads=3" \
+    "batches --objects=6400 --threads=5 --batch=64"; do
+    # shellcheck disable=SC2086 # a program and its options
+    run $words
+    operations=$(field operations "$line")
+    at_least "operations of $words" "$operations" 1600
+    # shellcheck disable=SC2086
+    freed=$(counted freed $words)
+    at_least "frees of $words" "$freed" "$((operations - 3 * 8 * 2))" # hop keeps the blocks of its tasks
+    at_most "frees of $words" "$freed" "$((operations + 100))"
+done
+at_least "mallocs of requests" "$(counted taken requests --requests=200 --low=16K)" 1600
+at_least "mallocs of hop" "$(counted taken hop --steps=3000)" 3000
+at_least "large mallocs of batches" "$(counted taken batches --objects=6400)" 5600
+at_least "hops" "$(run hop --steps=3000 --threads=8 --pin=one; field hops "$line")" 300
 at_least "mallocs of churn" "$(counted taken churn --threads=10)" 160
 
 # Memory is touched: glibc gives 64 MiB by mmap, so every block faults on each of its 16384 pages.
@@ -67,6 +82,18 @@ run fresh --size=64M
 at_least "growth of fresh" "$(field rss_grown_bytes "$line")" 67108864
 run sparse --bytes=64M
 at_most "growth of sparse" "$(field rss_grown_bytes "$line")" 1048576
+
+# Threads are pinned where --pin says, and else left alone.
+for words in "liveset --live=8 --turnover=2 --threads=4" "requests --requests=40 --threads=4" "hop --steps=400 --threads=4" \
+    "batches --objects=512 --threads=4" "handoff --blocks=40 --pairs=2"; do
+    # shellcheck disable=SC2086 # a program and its options
+    {
+        at_most "pinned threads of $words" "$(counted pinned $words)" 0
+        at_least "pinned threads of $words --pin=one" "$(counted pinned $words --pin=one)" 4
+        at_most "processors of $words --pin=one" "$(counted cpus $words --pin=one)" 1
+        at_least "processors of $words --pin=spread" "$(counted cpus $words --pin=spread)" "$(nproc | awk '{ print $1 < 4 ? $1 : 4 }')"
+    }
+done
 
 # Memory is measured: RSS cannot be below what is live and touched, nor the peak below the mean.
 for fill in pages all; do
@@ -102,7 +129,7 @@ for words in "liveset --live=64 --threads=4 --turnover=3" "shift --live=32M --cy
 done
 
 # Wrong usage is said and ends with 2.
-for words in "pair --size=64X" "pair --nonsense=1" "pair --align=3" "settle --bytes=0" "liveset --low=2M --high=1M" "zeroed --use=half" "idle --keep=2" "grow --factor=1"; do
+for words in "pair --size=64X" "pair --nonsense=1" "pair --align=3" "settle --bytes=0" "liveset --low=2M --high=1M" "zeroed --use=half" "idle --keep=2" "grow --factor=1" "requests --threads=65" "hop --pin=two" "batches --makers=3 --threads=4" "batches --batch=2000"; do
     status=0
     # shellcheck disable=SC2086
     message=$("$programs/"$words 2>&1) || status=$?

@@ -8,7 +8,7 @@ import time
 import unittest
 
 import support
-from zeropool_tools import bench, bench_bounds, bench_real, bench_rows, bench_run, bench_table, variants
+from zeropool_tools import bench, bench_bounds, bench_real, bench_rows, bench_run, bench_table, bench_threads, variants
 from zeropool_tools.bench_bounds import Absolute, Against, BestPeer, Elsewhere
 from zeropool_tools.errors import UsageError
 
@@ -84,14 +84,18 @@ class Bounds(support.Case):
         self.assertEqual((wall.word, memory.word), ("met", bench_bounds.UNKNOWN))
 
 
+def all_rows():
+    return bench_rows.micro_rows() + bench_threads.thread_rows()
+
+
 class Rows(support.Case):
     def test_names_are_unique_and_groups_are_not_names(self):
-        rows = bench_rows.micro_rows()
+        rows = all_rows()
         names = [r.name for r in rows]
         self.assertEqual(len(names), len(set(names)))
 
     def test_every_bound_has_its_measure_and_its_row(self):
-        rows = {r.name: r for r in bench_rows.micro_rows()}
+        rows = {r.name: r for r in all_rows()}
         for each in rows.values():
             for bound in each.bounds:
                 self.assertIn(bound.key, [m.key for m in each.measures], each.name)
@@ -101,7 +105,7 @@ class Rows(support.Case):
     def test_every_program_is_built(self):
         with open(os.path.join(support.ROOT, "workloads", "micro", "meson.build"), encoding="utf-8") as file:
             text = file.read()
-        for each in bench_rows.micro_rows():
+        for each in all_rows():
             if not each.argv[0].startswith("/"):
                 self.assertIn(f"'{each.argv[0]}'", text)
 
@@ -115,6 +119,41 @@ class Rows(support.Case):
         self.assertEqual([r.name for r in bench.select(rows, ["live-1M*t8"], False)], ["live-1M-8M-t8"])
         with self.assertRaisesRegex(UsageError, "did you mean 'live'"):
             bench.select(rows, ["lve"], False)
+
+    def test_rows_of_threads_run_only_where_named(self):
+        rows = all_rows()
+        for quick in (False, True):
+            self.assertNotIn("threads", {r.group for r in bench.select(rows, None, quick)})
+        self.assertEqual(len(bench.select(rows, ["threads"], False)), len(bench_threads.thread_rows()))
+        self.assertEqual([r.name for r in bench.select(rows, ["threads-hop-t8*"], False)],
+                         ["threads-hop-t8", "threads-hop-t8-one", "threads-hop-t8-spread"])
+
+    def test_rows_of_threads(self):
+        rows = {r.name: r for r in bench_threads.thread_rows()}
+        for name in ("set-16K-64K", "set-64K-512K", "set-1M-8M", "set-5M-25M", "requests-16K-256K", "requests-64K-4M",
+                     "handoff-16K-64K", "hop", "batches"):
+            found = [n for n in rows if n.startswith(f"threads-{name}-t")]
+            for threads in (8, 16, 64):
+                self.assertIn(f"threads-{name}-t{threads}", found)
+            self.assertIn("--pin=one", rows[f"threads-{name}-t8-one"].argv)
+            self.assertIn("--pin=spread", rows[f"threads-{name}-t8-spread"].argv)
+        self.assertIn("--live=128", rows["threads-set-16K-64K-t8"].argv)
+        self.assertIn("--pairs=4", rows["threads-handoff-16K-64K-t8"].argv)
+        self.assertEqual([b.limit for b in rows["threads-set-16K-64K-t8"].bounds], [1.0, 1.08])
+        self.assertEqual([b.limit for b in rows["threads-set-1M-8M-t64"].bounds], [1.0, 1.05])
+        self.assertTrue(all(r.settle_mib <= 4096 for r in rows.values()))
+
+    def test_bounds_over_all_rows_of_threads(self):
+        figures = {f"r{i}": {"seconds": [0.9 if i else 1.1]} for i in range(10)}
+        found = results(glibc={name: {"seconds": [1.0]} for name in figures}, zeropool=figures)
+        rows = [bench_rows.Row(name, "threads", name, (), (), (BestPeer("seconds", 1.0),)) for name in figures]
+        share, worst = (v for _, v in bench.judge(found, rows)[1])
+        self.assertEqual((share.value, share.word), (0.1, "met"))
+        self.assertAlmostEqual(worst.value, 1.1)
+        self.assertEqual(worst.word, "met")
+        found.runs["r1"]["zeropool"] = [{"seconds": 1.2}]
+        self.assertEqual([v.word for _, v in bench.judge(found, rows)[1]], ["missed", "missed"])
+        self.assertEqual(bench.judge(found, rows[:1])[1], [])
 
     def test_disturbed(self):
         times = {"user_s": 0.5, "sys_s": 0.3}
@@ -200,7 +239,7 @@ class Command(support.Case):
     def test_every_row_of_the_list_is_shown(self):
         result = support.run("bench", "--list")
         self.assertEqual(result.returncode, 0, result.stderr)
-        for each in bench_rows.micro_rows():
+        for each in all_rows():
             self.assertIn(each.name, result.stdout)
 
     def test_usage(self):

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from . import VERSION, bench_real, bench_table, results as stored, session, variants
+from . import VERSION, bench_real, bench_table, bench_threads, results as stored, session, variants
 from .bench_rows import micro_rows
 from .bench_run import Bench, rounds_of
 from .compare import allocator_list
@@ -22,7 +22,8 @@ COMMAND = Command(
     "bench", "[options]",
     "Runs the benchmark suite under several allocators in interleaved, shuffled rounds and prints one table: medians,\n"
     "time beside memory, and for zeropool whether it keeps the bound of each row, from the figures of this same run.\n"
-    "Needs the programs of workloads/micro ('ninja -C build'). About 60 minutes; with --quick about 6.",
+    "Needs the programs of workloads/micro ('ninja -C build'). About 60 minutes; with --quick about 6. The rows of group\n"
+    "threads run only with --only; all of them take another 40 minutes.",
     (Option("--quick", f"a selection of rows, {QUICK_ROUNDS} rounds"),
      Option("--only", "only these rows or groups; * and ? are wildcards (see --list)", None, "NAME,..", allocator_list),
      Option("--allocators", "as in 'zeropool compare' (default: all six, as far as installed)", "-a", "LIST",
@@ -52,7 +53,7 @@ def default_build():
 
 def select(rows, only, quick):
     if not only:
-        return [row for row in rows if row.quick or not quick]
+        return [row for row in rows if (row.quick or not quick) and not row.only_named]
     known = {row.name for row in rows} | {row.group for row in rows}
     for pattern in only:
         if not fnmatch.filter(known, pattern):
@@ -73,7 +74,10 @@ def main(words):
     build = os.path.abspath(values["build"] or default_build())
     source = os.path.dirname(os.path.dirname(os.path.dirname(os.path.realpath(__file__))))
     with bench_real.RealPrograms(os.path.join(source, "workloads", "real", "bench")) as real:
-        rows = select(micro_rows() + real.rows, values["only"], values["quick"])
+        rows = micro_rows() + bench_threads.thread_rows() + real.rows
+        if values["list"] and not values["only"] and not values["quick"]:
+            return show_list(rows)
+        rows = select(rows, values["only"], values["quick"])
         if values["list"]:
             return show_list(rows)
         return run(values, rows, real, os.path.join(build, "workloads", "micro"))
@@ -81,9 +85,9 @@ def main(words):
 
 def show_list(rows):
     for row in rows:
-        print(f"{row.name:<28}{row.group:<10}{row.label}")
+        print(f"{row.name:<36}{row.group:<10}{row.label}{'; only where named' * row.only_named}")
         for bound in row.bounds:
-            print(f"{'':<38}{bound.key} {bound.words()}")
+            print(f"{'':<46}{bound.key} {bound.words()}")
     return OK
 
 
@@ -144,6 +148,10 @@ def judge(found, rows):
     verdicts = {row.name: [bound.judge(found, row, subject) for bound in row.bounds] for row in rows}
     real = [row for row in rows if row.group == bench_real.GROUP]
     extra = [("all real programs", v) for v in bench_real.mean_verdicts(found, real, subject)] if len(real) > 1 else []
+    threads = [row for row in rows if row.group == bench_threads.GROUP]
+    if len(threads) > 1:
+        every = [v for row in threads for v in verdicts[row.name]]
+        extra += [("all rows of threads", v) for v in bench_threads.share_verdicts(every)]
     return verdicts, extra
 
 

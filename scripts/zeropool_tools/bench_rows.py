@@ -35,6 +35,7 @@ class Row:
     rounds: float = 1.0  # times the number of rounds asked for, at least one
     settle_mib: int = 512  # memory that the machine should have ready, see settle.c
     quick: bool = False  # part of --quick
+    only_named: bool = False  # runs only where --only names it
     json: bool = True  # prints a line of JSON; else only the process itself is measured
     busy: bool = True  # never sleeps, so a run that waited was disturbed
     env: dict = field(default_factory=dict, hash=False)

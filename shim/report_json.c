@@ -140,6 +140,20 @@ static void write_threads(struct writer *writer) {
     number(writer, "n_threads", n);
 }
 
+#ifdef ZP_COUNTERS
+static void write_counters(struct writer *writer) {
+    uint64_t sums[N_COUNTERS];
+    counters_sum(sums);
+    name(writer, "counters");
+    open_bracket(writer, "{");
+    for (unsigned i = 0; i < N_COUNTERS; i++)
+        number(writer, counter_names[i], sums[i]);
+    close_bracket(writer, "}");
+}
+#else
+#define write_counters(writer) ((void)0)
+#endif
+
 size_t report_json(char *text, size_t size, const struct report_process *process) {
     struct writer writer = {text, text + size - 1, false};
     open_bracket(&writer, "{");
@@ -157,6 +171,7 @@ size_t report_json(char *text, size_t size, const struct report_process *process
     write_totals(&writer);
     write_sizes(&writer);
     write_threads(&writer);
+    write_counters(&writer);
     close_bracket(&writer, "}\n");
     *writer.at = '\0';
     return (size_t)(writer.at - text);

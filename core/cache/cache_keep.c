@@ -100,7 +100,9 @@ void cache_put(struct tcaches *caches, struct tcache *tcache, struct extent *ext
         list = make_room(caches, tcache, extent->n_pages);
         tcache_leave(tcache);
     }
-    if (!keep || !put(tcache, extent)) {
+    if (keep && put(tcache, extent)) {
+        COUNT(puts_tcache);
+    } else {
         extent->next = NULL;
         tcache_return_list(caches, extent);
     }

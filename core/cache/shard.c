@@ -28,6 +28,7 @@ int shards_init(struct shards *shards, struct heap *heap, const struct shards_se
     char *tables = (char *)(shards->shard + shards->n);
     for (unsigned i = 0; i < shards->n; i++, tables += tables_bytes) {
         struct shard *shard = &shards->shard[i];
+        COUNT_LOCK_KIND(&shard->lock, LOCK_SHARD);
         shard->limit_bytes = setup->limit_bytes;
         shard->end_class = shards->end_class;
         shard->bins = (struct extent **)tables;
@@ -102,6 +103,7 @@ void shard_put_at(struct shards *shards, struct shard *shard, struct extent *lis
             continue;
         }
         extent->last_use_ms = now;
+        COUNT(to_shard);
         link(shards, shard, extent);
         policy_insert(&shard->policy, extent, shard->limit_bytes);
     }
@@ -147,6 +149,7 @@ struct extent *shard_take(struct shards *shards, unsigned cls, unsigned n_wanted
     while (holders) {
         unsigned other = (unsigned)__builtin_ctzll(holders);
         holders &= holders - 1;
+        COUNT(looks_elsewhere);
         struct extent *list = take_from(shards, &shards->shard[other], cls, 1);
         if (list) {
             *stolen = true;

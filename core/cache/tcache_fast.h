@@ -49,6 +49,8 @@ static inline struct extent *tcache_take_block(struct tcache *tcache, size_t n_b
         extent_set_state(extent, EXTENT_LIVE);
     }
     tcache_leave(tcache);
+    COUNT_IF(extent, gets_tcache);
+    COUNT_GET(extent);
     return extent;
 }
 

@@ -12,6 +12,7 @@
 #define EXTENTS_STEP 1024u
 
 int heap_init(struct heap *heap, size_t span_max, bool reserved) {
+    COUNT_LOCK_KIND(&heap->lock, LOCK_HEAP);
     heap->retain_max_bytes = heap->limit_bytes = heap->unmarked_max_bytes = SIZE_MAX;
     age_list_init(&heap->by_age);
     age_list_init(&heap->muzzy_by_age);
@@ -234,6 +235,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         return NULL;
     }
     heap_bins_drain_deferred(heap);
+    COUNT_IF(request->free_first, to_heap);
     if (request->free_first) heap_bins_return(heap, request->free_first);
     struct extent *extent = NULL;
     struct fresh_range fresh = {0};

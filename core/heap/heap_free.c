@@ -10,6 +10,7 @@
 static struct extent *insert_some(struct heap *heap, struct extent *list) {
     for (int i = 0; list && i < FREE_BATCH; i++) {
         struct extent *next = list->next;
+        COUNT(to_heap);
         heap_bins_return(heap, list);
         list = next;
     }

@@ -147,6 +147,7 @@ static void forget_tcache(struct tcache *tcache) {
 void pool_stats_fork_child(struct pool *pool) {
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)
         if (READ(tcache->caches) == &pool->tcaches) forget_tcache(tcache);
+    COUNT_RESET();
     memset(&pool->gone, 0, sizeof pool->gone);
     pool->n_direct_gets = 0;
     memset(pool->zeroed, 0, sizeof pool->zeroed);

@@ -38,6 +38,7 @@ int pool_init(struct pool *pool, const struct pool_setup *setup) {
         .limit_bytes = setup->shard_limit_bytes / n_shards,
         .grow = setup->caches_grow,
     };
+    COUNT_LOCK_KIND(&pool->watch.lock, LOCK_WATCH);
     error = shards_init(&pool->shards, &pool->heap, &shards);
     if (error) {
         space_destroy(&pool->heap.space);
@@ -102,6 +103,8 @@ static struct extent *get_from_shards(struct pool *pool, struct tcache *tcache, 
         ADD_RELAXED(tcache->n_shard_hits, 1);
         ADD_RELAXED(tcache->n_steals, stolen);
     }
+    COUNT_IF(!stolen, gets_shard);
+    COUNT_IF(stolen, gets_elsewhere);
     PROBE2(refill, extent_bytes(list), stolen);
     if (stolen) PROBE1(steal, extent_bytes(list));
     return keep_rest(pool, tcache, list);
@@ -164,6 +167,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .fresh_bytes = &fresh_bytes,
         };
         extent = alloc_settled(pool, &request);
+        COUNT_IF(extent, gets_heap);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (extent && !zero && watch_offer(&pool->watch, &pool->heap, &pool->learned, extent, fresh_bytes)) {
             fresh_bytes = extent_active_bytes(extent);
@@ -180,6 +184,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     }
     if (extent) {
         recycle_mark(&pool->recycle, extent);
+        COUNT_GET(extent);
         extent_set_state(extent, EXTENT_LIVE);
         if (!zero) extent->flags &= (uint16_t)~EXTENT_ZERO; /* from here on nobody knows what is in it */
     }

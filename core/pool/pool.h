@@ -151,11 +151,13 @@ void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *e
 /* Return a block; p must be owned by the pool's space. */
 static inline void pool_put(struct pool *pool, struct tcache *tcache, void *p) {
     struct extent *extent = pool_live_extent(pool, p);
+    COUNT_PUT(extent);
     if (unlikely(!tcache || (extent->flags & EXTENT_SPECIAL)) || !tcache_enter(tcache)) {
         pool_put_slow(pool, extent);
     } else if (likely(tcache_put_back(tcache, extent, p)) ||
                (!tcache_is_big(extent) && likely(tcache_put_small(tcache, extent, p)))) {
         tcache_leave(tcache);
+        COUNT(puts_tcache);
     } else {
         pool_put_entered(pool, tcache, extent);
     }

@@ -34,6 +34,7 @@ void pool_put_entered(struct pool *pool, struct tcache *tcache, struct extent *e
     bool kept = tcache_is_big(extent) && slot_may_hold(pool, extent) &&
                 READ_RELAXED(tcache->big_slot_unchecked) && tcache_put_big(tcache, extent, extent->address);
     tcache_leave(tcache);
+    COUNT_IF(kept, puts_tcache);
     if (!kept) pool_put_slow(pool, extent);
 }
 

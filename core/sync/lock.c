@@ -13,5 +13,6 @@ bool lock_patiently(struct lock *lock) {
         lock_relax();
     }
     WRITE_RELAXED(lock->doubtful, true);
+    COUNT_GIVEN_UP(lock);
     return false;
 }

@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "os/os.h"
+#include "sync/counters.h"
 
 #include <stdatomic.h>
 
@@ -21,6 +22,7 @@ struct lock {
     /* Somebody has given up and nobody has had the lock since: its holder may never come back, so others do
      * not wait so long. Read and written without order: at worst one wait is of the wrong length. */
     bool doubtful;
+    COUNTED_LOCK
 };
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
@@ -35,6 +37,7 @@ static inline bool lock_try(struct lock *lock) {
         atomic_exchange_explicit(&lock->held, 1, memory_order_acquire) != 0)
         return false;
     if (unlikely(READ_RELAXED(lock->doubtful))) WRITE_RELAXED(lock->doubtful, false);
+    COUNT_LOCKED(lock);
     return true;
 }
 
@@ -49,6 +52,7 @@ bool lock_patiently(struct lock *lock);
 static inline bool lock_acquire(struct lock *lock) {
     if (unlikely(os_fault_lock())) return false; /* never but in builds with -DZP_FAULT */
     if (likely(lock_try(lock))) return true;
+    COUNT_CONTENDED(lock);
     return lock_patiently(lock);
 }
 

@@ -231,6 +231,31 @@ class Command(support.Case):
             self.assertIn(text, result.stderr)
             self.assertRegex(result.stdout, r"malloc\+free 32 KiB\s+time\s+10 ns\s+-")
 
+    # A stand-in for setsid and a program under a library that counts: 500 requests, in 5 of them the lock was held by another.
+    COUNTS = ('printf \'{"gets": 0, "counters": {"gets_tcache": 0, "gets_heap": 0, "heap_locked": 0, "heap_contended": 0}}\\n'
+              '{"gets": 500, "counters": {"gets_tcache": 400, "gets_heap": 100, "heap_locked": 250, '
+              '"heap_contended": 5}}\\n\' >"$ZEROPOOL_STATS"')
+
+    def test_counters(self):
+        here, library = self.folder(), os.path.join(self.folder(), variants.SHIM)
+        self.write(library, "")
+        result = support.run("bench", "--build", self.build(pair=self.COUNTS), "--counters", "--only", "pair-32K,small-perl",
+                             "--json", f"{here}/j", env=support.environment(ZEROPOOL_LIB=library))
+        self.assertEqual(result.returncode, 0, result.stderr)
+        # thread cache, shard, other shards, heap, looks, moved, to shards, to heap, heap locks, contended
+        self.assertRegex(result.stdout, r"pair-32K\s+500\s+800\s+0.0\s+0.0\s+200\s+0.0\s+0.0\s+0.0\s+0.0\s+500\s+10.0\s+0.0")
+        self.assertNotIn("small-perl", result.stdout)
+        with open(f"{here}/j", encoding="utf-8") as file:
+            self.assertEqual(json.load(file)["rows"]["pair-32K"]["heap_contended"], 5)
+
+    def test_counters_that_are_not_there(self):
+        library = os.path.join(self.folder(), variants.SHIM)
+        self.write(library, "")
+        for body, word in (('echo "{}" >"$ZEROPOOL_STATS"', "-Dcounters=true"), ("true", "no statistics"), ("exit 3", "status 3")):
+            result = support.run("bench", "--build", self.build(pair=body), "--counters", "--only", "pair-32K",
+                                 env=support.environment(ZEROPOOL_LIB=library))
+            self.assert_fails(result, 125, word)
+
     def test_a_program_that_is_missing_is_told(self):
         result = self.bench(self.build(pair=self.PAIR), "--only", "pair-32K,shift", "-n", "1")
         self.assertEqual(result.returncode, 0, result.stderr)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 
-from . import VERSION, bench_real, bench_table, bench_threads, results as stored, session, variants
+from . import VERSION, bench_counters, bench_real, bench_table, bench_threads, results as stored, session, variants
 from .bench_rows import micro_rows
 from .bench_run import Bench, rounds_of
 from .compare import allocator_list
@@ -34,6 +34,8 @@ COMMAND = Command(
      Option("--markdown", "store the table as Markdown", None, "FILE", non_empty),
      Option("--build", "build folder with workloads/micro (default: build beside scripts)", None, "DIR", non_empty),
      Option("--seed", "of the order of runs (default fixed)", None, "N", whole_number(0, 2 ** 31), SEED),
+     Option("--counters", "run each row once, under zeropool built with -Dcounters=true, and show locks and levels for\n"
+            "1000 requests instead of times"),
      Option("--list", "name the rows and their bounds, and run nothing"),
      Option("--quiet", "no progress", "-q"),
      Option("--help", "this text", "-h")),
@@ -100,6 +102,8 @@ def run(values, rows, real, micro):
     library = os.path.join(os.path.dirname(os.path.dirname(micro)), "shim", variants.SHIM)
     if values["build"] and os.path.isfile(library):
         os.environ.setdefault("ZEROPOOL_LIB", library)  # not that of another build folder
+    if values["counters"]:
+        return bench_counters.run(rows, micro, variants.find_shim(), values["json"])
     chosen, notes = variants.resolve_all(values["allocators"] or variants.NAMES, values["allocators"] is not None, "bench")
     for variant in chosen:
         variants.probe(variant, os.environ)

@@ -63,7 +63,9 @@ EXPORT void free(void *p) {
 /* Large, or its failure must be seen. */
 static __attribute__((noinline)) void *calloc_watched(size_t n, size_t size) {
     if (likely(n * size >= shim_sizes.threshold && shim_ready())) {
-        void *p = zero_get(&shim_pool, tcache_tls.first, shim_pages(n * size));
+        /* by a jump: it returns to the caller of calloc */
+        const void *site = __builtin_return_address(0);
+        void *p = zero_get_for(&shim_pool, tcache_tls.first, shim_pages(n * size), site);
         if (likely(p)) return p;
     }
     void *p = next.calloc(n, size);

@@ -232,7 +232,8 @@ EXPORT void *zp_get(zp_pool *pool, size_t size) {
 EXPORT void *zp_get_zeroed(zp_pool *pool, size_t size) {
     size_t n_pages = checked_pages(pool, size);
     if (!n_pages) return NULL;
-    return PATIENTLY(pool, zero_get(&pool->pool, tcache_find(&pool->pool.tcaches), n_pages));
+    const void *site = __builtin_return_address(0);
+    return PATIENTLY(pool, zero_get_for(&pool->pool, tcache_find(&pool->pool.tcaches), n_pages, site));
 }
 
 EXPORT void *zp_get_aligned(zp_pool *pool, size_t alignment, size_t size) {

@@ -50,9 +50,10 @@ enum extent_flag {
     EXTENT_CHECK = 256, /* on free: has the program left VMA attributes on it? */
     /* the program has changed attributes of its pages: undo that before anybody else gets them */
     EXTENT_CHANGED = 512,
-    EXTENT_REPLACED = 1024,  /* the program has put other mappings or guards in their place: map them anew */
-    EXTENT_EARLY = 2048,     /* on free: EXTENT_CHECK, if few have been checked so far */
-    EXTENT_POPULATED = 4096, /* between heap and pool: what was untouched of it has been made resident */
+    EXTENT_REPLACED = 1024, /* the program has put other mappings or guards in their place: map them anew */
+    EXTENT_EARLY = 2048,    /* on free: EXTENT_CHECK, if few have been checked so far */
+    /* between heap and pool: what was untouched of it has been made resident; of a live block: all of it */
+    EXTENT_POPULATED = 4096,
     EXTENT_MARKED = 8192,    /* between lists: to be filed as MUZZY, not as DIRTY */
     EXTENT_UNMAPPED = 16384, /* between lists: to be filed as HOLE */
 };
@@ -75,9 +76,12 @@ struct extent {
         uint32_t unproven_pages;
     };
     uint32_t n_pages;
-    uint32_t used_pages;  /* of a live block: what the program may use; the rest is address headroom */
-    uint32_t last_use_ms; /* of an idle block: when it was put here */
-    uint16_t cls;         /* class_floor(n_pages) */
+    uint32_t used_pages; /* of a live block: what the program may use; the rest is address headroom */
+    union {
+        uint32_t last_use_ms; /* of an idle block: when it was put here */
+        uint32_t caller;      /* of a live block with EXTENT_CALLOC: who asked for it (zero.h) */
+    };
+    uint16_t cls; /* class_floor(n_pages) */
     uint8_t state;
     uint8_t policy; /* CLOCK-Pro: reference and test bits */
     /* Of a live block with EXTENT_CHANGED: only the protection of these pages of it was changed;

@@ -261,6 +261,12 @@ static int fill(struct heap *heap, char *begin, char *end, bool huge) {
     return error;
 }
 
+int heap_fresh_fill_block(struct heap *heap, const struct extent *extent) {
+    bool huge = chooses_huge(heap, extent->used_pages);
+    if (huge && !READ_RELAXED(heap->has_huge)) WRITE_RELAXED(heap->has_huge, true);
+    return fill(heap, extent->address, (char *)extent->address + extent_active_bytes(extent), huge);
+}
+
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range) {
     if (range->begin == range->end) return false;
     struct extent *rest = range->rest;

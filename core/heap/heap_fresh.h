@@ -73,6 +73,9 @@ struct fresh_range heap_fresh_plan(struct heap *heap, const struct heap_request 
 /* Without the lock: fill it. True if the request's untouched part is resident now. */
 bool heap_fresh_fill(struct heap *heap, const struct fresh_range *range);
 
+/* Without the lock: fill a live block that reads as zero. 0 or negative errno: some of it may be resident. */
+int heap_fresh_fill_block(struct heap *heap, const struct extent *extent);
+
 /* What the first touch of a resident page takes, in nanoseconds: the median of FRESH_TOUCHES pages from there
  * on. The program need not do those any more, so they are not lost. */
 uint64_t heap_fresh_touch_ns(const char *page);

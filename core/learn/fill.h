@@ -1,31 +1,30 @@
 /* SPDX-License-Identifier: MIT */
 /* fill.h: what is learned about sizes of blocks: are they filled by who gets them?
  *
- * A small saturating counter for each power of two of size. Who looks at blocks votes (pool/zero.h, watch.h);
- * one sparse block takes the trust away that several filled ones have earned, and makes the next ones earn it
- * longer.
+ * A habit (habit.h) for each power of two of size. Who looks at blocks tells (pool/zero.h, watch.h).
  */
 #ifndef ZP_LEARN_FILL_H
 #define ZP_LEARN_FILL_H
 
 #include "base/size_class.h"
 #include "heap/heap.h"
+#include "learn/habit.h"
+
+#define LOOK_BACK_BLOCKS 3
 
 /* What is learned about one power of two of block sizes. Plain relaxed fields: a lost update is
  * harmless. */
 struct learned {
-    /* malloc'ed fresh blocks: > 0 they are filled, < 0 they are touched sparsely */
-    _Atomic int8_t filled;
-    _Atomic int8_t calloc_filled; /* the same for zeroed blocks */
-    _Atomic uint16_t n_cleared;   /* zeroed blocks cleared by memset since the last look */
-    _Atomic uint16_t n_fresh;     /* blocks of untouched memory handed out */
-    /* the last that was left as it was: page number in the space << LAST_FRESH_SHIFT | pages, or 0 */
-    _Atomic uint64_t last_fresh;
-    _Atomic uint16_t last_number; /* n_fresh at that time */
-    _Atomic int8_t tail_sparse;   /* blocks that have grown: > 0 what they grew by last is left untouched */
-    uint8_t n_warm_filled;        /* warm blocks seen filled since one was not, at most FILL_WARM_TRUST */
-    /* so many filled blocks in a row, and one more, are wanted after a sparse one */
-    uint8_t penalty;
+    struct habit malloced, zeroed; /* zeroed ones of all callers together */
+    _Atomic uint16_t n_fresh;      /* blocks of untouched memory handed out */
+    /* of the last ones, by n_fresh, those that were left as they were: page number in the space <<
+     * LAST_FRESH_SHIFT | pages, or 0 */
+    _Atomic uint64_t left[LOOK_BACK_BLOCKS];
+    _Atomic uint64_t last_ahead; /* the last that was made resident beforehand */
+    _Atomic uint16_t last_ahead_number;
+    _Atomic uint16_t n_looked;  /* n_fresh when these two were last looked at */
+    _Atomic int8_t tail_sparse; /* blocks that have grown: > 0 what they grew by last is left untouched */
+    uint8_t n_warm_filled;      /* warm blocks seen filled since one was not, at most FILL_WARM_TRUST */
     /* made resident beforehand since a block was last seen filled by the program */
     _Atomic uint32_t ahead_pages;
 };
@@ -36,12 +35,19 @@ struct learned_sizes {
     struct learned size[HEAP_SIZES];
 };
 
-/* Bounds of the counters. */
-#define VOTE_MAX 3
-#define VOTE_SPARSE (-4)
+/* After a sparse block so many filled ones, and one more, are wanted in a row at least. One filled block is
+ * enough for a caller to have its blocks cleared: a purge that was wrong costs twenty times as much as a
+ * memset that was. Not for what makes memory resident. */
+#define LEAST_PENALTY 1
+#define LEAST_PENALTY_CALLER 0
 
 static inline struct learned *fill_of(struct learned_sizes *sizes, size_t n_pages) {
     return &sizes->size[log2_floor(n_pages)];
+}
+
+/* A block of this size has been seen in use. */
+static inline void fill_used(struct learned *learned) {
+    atomic_store_explicit(&learned->ahead_pages, 0, memory_order_relaxed);
 }
 
 /* A block of such a size has been seen filled, or not. */

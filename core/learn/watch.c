@@ -19,6 +19,10 @@ static uint32_t random_of(struct watch *watch) {
     return x;
 }
 
+uint32_t watch_random(struct watch *watch) {
+    return random_of(watch);
+}
+
 bool watch_one_in(struct watch *watch, uint32_t n) {
     return random_of(watch) % n == 0;
 }

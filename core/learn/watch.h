@@ -51,6 +51,7 @@ struct watch {
     struct watched blocks[WATCH_BLOCKS];
 };
 
+uint32_t watch_random(struct watch *watch);
 /* True once in n calls, at random. */
 bool watch_one_in(struct watch *watch, uint32_t n);
 

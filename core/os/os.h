@@ -127,8 +127,10 @@ int os_make_accessible(void *address, size_t length);
 /* True if the range lies within one VMA. May be false without cause (old kernels, injected faults). */
 bool os_is_one_vma(void *address, size_t length);
 
-/* Of n_probes pages spread evenly over the range, how many are resident? Negative errno on failure. */
-int os_resident_probes(void *address, size_t length, int n_probes);
+/* Does something stand at the beginning of one of these pages? 1 yes, 0 no, negative errno if that cannot be
+ * told: of any memory, whether it is there and accessible or not (process_vm_readv). */
+#define OS_PEEK_PAGES 4
+int os_peek_pages(void *const pages[OS_PEEK_PAGES]);
 
 /* A word that reads 1 in this process and 0 in a forked child (MADV_WIPEONFORK), or NULL. The child sets it
  * again. */

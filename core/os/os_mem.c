@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/uio.h>
 
 #ifndef MAP_FIXED_NOREPLACE
 #define MAP_FIXED_NOREPLACE 0x100000
@@ -258,23 +259,6 @@ bool os_is_one_vma(void *address, size_t length) {
     return error != -EFAULT;
 }
 
-int os_resident_probes(void *address, size_t length, int n_probes) {
-    if (os_restricted) return -EPERM;
-    int n_resident = 0;
-    size_t stride = align_down(length / (size_t)n_probes, PAGE_BYTES);
-    for (int i = 0; i < n_probes; i++) {
-        unsigned char resident = 0;
-        /* An odd offset within the stride, so that a program touching one byte per 2 MiB is not taken for
-         * dense. */
-        size_t offset = (size_t)i * stride + align_down(stride / 3, PAGE_BYTES);
-        int error = -os_fault(OS_MINCORE);
-        if (!error) error = PRESERVING_ERRNO(-1, mincore((char *)address + offset, PAGE_BYTES, &resident));
-        if (error) return error;
-        n_resident += resident & 1;
-    }
-    return n_resident;
-}
-
 int os_resident_pages(void *address, size_t n_pages) {
     unsigned char resident[64]; /* stacks may be small */
     int n_resident = 0;
@@ -290,6 +274,22 @@ int os_resident_pages(void *address, size_t n_pages) {
             n_resident += resident[i] & 1;
     }
     return n_resident;
+}
+
+int os_peek_pages(void *const pages[OS_PEEK_PAGES]) {
+    enum { EACH = 128 };
+    uint64_t words[OS_PEEK_PAGES * EACH / sizeof(uint64_t)];
+    struct iovec into = {words, sizeof words}, from[OS_PEEK_PAGES];
+    for (int i = 0; i < OS_PEEK_PAGES; i++)
+        from[i] = (struct iovec){pages[i], EACH};
+    long n = os_restricted ? -EPERM : -os_fault(OS_MINCORE);
+    if (n == 0)
+        n = os_call(SYS_process_vm_readv, os_process_id(), (long)&into, 1, (long)from, OS_PEEK_PAGES, 0);
+    if (n != (long)sizeof words) return n < 0 ? (int)n : -EFAULT;
+    uint64_t all = 0;
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        all |= words[i];
+    return all != 0;
 }
 
 uint32_t *os_fork_word(void) {

@@ -155,6 +155,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
          * otherwise take of untouched memory: let it merge with its neighbours before searching. */
         bool short_of_warm = READ_RELAXED(pool->heap.dirty_bytes) < n_pages << PAGE_SHIFT;
         maybe_reclaim(pool, n_pages);
+        if (!zero) zero_look_back(pool, pool_block_pages(pool, n_pages, cls));
         size_t fresh_bytes = 0;
         struct heap_request request = {
             .n_pages = pool_block_pages(pool, n_pages, cls),

@@ -19,6 +19,19 @@
 #include "learn/recycle.h"
 #include "learn/watch.h"
 
+/* What is learned from zeroed blocks about those who ask for them, and which block was cleared for whom;
+ * zero.h. */
+#define ZERO_CALLERS 128
+#define ZERO_CLEARED 64
+#define ZERO_LEFT_EMPTY UINT32_MAX /* instead of a caller: it was purged and hardly touched */
+struct zero_callers {
+    struct habit habits[ZERO_CALLERS];
+    struct {
+        _Atomic uint64_t block; /* as left */
+        uint32_t caller;
+    } cleared[ZERO_CLEARED];
+};
+
 /* What every program uses comes first and lies together: a small one touches two pages of this. */
 struct pool {
     struct shards shards;
@@ -47,7 +60,9 @@ struct pool {
     _Atomic uint32_t fault_ns, n_fault_looks;
     struct heap heap;
     struct tcache_totals gone;
-    struct watch watch; /* last: most programs touch none of its table */
+    /* last: most programs touch none of these tables */
+    struct zero_callers callers;
+    struct watch watch;
 };
 
 /* How a pool is set up. */
@@ -117,7 +132,7 @@ const char *pool_check(struct pool *pool);
 /* Flags that send a returned block through the slow path, where they are cleared. */
 #define EXTENT_SPECIAL                                                                                       \
     (EXTENT_ZERO | EXTENT_GREW | EXTENT_OBSERVE | EXTENT_CALLOC | EXTENT_CHECK | EXTENT_CHANGED |            \
-     EXTENT_REPLACED | EXTENT_EARLY)
+     EXTENT_REPLACED | EXTENT_EARLY | EXTENT_POPULATED)
 
 /* The live extent of an owned pointer; aborts with a clear message if there is none. */
 static inline struct extent *pool_live_extent(struct pool *pool, const void *p) {

@@ -1,44 +1,73 @@
 /* SPDX-License-Identifier: MIT */
-/* zero.c: clearing, purging and learning. See zero.h. */
+/* zero.c: clearing and purging, and who asks for zeroed blocks. See zero.h. */
 #include "pool/zero.h"
+#include "pool/zero_inner.h"
 
 #include "sync/options.h"
 #include "os/os.h"
 #include "heap/heap_fresh.h"
+#include "learn/sample.h"
 
 #include <string.h>
 
-/* Of smaller fresh blocks only some are looked at: the call would show beside their faults. */
-#define OBSERVE_MIN_BYTES (2 * MIB)
-#define OBSERVE_MIN_ZEROED_BYTES (256 * KIB)
-#define PROBES 16
-/* Of sixteen probes: from here on a block counts as filled enough for memset, and as filled whole. */
-#define DENSE_PROBES 14
-#define FULL_PROBES 15
-/* A class that is cleared by memset is looked at again after this many blocks: memset leaves nothing to
- * see. */
-#define RECHECK_EVERY 64
-/* Once the answer is settled (one sparse block; of zeroed blocks also VOTE_MAX dense ones), only every
- * so-manieth is looked at. */
-#define PROBE_EVERY 16
-/* Of the fresh blocks that might be made resident beforehand, so many-th is not, to see whether they still
- * are filled. */
-#define FRESH_PROBE_EVERY 8
-/* Filled blocks in a row before others are made resident beforehand. */
-#define AHEAD_VOTES 2
-/* Such a block counts as not filled if it is not when so many further ones have been handed out. */
-#define LOOK_BACK_BLOCKS 2
-/* And blocks of which less was untouched show nothing: most of their pages were there before. */
-#define FRESH_SHARE 4
+/* Of what a block has grown by last: fewer, and it counts as left untouched. */
+#define SPARSE_PROBES 4
+/* A kind that is cleared in place is purged on trial, once in so many blocks, where the contents of the one
+ * before have told nothing, and where they have: somebody else may have written them. */
+#define TRIAL_EVERY_BLIND 64
+#define TRIAL_EVERY 1024
 
-static struct learned *learned_of(struct pool *pool, size_t n_pages) {
-    return fill_of(&pool->learned, n_pages);
+/* --- zeroed blocks --- */
+
+/* Who asks for blocks of which size. Two that share an entry share what is learned. */
+static uint32_t caller_of(const void *site, size_t n_pages) {
+    uint64_t x = ((uint64_t)(uintptr_t)site << 6 | log2_floor(n_pages)) * 0x9e3779b97f4a7c15u;
+    return (uint32_t)(x >> 40) % ZERO_CALLERS;
 }
 
-static void vote(_Atomic int8_t *counter, bool dense) {
-    int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    value = dense ? (int8_t)(value < VOTE_MAX ? value + 1 : VOTE_MAX) : VOTE_SPARSE;
-    atomic_store_explicit(counter, value, memory_order_relaxed);
+static _Atomic uint64_t *cleared_entry(struct pool *pool, uint64_t block, uint32_t **caller) {
+    size_t i = (size_t)((block >> LAST_FRESH_SHIFT) * 0x9e3779b97f4a7c15u >> 40) % ZERO_CLEARED;
+    *caller = &pool->callers.cleared[i].caller;
+    return &pool->callers.cleared[i].block;
+}
+
+/* The block is ours, and will be cleared or purged. If it was cleared for somebody when it was handed out
+ * last, what is in it tells whether they filled it. True if it was purged for somebody who hardly touched
+ * it. */
+static bool look_at_last_use(struct pool *pool, struct extent *extent) {
+    uint32_t *caller;
+    uint64_t block = block_number(pool, extent);
+    _Atomic uint64_t *entry = cleared_entry(pool, block, &caller);
+    if (atomic_load_explicit(entry, memory_order_relaxed) != block) return false;
+    atomic_store_explicit(entry, 0, memory_order_relaxed);
+    if (extent->flags & EXTENT_ZERO) return false;
+    if (READ_RELAXED(*caller) == ZERO_LEFT_EMPTY) return true;
+    bool written = sample_is_written(extent->address, extent->n_pages, watch_random(&pool->watch));
+    habit_saw_contents(&pool->callers.habits[READ_RELAXED(*caller) % ZERO_CALLERS], written,
+                       LEAST_PENALTY_CALLER);
+    if (written) habit_learn(&learned_of(pool, extent->n_pages)->zeroed, true, LEAST_PENALTY);
+    return false;
+}
+
+void zero_note_use(struct pool *pool, const struct extent *extent, uint32_t by) {
+    uint32_t *caller;
+    uint64_t block = block_number(pool, extent);
+    _Atomic uint64_t *entry = cleared_entry(pool, block, &caller);
+    WRITE_RELAXED(*caller, by);
+    atomic_store_explicit(entry, block, memory_order_relaxed);
+}
+
+/* Is a block for this caller to be cleared in place? */
+static bool clears(struct pool *pool, size_t n_pages, uint32_t caller) {
+    struct habit *habit = &pool->callers.habits[caller];
+    const struct habit *all = READ_RELAXED(habit->is_known) ? habit : &learned_of(pool, n_pages)->zeroed;
+    if (habit_filled(all) <= 0) return false;
+    bool seen = READ_RELAXED(habit->is_seen);
+    WRITE_RELAXED(habit->is_seen, false);
+    if (!habit_wants_trial(habit) && !watch_one_in(&pool->watch, seen ? TRIAL_EVERY : TRIAL_EVERY_BLIND))
+        return true;
+    habit_begin_trial(habit);
+    return false;
 }
 
 /* Touched sparsely: advice of an earlier owner must not fill it with huge pages. */
@@ -70,168 +99,52 @@ size_t zero_memset_bytes(const struct pool *pool) {
     return max_size(ZERO_MEMSET_BYTES, min_size(worth, ZERO_MEMSET_MAX_BYTES));
 }
 
-void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes) {
-    if (extent->flags & EXTENT_ZERO) return;
+/* Make the first n_bytes of a live block zero, the best way for its size and for who asks. */
+static void clear(struct pool *pool, struct extent *extent, size_t n_bytes, uint32_t caller) {
     if (n_bytes >= zero_memset_bytes(pool) && !pool->heap.pinned) {
-        struct learned *learned = learned_of(pool, extent->n_pages);
-        bool dense = atomic_load_explicit(&learned->calloc_filled, memory_order_relaxed) > 0;
-        if (dense) {
-            uint16_t n = atomic_load_explicit(&learned->n_cleared, memory_order_relaxed);
-            atomic_store_explicit(&learned->n_cleared, (uint16_t)(n + 1), memory_order_relaxed);
-            dense = (n + 1) % RECHECK_EVERY != 0;
-        }
-        if (!dense && empty(extent) == 0) {
+        bool is_empty = look_at_last_use(pool, extent);
+        if (extent->flags & EXTENT_ZERO) return;
+        if (!clears(pool, extent->n_pages, caller) && empty(extent) == 0) {
             extent->flags |= EXTENT_OBSERVE | EXTENT_CALLOC;
             measure_fault(pool, extent);
             ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_emptied, n_bytes);
             return;
         }
+        zero_note_use(pool, extent, caller);
+        /* a memset would fault page by page */
+        if (is_empty && pool->huge != SWITCH_OFF && empty(extent) == 0 &&
+            heap_fresh_fill_block(&pool->heap, extent) == 0) {
+            ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_emptied, n_bytes);
+            return;
+        }
     }
+    if (extent->flags & EXTENT_ZERO) return;
     memset(extent->address, 0, n_bytes);
     ADD_RELAXED(pool->zeroed[log2_floor(extent->n_pages)].bytes_cleared, n_bytes);
 }
 
-void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages) {
+void *zero_get_for(struct pool *pool, struct tcache *tcache, size_t n_pages, const void *site) {
     if (n_pages > pool->max_pages) return NULL;
     unsigned cls = class_of_pages(n_pages);
     void *address;
     struct extent *extent = tcache ? tcache_take_block(tcache, n_pages << PAGE_SHIFT, &address) : NULL;
     if (!extent) extent = pool_get_slow(pool, n_pages, cls, 1, true);
     if (!extent) return NULL;
+    uint32_t caller = caller_of(site, extent->n_pages);
     /* programs rely on zeros as far as malloc_usable_size says */
-    zero_clear(pool, extent, extent_active_bytes(extent));
+    clear(pool, extent, extent_active_bytes(extent), caller);
     extent->flags &= (uint16_t)~EXTENT_ZERO;
+    if (extent->flags & EXTENT_CALLOC) extent->caller = caller;
     return extent->address;
-}
-
-bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed) {
-    if (pool->huge == SWITCH_OFF || n_pages < HUGE_MIN_BYTES >> PAGE_SHIFT) return false;
-    struct learned *learned = learned_of(pool, n_pages);
-    _Atomic int8_t *counter = zeroed ? &learned->calloc_filled : &learned->filled;
-    int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    return pool->huge == SWITCH_ON && !zeroed ? true : value > 0;
-}
-
-bool zero_is_proven(const struct pool *pool, size_t n_pages, bool zeroed) {
-    if (os_restricted || n_pages < ZERO_UNPROVEN_BYTES >> PAGE_SHIFT) return true;
-    const struct learned *learned = &pool->learned.size[log2_floor(n_pages)];
-    return atomic_load_explicit(zeroed ? &learned->calloc_filled : &learned->filled, memory_order_relaxed) >
-           0;
-}
-
-bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed) {
-    /* Of zeroed blocks half a block counts as filled (DENSE_PROBES), which is not enough here. The largest
-     * blocks get huge pages as they are touched (zero_wants_huge). */
-    if (zeroed || pool->huge == SWITCH_OFF || pool->heap.pinned || n_pages >= HUGE_MIN_BYTES >> PAGE_SHIFT)
-        return false;
-    if (READ_RELAXED(pool->heap.several_nodes) && n_pages > FRESH_NODE_MAX_BYTES >> PAGE_SHIFT) return false;
-    struct learned *learned = learned_of(pool, n_pages);
-    if (atomic_load_explicit(&learned->filled, memory_order_relaxed) < AHEAD_VOTES) return false;
-    size_t ahead = (size_t)atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed) << PAGE_SHIFT;
-    if (ahead > max_size(AHEAD_MIN_BYTES, READ_RELAXED(pool->heap.active_bytes) >> AHEAD_SHARE_LOG2))
-        return false;
-    return !watch_one_in(&pool->watch, FRESH_PROBE_EVERY);
-}
-
-/* 1 if all pages of a block are resident, 0 if not, negative if that cannot be told. A page or two at the end
- * of a class are never asked for. */
-static int filled_whole(void *address, size_t n_pages) {
-    bool few = n_pages <= OS_RESIDENT_MAX;
-    int n = few ? os_resident_pages(address, n_pages)
-                : os_resident_probes(address, n_pages << PAGE_SHIFT, PROBES);
-    if (n < 0) return n;
-    return n >= (few ? (int)(n_pages - n_pages / 16) : FULL_PROBES);
-}
-
-/* Was the block that was last left as it was filled meanwhile? The one handed out before this may not have
- * been written yet, so it speaks for filling or says nothing; an older one speaks against it, too. Reads
- * without a lock: at worst one wrong vote. */
-static void look_back(struct pool *pool, struct learned *learned, uint16_t n_fresh) {
-    uint64_t last = atomic_load_explicit(&learned->last_fresh, memory_order_relaxed);
-    uint16_t age = (uint16_t)(n_fresh - atomic_load_explicit(&learned->last_number, memory_order_relaxed));
-    if (last == 0 || os_restricted) return;
-    void *address = (void *)(pool->heap.space.base + ((size_t)(last >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
-    size_t n_pages = last & (((uint64_t)1 << LAST_FRESH_SHIFT) - 1);
-    struct extent *extent = space_lookup(&pool->heap.space, address);
-    if (READ_RELAXED(extent->address) != address || READ_RELAXED(extent->n_pages) != n_pages ||
-        extent_state(extent) != EXTENT_LIVE) {
-        /* freed; zero_observe has seen it */
-        atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed);
-        return;
-    }
-    int filled = filled_whole(address, n_pages);
-    bool settled = age > LOOK_BACK_BLOCKS;
-    if (filled > 0) {
-        fill_learn(learned, true);
-        heap_prove_seen(&pool->heap, extent, address, n_pages);
-    } else if (filled == 0 && settled) {
-        fill_learn(learned, false);
-    }
-    if (filled || settled) atomic_store_explicit(&learned->last_fresh, 0, memory_order_relaxed);
-}
-
-/* Note a block to be looked at by look_back; one that is waiting for its look is not replaced by a younger
- * one. */
-static void note_fresh(struct pool *pool, struct learned *learned, const struct extent *extent,
-                       uint16_t n_fresh) {
-    bool trusted = atomic_load_explicit(&learned->filled, memory_order_relaxed) > 0;
-    if (trusted && atomic_load_explicit(&learned->last_fresh, memory_order_relaxed)) return;
-    uint64_t page = space_offset(&pool->heap.space, extent->address) >> PAGE_SHIFT;
-    atomic_store_explicit(&learned->last_fresh, page << LAST_FRESH_SHIFT | extent->n_pages,
-                          memory_order_relaxed);
-    atomic_store_explicit(&learned->last_number, n_fresh, memory_order_relaxed);
-}
-
-void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_bytes, bool zeroed) {
-    struct learned *learned = learned_of(pool, extent->n_pages);
-    bool whole = extent->flags & EXTENT_ZERO;
-    bool shows = fresh_bytes >= extent_bytes(extent) / FRESH_SHARE &&
-                 !(extent->flags & (EXTENT_HUGE | EXTENT_POPULATED));
-    bool large = extent_bytes(extent) >= (zeroed ? OBSERVE_MIN_ZEROED_BYTES : OBSERVE_MIN_BYTES);
-    if (extent->flags & EXTENT_POPULATED) {
-        uint32_t ahead = atomic_load_explicit(&learned->ahead_pages, memory_order_relaxed);
-        atomic_store_explicit(&learned->ahead_pages, ahead + (uint32_t)(fresh_bytes >> PAGE_SHIFT),
-                              memory_order_relaxed);
-        extent->flags &= (uint16_t)~EXTENT_POPULATED;
-    }
-    if (!zeroed) {
-        uint16_t n_fresh = (uint16_t)(atomic_load_explicit(&learned->n_fresh, memory_order_relaxed) + 1);
-        atomic_store_explicit(&learned->n_fresh, n_fresh, memory_order_relaxed);
-        look_back(pool, learned, n_fresh);
-        if (shows) note_fresh(pool, learned, extent, n_fresh);
-        large = large || watch_one_in(&pool->watch, FRESH_PROBE_EVERY);
-    }
-    if (shows && whole && large) extent->flags |= EXTENT_OBSERVE | (zeroed ? EXTENT_CALLOC : 0);
-}
-
-void zero_observe(struct pool *pool, struct extent *extent) {
-    if (os_restricted) return;
-    struct learned *learned = learned_of(pool, extent->n_pages);
-    bool zeroed = extent->flags & EXTENT_CALLOC;
-    _Atomic int8_t *counter = zeroed ? &learned->calloc_filled : &learned->filled;
-    int8_t value = atomic_load_explicit(counter, memory_order_relaxed);
-    /* Where malloc'ed blocks are filled, most are made resident beforehand and do not come here, so none is
-     * passed over. */
-    bool is_settled = zeroed ? value == VOTE_SPARSE || value == VOTE_MAX : value < 0;
-    if (is_settled && !watch_one_in(&pool->watch, PROBE_EVERY)) return;
-    int n = zeroed ? os_resident_probes(extent->address, extent_bytes(extent), PROBES)
-                   : filled_whole(extent->address, extent->n_pages);
-    if (n < 0) return;
-    bool filled = n >= (zeroed ? DENSE_PROBES : 1);
-    if (zeroed)
-        vote(counter, filled);
-    else
-        fill_learn(learned, filled);
 }
 
 void zero_observe_tail(struct pool *pool, const struct extent *extent) {
     size_t n_pages = min_size(READ_RELAXED(extent->unproven_pages), extent->used_pages);
     if (os_restricted || n_pages < ZERO_UNPROVEN_BYTES >> PAGE_SHIFT) return;
     char *tail = (char *)extent->address + ((size_t)(extent->used_pages - n_pages) << PAGE_SHIFT);
-    int n = os_resident_probes(tail, n_pages << PAGE_SHIFT, PROBES);
+    int n = sample_resident(tail, n_pages, SPARSE_PROBES, watch_random(&pool->watch));
     if (n < 0) return;
-    atomic_store_explicit(&learned_of(pool, extent->used_pages)->tail_sparse, n < PROBES / 4,
-                          memory_order_relaxed);
+    atomic_store_explicit(&learned_of(pool, extent->used_pages)->tail_sparse, !n, memory_order_relaxed);
 }
 
 bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages) {

@@ -3,14 +3,18 @@
  *
  * A block that may be dirty can be made zero by memset (fast if the program then touches all of it: the pages
  * stay) or by purging it (fast if the program touches little of it: pages come back one fault each). Neither
- * is right for all, so blocks handed out untouched are looked at when they are freed: sixteen pages spread
- * over the block are asked for with mincore, and per power of two of size a small saturating counter
- * remembers whether such blocks get filled. The same knowledge decides about huge pages on fresh memory, and
+ * is right for all, so a block handed out untouched is looked at when it is freed: pages at random are asked
+ * for with mincore, and a habit (habit.h) is kept of who asks for zeroed blocks, by the place of the call and
+ * the power of two of size. A block cleared in place leaves the kernel nothing to tell. What it holds when it
+ * is about to be cleared again tells whether it was written meanwhile. Only then is it read: the memset will
+ * touch it anyway, while a block that comes back may have been made inaccessible behind our back.
+ *
+ * Of malloc'ed blocks the habit is kept by size alone. It decides about huge pages on fresh memory, and
  * whether it is made resident at once (heap_fresh.h): only where blocks have been filled, and one sparse
  * block takes that right away for several dense ones. So as not to wait until blocks come back, a block that
- * was left as it was is looked at when the next ones are handed out. Memory made resident teaches nothing, so
- * every FRESH_PROBE_EVERYth block is left as it is, and more of them while none has been seen filled for long
- * (AHEAD_MIN_BYTES).
+ * was left as it was, or made resident, is looked at when the next ones are asked for; what it holds is asked
+ * of the kernel, since its owner may do what he likes with it meanwhile. Every FRESH_PROBE_EVERYth block is
+ * left as it is, and more of them while none has been seen filled for long (AHEAD_MIN_BYTES).
  */
 #ifndef ZP_POOL_ZERO_H
 #define ZP_POOL_ZERO_H
@@ -38,11 +42,12 @@
 /* Blocks below this are always cleared. */
 size_t zero_memset_bytes(const struct pool *pool);
 
-/* Make the first n_bytes of a live block zero, the best way for its size. */
-void zero_clear(struct pool *pool, struct extent *extent, size_t n_bytes);
-
-/* A block that is zero to its end, as far as malloc_usable_size says; NULL if refused. */
-void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages);
+/* A block that is zero to its end, as far as malloc_usable_size says, for a call at that place; NULL if
+ * refused. */
+void *zero_get_for(struct pool *pool, struct tcache *tcache, size_t n_pages, const void *site);
+static inline void *zero_get(struct pool *pool, struct tcache *tcache, size_t n_pages) {
+    return zero_get_for(pool, tcache, n_pages, NULL);
+}
 
 /* Should fresh memory for such a block be backed by huge pages? */
 bool zero_wants_huge(struct pool *pool, size_t n_pages, bool zeroed);
@@ -61,8 +66,10 @@ bool zero_tail_is_sparse(const struct pool *pool, size_t n_pages);
 /* Will a block of untouched memory of this size be filled, as far as is known? */
 bool zero_expects_filled(struct pool *pool, size_t n_pages, bool zeroed);
 
-/* A block is handed out of which so much was untouched. Looks back at an earlier one, and notes whether to
- * look at this one later. */
+/* Before a block that is not zeroed is asked of the heap: look at earlier ones of its size. */
+void zero_look_back(struct pool *pool, size_t n_pages);
+
+/* A block is handed out of which so much was untouched: note whether to look at it later. */
 void zero_mark_fresh(struct pool *pool, struct extent *extent, size_t fresh_bytes, bool zeroed);
 
 /* Such a block has come back: learn. */

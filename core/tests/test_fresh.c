@@ -154,6 +154,64 @@ Test(fresh, a_change_of_habit_is_noticed_although_nothing_is_freed) {
     cr_assert_not(expects_filled(1024, false));
 }
 
+/* --- a change of habit costs two blocks --- */
+
+#define WRONG_MOST 2
+
+struct change {
+    size_t n_bytes;
+    unsigned n; /* blocks of a phase */
+    bool keeps; /* until the end of the phase; else each block is given back, and the memory with it */
+};
+
+/* Made resident beforehand; or, of the largest, that is to be as it is touched. */
+static bool expects(const void *p, size_t n_bytes) {
+    if (n_bytes >= HUGE_MIN_BYTES) return fixture_extent(&pool, (void *)(uintptr_t)p)->flags & EXTENT_HUGE;
+    return resident_pages(p, n_bytes) == n_bytes >> PAGE_SHIFT;
+}
+
+/* Blocks of untouched memory, each filled or touched on three pages. Of filled ones so many that are served
+ * the wrong way before the first that is not: some are left as they are at any time. */
+static unsigned count_wrong(const struct change *change, bool filled, uint64_t *rng) {
+    void *blocks[16];
+    unsigned n_wrong = 0;
+    bool right = false;
+    for (unsigned i = 0; i < change->n; i++) {
+        char *p = blocks[i] = fixture_get(&pool, change->n_bytes);
+        cr_assert(p);
+        bool expected = expects(p, change->n_bytes);
+        right |= expected;
+        n_wrong += filled ? !right : expected;
+        for (int k = 0; k < 3; k++)
+            p[rng_range(rng, 0, change->n_bytes - 1)] = 1;
+        if (filled) memset(p, 1, change->n_bytes);
+        if (change->keeps) continue;
+        fixture_put(&pool, p);
+        pool_trim(&pool, 0);
+    }
+    for (unsigned i = 0; change->keeps && i < change->n; i++)
+        fixture_put(&pool, blocks[i]);
+    pool_trim(&pool, 0);
+    return n_wrong;
+}
+
+ParameterizedTestParameters(fresh, a_change_of_habit_costs_two_blocks) {
+    static struct change changes[] = {{MIB, 16, true},     {4 * MIB, 16, true},  {16 * MIB, 12, true},
+                                      {MIB, 16, false},    {4 * MIB, 16, false}, {16 * MIB, 12, false},
+                                      {64 * MIB, 8, true}, {64 * MIB, 12, false}};
+    return cr_make_param_array(struct change, changes, sizeof changes / sizeof changes[0]);
+}
+ParameterizedTest(struct change *change, fresh, a_change_of_habit_costs_two_blocks, .init = set_up,
+                  .timeout = 60) {
+    uint64_t rng = change->n_bytes;
+    for (int phase = 0; phase < 7; phase++) {
+        bool filled = phase % 2;
+        unsigned n_wrong = count_wrong(change, filled, &rng);
+        cr_expect_leq(n_wrong, WRONG_MOST, "%zu MiB, %s, phase %d of %s blocks: %u", change->n_bytes / MIB,
+                      change->keeps ? "kept" : "given back", phase, filled ? "filled" : "sparse", n_wrong);
+    }
+}
+
 Test(fresh, a_growing_program_that_fills_its_blocks_is_served_throughout) {
     unsigned n_ready = 0;
     for (int i = 0; i < 100; i++) {

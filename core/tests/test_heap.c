@@ -185,8 +185,7 @@ Test(heap, purged_memory_reads_as_zero_and_leaves_the_process) {
 
 static int resident_map_pages(size_t n_bytes) {
     int n = (int)(PAGES(n_bytes) * sizeof(uint32_t) / PAGE_BYTES);
-    return os_resident_probes((void *)align_down((size_t)heap.space.page_map, PAGE_BYTES),
-                              (size_t)n * PAGE_BYTES, n);
+    return os_resident_pages((void *)align_down((size_t)heap.space.page_map, PAGE_BYTES), (size_t)n);
 }
 
 Test(heap, trimming_leaves_no_pages_of_the_map_between_pieces_purged_one_by_one) {

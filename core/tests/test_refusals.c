@@ -139,7 +139,8 @@ Test(refusals, ranges_that_are_not_there) {
     if (!UNDER_ASAN) cr_assert_eq(os_lock(p, PAGE_BYTES), -ENOMEM);
     if (!UNDER_ASAN) cr_assert_eq(os_unlock(p, PAGE_BYTES), -ENOMEM);
     cr_assert_leq(os_move_pages(p, (char *)p + 2 * PAGE_BYTES, PAGE_BYTES), 0, "nothing has been moved");
-    cr_assert_lt(os_resident_probes(p, 4 * PAGE_BYTES, 2), 0);
+    cr_assert_lt(os_resident_pages(p, 4), 0);
+    cr_assert_lt(os_peek_pages((void *[OS_PEEK_PAGES]){p, p, p, p}), 0);
     cr_assert_not(os_is_one_vma(p, PAGE_BYTES));
     cr_assert_lt(os_populate(p, PAGE_BYTES), 0);
     cr_assert_eq(os_scrub(p, PAGE_BYTES), 1, "replaced with fresh memory");

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /* test_zero.c: zeroed blocks are zero whatever was there, and the way they are cleared follows their use. */
 #include <criterion/criterion.h>
+#include <criterion/parameterized.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -148,7 +149,7 @@ Test(zero, huge_pages_must_be_earned) {
     cr_assert_not(zero_wants_huge(&pool, pages, false), "nothing is known yet");
     cr_assert_not(zero_wants_huge(&pool, pages, true));
     struct learned *learned = &pool.learned.size[log2_floor(pages)];
-    atomic_store(&learned->filled, 3);
+    learned->malloced.filled = 3;
     cr_assert(zero_wants_huge(&pool, pages, false));
     cr_assert_not(zero_wants_huge(&pool, pages, true), "what is known of malloc says nothing of calloc");
     cr_assert_not(zero_wants_huge(&pool, pages / 4, false), "never below the minimum");
@@ -168,11 +169,138 @@ Test(zero, one_sparse_block_takes_huge_pages_away) {
         fixture_put(&pool, p);
         pool_trim(&pool, 0);
     }
-    cr_assert_gt(atomic_load(&learned->filled), 0, "filled blocks are noticed");
-    atomic_store(&learned->filled, 0); /* so that the next is observed on small pages */
+    cr_assert_gt(learned->malloced.filled, 0, "filled blocks are noticed");
+    learned->malloced.filled = 0; /* so that the next is observed on small pages */
     p = fixture_get(&pool, n_bytes);
     p[0] = 1;
     fixture_put(&pool, p);
-    cr_assert_lt(atomic_load(&learned->filled), 0);
+    cr_assert_lt(learned->malloced.filled, 0);
     cr_assert_not(zero_wants_huge(&pool, n_bytes >> PAGE_SHIFT, false));
+}
+
+/* --- a change of habit --- */
+
+#define WRONG_MOST 2
+
+/* A pool on a machine where faults are cheap: small blocks are not always cleared. */
+static void set_up_cheap_faults(void) {
+    set_up();
+    atomic_store(&pool.n_fault_looks, ZERO_LOOKS);
+    atomic_store(&pool.fault_ns, 700);
+}
+TestSuite(zero_habits, .init = set_up_cheap_faults, .fini = tear_down, .timeout = 60);
+
+/* Two places that call. */
+static const char sites[2];
+
+/* One zeroed block, filled or touched on three pages. True if it was served the wrong way, which is cleared
+ * though sparse, or purged though filled. */
+static bool is_wrong(unsigned char *p, size_t n_bytes, bool filled, uint64_t *rng) {
+    bool cleared = resident_percent(p, n_bytes) > 90;
+    size_t at[3];
+    for (int i = 0; i < 3; i++) {
+        at[i] = rng_range(rng, 0, n_bytes - 1);
+        cr_assert_eq(p[at[i]], 0);
+    }
+    for (int i = 0; i < 3; i++)
+        p[at[i]] = 1;
+    if (filled) memset(p, 0x77, n_bytes);
+    return cleared != filled;
+}
+
+static unsigned char *get_for(size_t n_bytes, int site) {
+    unsigned char *p = zero_get_for(&pool, tcache_find(&pool.tcaches), pages_of(n_bytes), &sites[site]);
+    cr_assert(p);
+    return p;
+}
+
+/* Lengths of phases have no period. */
+static unsigned phase_length(uint64_t *rng) {
+    return (unsigned)rng_range(rng, 16, 32);
+}
+
+ParameterizedTestParameters(zero_habits, a_change_of_habit_costs_two_blocks) {
+    static size_t sizes[] = {MIB, 4 * MIB, 16 * MIB, 64 * MIB};
+    return cr_make_param_array(size_t, sizes, 4);
+}
+ParameterizedTest(size_t *n_bytes, zero_habits, a_change_of_habit_costs_two_blocks,
+                  .init = set_up_cheap_faults, .timeout = 60) {
+    uint64_t rng = *n_bytes;
+    for (int phase = 0; phase < 7; phase++) {
+        bool filled = phase % 2;
+        unsigned n = phase_length(&rng), n_wrong = 0;
+        for (unsigned i = 0; i < n; i++) {
+            unsigned char *p = get_for(*n_bytes, 0);
+            n_wrong += is_wrong(p, *n_bytes, filled, &rng);
+            fixture_put(&pool, p);
+        }
+        cr_expect_leq(n_wrong, WRONG_MOST, "phase %d of %s blocks: %u of %u", phase,
+                      filled ? "filled" : "sparse", n_wrong, n);
+    }
+}
+
+/* One place fills its blocks, the other does not, in turns or at random; then they change parts. */
+ParameterizedTestParameters(zero_habits, two_callers_have_a_habit_each) {
+    static size_t sizes[] = {MIB, 4 * MIB, 16 * MIB, 64 * MIB};
+    return cr_make_param_array(size_t, sizes, 4);
+}
+ParameterizedTest(size_t *n_bytes, zero_habits, two_callers_have_a_habit_each, .init = set_up_cheap_faults,
+                  .timeout = 60) {
+    uint64_t rng = *n_bytes;
+    for (int phase = 0; phase < 6; phase++) {
+        unsigned n = 2 * phase_length(&rng), n_wrong[2] = {0};
+        for (unsigned i = 0; i < n; i++) {
+            int site = (int)(phase < 3 ? i % 2 : rng_range(&rng, 0, 1));
+            unsigned char *p = get_for(*n_bytes, site);
+            n_wrong[site] += is_wrong(p, *n_bytes, (site + phase) % 2, &rng);
+            fixture_put(&pool, p);
+        }
+        cr_expect_leq(n_wrong[0], WRONG_MOST, "phase %d, first caller: %u of %u", phase, n_wrong[0], n);
+        cr_expect_leq(n_wrong[1], WRONG_MOST, "phase %d, second caller: %u of %u", phase, n_wrong[1], n);
+    }
+}
+
+/* The kernel cannot tell, nor can what is in them: a few are purged on trial, ever fewer. */
+Test(zero_habits, blocks_filled_with_zeros_are_cleared_as_well) {
+    unsigned n_purged[2] = {0};
+    for (int i = 0; i < 400; i++) {
+        unsigned char *p = get_for(MIB, 0);
+        n_purged[i >= 200] += resident_percent(p, MIB) < 90;
+        memset(p, 0, MIB);
+        fixture_put(&pool, p);
+    }
+    cr_expect_leq(n_purged[0], 10, "%u of 200", n_purged[0]);
+    cr_expect_leq(n_purged[1], 8, "%u of 200", n_purged[1]);
+}
+
+/* One filled block in eight, at random or not, speaks for no other. */
+ParameterizedTestParameters(zero_habits, where_few_are_filled_none_is_cleared) {
+    static bool at_random[] = {false, true};
+    return cr_make_param_array(bool, at_random, 2);
+}
+ParameterizedTest(bool *at_random, zero_habits, where_few_are_filled_none_is_cleared,
+                  .init = set_up_cheap_faults, .timeout = 60) {
+    uint64_t rng = 7;
+    unsigned n_cleared = 0;
+    for (unsigned i = 0; i < 800; i++) {
+        bool filled = *at_random ? rng_range(&rng, 0, 7) == 0 : i % 8 == 0;
+        unsigned char *p = get_for(MIB, 0);
+        n_cleared += resident_percent(p, MIB) > 90;
+        is_wrong(p, MIB, filled, &rng);
+        fixture_put(&pool, p);
+    }
+    cr_expect_leq(n_cleared, 16, "%u of 800", n_cleared);
+}
+
+/* An exception now and then changes nothing for the others. */
+Test(zero_habits, one_sparse_block_among_many_is_an_exception) {
+    uint64_t rng = 7;
+    unsigned n_purged = 0;
+    for (unsigned i = 0; i < 800; i++) {
+        unsigned char *p = get_for(MIB, 0);
+        n_purged += resident_percent(p, MIB) < 90;
+        is_wrong(p, MIB, rng_range(&rng, 0, 15) != 0, &rng);
+        fixture_put(&pool, p);
+    }
+    cr_expect_leq(n_purged, 80, "%u of 800", n_purged);
 }

@@ -78,6 +78,13 @@ at_least "faults per dense calloc of 64 MiB" "$(field faults_per_block "$line")"
 run zeroed --size=64M --use=sparse --seconds=0.01
 at_least "faults per sparse calloc of 64 MiB" "$(field faults_per_block "$line")" 2
 at_most "faults per sparse calloc of 64 MiB" "$(field faults_per_block "$line")" 10
+for use in habit turns; do
+    at_least "callocs of zeroed --use=$use" "$(counted taken zeroed --size=64K --use=$use --phase=10 --cycles=4)" 100
+    run zeroed --size=64M --use=$use --phase=3 --cycles=1
+    at_least "faults per block of zeroed --use=$use" "$(field faults_per_block "$line")" 8193
+    at_most "faults per block of zeroed --use=$use" "$(field faults_per_block "$line")" 8210
+    at_least "ns_dense of zeroed --use=$use" "$(field ns_dense "$line")" "$(field ns_sparse "$line")"
+done
 run fresh --size=64M
 at_least "growth of fresh" "$(field rss_grown_bytes "$line")" 67108864
 run sparse --bytes=64M
@@ -129,7 +136,7 @@ for words in "liveset --live=64 --threads=4 --turnover=3" "shift --live=32M --cy
 done
 
 # Wrong usage is said and ends with 2.
-for words in "pair --size=64X" "pair --nonsense=1" "pair --align=3" "settle --bytes=0" "liveset --low=2M --high=1M" "zeroed --use=half" "idle --keep=2" "grow --factor=1" "requests --threads=65" "hop --pin=two" "batches --makers=3 --threads=4" "batches --batch=2000"; do
+for words in "pair --size=64X" "pair --nonsense=1" "pair --align=3" "settle --bytes=0" "liveset --low=2M --high=1M" "zeroed --use=half" "zeroed --use=habit --phase=0" "idle --keep=2" "grow --factor=1" "requests --threads=65" "hop --pin=two" "batches --makers=3 --threads=4" "batches --batch=2000"; do
     status=0
     # shellcheck disable=SC2086
     message=$("$programs/"$words 2>&1) || status=$?

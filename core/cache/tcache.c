@@ -187,6 +187,7 @@ static struct tcache *set_up_for(struct tcaches *caches) {
         tcache_bin_set_n(tcache, cls, 0);
     WRITE_RELAXED(tcache->big_slot_unchecked, 0);
     tcache->n_unused_big = 0;
+    tcache->near_share = 0; /* until something has been taken from the heap */
     if (!tcache->counted) atomic_fetch_add_explicit(&caches->n, 1, memory_order_relaxed);
     tcache->counted = true;
     tcache_adopt_limit(tcache, caches);
@@ -285,6 +286,43 @@ void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches) {
     compiler_barrier();
     /* again: somebody may have begun to watch bins in between */
     tcache_set_limit(tcache, tcache_limit_of(caches));
+}
+
+void tcache_adopt_near(struct tcache *tcache, const struct tcaches *caches) {
+    if (!caches->grow) return; /* the API's pools promise exact classes (zp_usable_size) */
+    size_t active_pages = READ_RELAXED(caches->shards->heap->active_bytes) >> PAGE_SHIFT;
+    size_t n_threads = atomic_load_explicit(&caches->n, memory_order_relaxed);
+    size_t all = READ_RELAXED(tcache->limit_pages) * n_threads;
+    tcache->near_share =
+        (uint32_t)min_size(TCACHE_NEAR_ONE * all / max_size(active_pages, 1), TCACHE_NEAR_MOST);
+}
+
+/* Out of the slot, or off the stack; NULL if there is none of that class. Entered. */
+static struct extent *take_of_class(struct tcache *tcache, unsigned cls) {
+    struct extent *extent = tcache->small.extent;
+    if (extent && extent->cls == cls) return tcache_take_slot(&tcache->small);
+    struct tcache_bin *bin = &tcache->bins[cls];
+    extent = bin->head;
+    if (!extent) return NULL;
+    bin->head = extent->next;
+    ADD_OWN(bin->room, 1);
+    SUB_OWN(tcache->n_pages, extent->n_pages);
+    return extent;
+}
+
+struct extent *tcache_take_near(struct tcache *tcache, unsigned cls) {
+    uint32_t wanted = (uint32_t)class_pages(cls);
+    uint32_t most = wanted + wanted * tcache->near_share / TCACHE_NEAR_ONE;
+    if (cls + 1 >= TCACHE_BIG_CLASS || class_pages(cls + 1) > most || !tcache_enter(tcache)) return NULL;
+    struct extent *extent = NULL;
+    while (!extent && ++cls < TCACHE_BIG_CLASS && class_pages(cls) <= most)
+        extent = take_of_class(tcache, cls);
+    if (extent) {
+        ADD_OWN(tcache->n_hits[class_of_pages(wanted)], 1);
+        extent_set_state(extent, EXTENT_LIVE);
+    }
+    tcache_leave(tcache);
+    return extent;
 }
 
 /* Nobody can hold it: exiting threads of the child have passed no door yet, and others have no cache. */

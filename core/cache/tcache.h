@@ -7,7 +7,8 @@
  *             away from the heap small; a second big block goes to the heap, where 150 ns are nothing beside
  *             filling it. A thread that only frees big blocks keeps none: it would be missed where they are
  *             allocated. Of smaller blocks, too, the one returned last goes into a slot, and the one that was
- *             there onto its stack: it is the one that is asked for next, and slots are faster than stacks.
+ *             there onto its stack: it is the one that is asked for next, and slots are faster than stacks. A
+ *             request that finds neither gets the nearest larger block within a bound (tcache_take_near).
  *
  *   field                who writes                            who reads
  *   bins, slots, n_pages the owner while busy; a reclaimer     the owner; others as a hint (see below)
@@ -21,7 +22,8 @@
  *                        (tcache_disturb, recycle_watch),
  *                        unclaimed
  *   big_slot_unchecked   the owner; tcache_disturb stores 0    the owner
- *   depth, n_unused_big  the owner                             the owner
+ *   depth, n_unused_big, the owner                             the owner
+ *   near_share
  *   counted              the owner while busy, or with claim   the same
  *   activity_seen,       whoever looks with only_idle; races   the same
  *   big_seen, ..hits_seen are harmless
@@ -107,6 +109,7 @@ struct tcache {
     uint32_t depth;
     /* a flag: big blocks may be put into their slot without a check (recycle.h) */
     uint32_t big_slot_unchecked;
+    uint32_t near_share;    /* see tcache_take_near; the owner */
     uint32_t n_unused_big;  /* blocks in a row that left the slot for the next one; the owner */
     struct tcache_slot big; /* of the others */
     struct tcaches *caches; /* of which pool; NULL once that is destroyed */
@@ -238,6 +241,18 @@ struct extent *tcache_take_all(struct tcache *tcache);
 
 /* The same for one slot alone: a list of one block, or NULL. */
 struct extent *tcache_take_slot(struct tcache_slot *slot);
+
+/* By the owner, outside the section: the nearest larger block for a request of a class that the cache holds
+ * no block of, or NULL. It is LIVE then and counted as a hit of the class asked for; the program may use all
+ * of it.
+ *
+ * It is larger by at most 1/4, and by less where much is in use: what near fit adds to all live blocks
+ * together is at most what all thread caches may keep (tcache_adopt_near). */
+#define TCACHE_NEAR_ONE 256u /* near_share is in such parts of the class asked for, */
+#define TCACHE_NEAR_MOST 64u /* and at most so many of them */
+struct extent *tcache_take_near(struct tcache *tcache, unsigned cls);
+/* Set near_share from the limit and from what is in use now; by the owner. */
+void tcache_adopt_near(struct tcache *tcache, const struct tcaches *caches);
 
 /* Hand a cache's counts to its pool, for the totals, and begin anew. */
 void tcache_fold_counters(struct tcache *tcache, struct tcaches *caches);

@@ -136,7 +136,18 @@ static struct extent *alloc_settled(struct pool *pool, struct heap_request *requ
     return heap_alloc(&pool->heap, request);
 }
 
+/* A hit like one of the exact class, so nothing of the slow path is asked first. Not for zeroed blocks:
+ * clearing what was not asked for costs more than the way through the levels. */
+static struct extent *get_near(struct pool *pool, unsigned cls) {
+    struct tcache *tcache = tcache_find(&pool->tcaches);
+    return tcache ? tcache_take_near(tcache, cls) : NULL;
+}
+
 struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, size_t align_pages, bool zero) {
+    if (cls < TCACHE_BIG_CLASS && align_pages == 1 && !zero) {
+        struct extent *extent = get_near(pool, cls);
+        if (extent) return extent;
+    }
     if (unlikely(!pool->ready || n_pages > pool->max_pages || tcache_tls.entered)) return NULL;
     if (unlikely(!fork_pass())) return NULL;
     tcache_tls.entered = IN_SLOW_PATH;
@@ -182,6 +193,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             pool_tick(pool, os_clock_ms());
         }
         limits_refresh(pool);
+        if (tcache) tcache_adopt_near(tcache, &pool->tcaches);
     }
     if (extent) {
         recycle_mark(&pool->recycle, extent);

@@ -218,6 +218,58 @@ Test(tcache, depth_zero_means_no_cache) {
     cr_assert_null(tcache_find(&pool.tcaches));
 }
 
+/* Where nothing but the default was asked for; and something has been taken from the heap. */
+static void allow_near_fit(void) {
+    pool.tcaches.grow = true;
+    fixture_get_and_put(&pool, 1, 256 * KIB);
+}
+
+Test(tcache, the_nearest_larger_block_serves_when_the_stack_is_empty) {
+    allow_near_fit();
+    struct tcache *tcache = tcache_find(&pool.tcaches);
+    void *a = fixture_get(&pool, 40 * KIB), *b = fixture_get(&pool, 44 * KIB),
+         *c = fixture_get(&pool, 48 * KIB);
+    fixture_put(&pool, a);
+    fixture_put(&pool, b);
+    fixture_put(&pool, c);
+    uint64_t n_slow_gets = tcache->n_slow_gets, n_hits = tcache_hits(tcache, 9);
+    cr_assert_eq(fixture_get(&pool, 36 * KIB), a);
+    cr_assert_eq(fixture_get(&pool, 36 * KIB), b);
+    cr_assert_eq(cached(10) + cached(11), 0);
+    cr_assert_eq(tcache_hits(tcache, 9), n_hits + 2, "hits count for the class asked for");
+    cr_assert_eq(tcache->n_slow_gets, n_slow_gets);
+    cr_assert_eq(fixture_extent(&pool, b)->used_pages, 11, "the program may use all of it");
+    cr_assert_neq(fixture_get(&pool, 36 * KIB), c, "more than 1/4 larger");
+    cr_assert_neq(fixture_get(&pool, 52 * KIB), c, "smaller");
+    cr_assert_eq(fixture_get(&pool, 40 * KIB), c, "that is in the slot");
+    cr_assert_null(tcache->small.extent);
+    fixture_put(&pool, b);
+    cr_assert_eq(fixture_get(&pool, 44 * KIB), b, "it is of the class it was");
+}
+
+Test(tcache, blocks_that_must_be_cleared_and_those_of_other_pools_are_of_the_class_asked_for) {
+    allow_near_fit();
+    fixture_get_and_put(&pool, 1, 44 * KIB);
+    cr_assert_eq(fixture_extent(&pool, zero_get(&pool, tcache_find(&pool.tcaches), 10))->n_pages, 10);
+    pool.tcaches.grow = false;
+    tcache_find(&pool.tcaches)->near_share = 0;
+    fixture_get_and_put(&pool, 1, 200 * KIB); /* out of the heap */
+    fixture_get_and_put(&pool, 1, 44 * KIB);
+    cr_assert_eq(fixture_extent(&pool, fixture_get(&pool, 40 * KIB))->n_pages, 10);
+}
+
+/* Each block that is returned serves one that is 1/6 smaller and stays. */
+Test(tcache, what_near_fit_adds_is_less_than_what_caches_may_keep) {
+    allow_near_fit();
+    size_t added_pages = 0;
+    for (int i = 0; i < 2000; i++) {
+        fixture_put(&pool, fixture_get(&pool, 48 * KIB));
+        added_pages += fixture_extent(&pool, fixture_get(&pool, 40 * KIB))->n_pages - 10;
+    }
+    cr_assert_gt(added_pages, 0);
+    cr_assert_leq(added_pages, MIB >> PAGE_SHIFT);
+}
+
 static unsigned caches_made(void) {
     unsigned n = 0;
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered)

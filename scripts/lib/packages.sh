@@ -13,6 +13,8 @@ fuzz_packages='clang libclang-rt-14-dev'
 vm_packages='qemu-system-x86 debootstrap busybox-static cpio e2fsprogs'
 # Opens the flamegraphs.
 browser_packages='chromium chromium-driver'
+# Open the profiles that `zeropool report` exports; from npm, where it is there.
+viewer_packages='speedscope@1.25.0 @firefox-devtools/profiler-cli@0.10.0'
 
 # missing_packages NAME...: those of them that are not installed.
 missing_packages() {
@@ -67,6 +69,22 @@ ensure_packages() {
         die 1 "$reason (whole log: $apt_log); by hand: $by_hand"
     fi
     rm -rf "$apt_folder"
+}
+
+# ensure_viewers FOLDER: puts viewer_packages there. Without npm, or where it cannot fetch them, their tests are skipped.
+ensure_viewers() {
+    command -v npm >/dev/null || return 0
+    if [ "$(cat "$1/installed" 2>/dev/null)" = "$viewer_packages" ]; then
+        say "viewers: all there"
+        return 0
+    fi
+    mkdir -p "$1"
+    # shellcheck disable=SC2086 # a list of names
+    if with_log "npm install" "$1/log" timeout 120 npm install --prefix "$1" --no-audit --no-fund --ignore-scripts $viewer_packages; then
+        printf '%s\n' "$viewer_packages" >"$1/installed"
+    else
+        say "npm cannot install $viewer_packages (whole log: $1/log); tests that open exported profiles in them are skipped"
+    fi
 }
 
 # Ends in exec, so that the process that with_log knows is apt-get (or sudo, which passes signals on).

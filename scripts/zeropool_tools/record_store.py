@@ -215,7 +215,8 @@ def check(result, path):
     try:
         if result["schema"] != SCHEMA:
             raise ToolError(f"{path}: schema '{result['schema']}', not {SCHEMA}")
-        good = isinstance(result["command"], list) and isinstance(result["notes"], list)
+        good = isinstance(result["command"], list) and all(isinstance(word, str) for word in result["command"])
+        good = good and isinstance(result["notes"], list)
         for item in result["variants"]:
             good = good and isinstance(item["name"], str) and isinstance(item["total"], int) and isinstance(item["samples"], int)
             good = good and all(isinstance(item["kinds"].get(k, 0), int) for k in folded.KINDS) and item["unit"] in ("us", "faults", "bytes")

@@ -4,7 +4,7 @@ import json
 import os
 import shlex
 
-from . import bench_stored, calibrate, callers, folded, html, perf, record_store, record_text, results, stat, stats_report, table
+from . import bench_stored, calibrate, callers, export, folded, html, perf, record_store, record_text, results, stat, stats_report, table
 from .bench import SCHEMA as BENCH_SCHEMA
 from .errors import OK, ToolError, say
 from .options import Command, Option, non_empty
@@ -26,6 +26,11 @@ COMMAND = Command(
      Option("--html", "write the page of a comparison", None, "FILE", non_empty),
      Option("--csv", "write every run of a comparison as a line", None, "FILE", non_empty),
      Option("--markdown", "write the table as Markdown", None, "FILE", non_empty),
+     Option("--collapsed", "write the stacks of a recording, a perf.data or of folded stacks as collapsed stacks", None, "FILE", non_empty),
+     Option("--speedscope", "the same for speedscope.app", None, "FILE", non_empty),
+     Option("--pprof", "the same for 'go tool pprof' and its kin", None, "FILE", non_empty),
+     Option("--firefox", "the same for profiler.firefox.com", None, "FILE", non_empty),
+     Option("--only", "these four of this allocator of the recording; pprof and collapsed stacks hold one", None, "NAME", non_empty),
      Option("--top", "show this many functions (default 12)", None, "N", lambda text: int(text) if text.isdigit() else bad_number(), 12),
      Option("--help", "this text", "-h")),
     """Exit status: 0 shown, 2 wrong usage, 125 the file cannot be read or is no result of zeropool.
@@ -45,11 +50,13 @@ def main(words):
     if len(rest) != 1:
         COMMAND.fail("one folder or file is wanted" if rest else "no folder or file given")
     show, given = find(rest[0])
-    for key in ("svg", "html", "csv", "markdown", "unit"):
+    for key in ("svg", "html", "csv", "markdown", *export.FORMATS, "unit", "only"):
         if values[key] and key not in show.options:
             COMMAND.fail(f"--{key} does not fit {show.what}")
-        if values[key] and key != "unit":
+        if values[key] and key not in ("unit", "only"):
             results.check_writable(values[key])
+    if values["only"] and not any(values[key] for key in export.FORMATS):
+        COMMAND.fail("--only goes with " + ", ".join(f"--{key}" for key in export.FORMATS))
     show(given, rest[0], values)
     return OK
 
@@ -132,17 +139,23 @@ def check_comparison(result, path):
         raise ToolError(f"{path}: no comparison of zeropool, or a damaged one")
 
 
-@shows("a recording", "markdown")
+@shows("a recording", "markdown", "only", *export.FORMATS)
 def recording(result, path, values):
     folder = path if os.path.isdir(path) else os.path.dirname(path) or "."
-    text = record_text.summary(result)
-    print(text)
-    blocks = []
+    stacks_of, missing = [], []
     for item in result["variants"]:
         try:
-            found = record_store.read_stacks(os.path.join(folder, item["folder"], "stacks.folded"))
+            stacks_of.append(record_store.read_stacks(os.path.join(folder, item["folder"], "stacks.folded")))
         except ToolError as error:
-            say(f"note: {error}")
+            stacks_of.append(None)
+            missing.append(error)
+    exported = export.prepare(export.from_recording(result, stacks_of), values, path)
+    print(record_text.summary(result))
+    for error in missing:
+        say(f"note: {error}")
+    blocks = []
+    for item, found in zip(result["variants"], stacks_of):
+        if found is None:
             continue
         rows = record_text.hot(found, item["unit"], values["top"])
         print(f"\n{item['name']}\n{table.align(rows, record_text.HOT_HEADINGS)}" if rows else f"\n{item['name']}: no samples")
@@ -155,8 +168,10 @@ def recording(result, path, values):
         results.store(values["markdown"], f"`{shlex.join(result['command'])}`\n\n{table.markdown_table(lines, headings)}\n"
                       + "".join(blocks))
         say(f"stored {values['markdown']}")
+    advice = export.store(exported)
     say(f"files in {folder}: {record_text.files(folder)}")
-    say(f"next: zeropool diff {shlex.quote(folder)} OTHER   (after a change), or perf report -i "
+    say(f"next: {advice}" if advice else
+        f"next: zeropool diff {shlex.quote(folder)} OTHER   (after a change), or perf report -i "
         f"{shlex.quote(os.path.join(folder, result['variants'][0]['folder'], 'perf.data'))}")
 
 
@@ -212,7 +227,7 @@ def plain(given, path, _values):
     say(f"next: zeropool report {shlex.quote(os.path.dirname(path) or '.')}   shows a recording; this file is shown as it is")
 
 
-@shows("a perf.data", "svg")
+@shows("a perf.data", "svg", *export.FORMATS)
 def perf_data(_given, path, values):
     text = perf.script(perf.find(), path)
     profile = folded.fold(text, "us")
@@ -223,7 +238,7 @@ def perf_data(_given, path, values):
     picture_and_table(profile.stacks, item, path, values, callers.with_lines(profile.callers))
 
 
-@shows("folded stacks", "svg", "unit")
+@shows("folded stacks", "svg", "unit", *export.FORMATS)
 def stacks(found, path, values):
     if not found:
         raise ToolError(f"{path}: empty")
@@ -243,11 +258,16 @@ def unit_of(path):
 
 
 def picture_and_table(found, item, path, values, called=None):
+    name = os.path.basename(path)
+    exported = export.prepare(export.Sheet(name, [export.Profile(name, found, item["unit"])]), values, path)
     print(table.align(record_text.hot(found, item["unit"], values["top"]), record_text.HOT_HEADINGS))
     print_callers(called or callers.of_stacks(found), item["unit"], item["total"], values["top"])
+    advice = export.store(exported)
     if values["svg"]:
-        results.store(values["svg"], record_store.picture(found, item, [os.path.basename(path)]))
+        results.store(values["svg"], record_store.picture(found, item, [name]))
         say(f"stored {values['svg']}")
-        say(f"next: open {shlex.quote(values['svg'])} in a browser")
+        advice = f"open {shlex.quote(values['svg'])} in a browser" + (f"; {advice}" if advice else "")
+    if advice:
+        say(f"next: {advice}")
     else:
         say(f"next: zeropool report --svg flamegraph.svg {shlex.quote(path)}")

@@ -164,18 +164,20 @@ def check_writable(path):
         raise ToolError(f"cannot write {path}: permission denied")
 
 
-def store(path, text):
-    """Whole or not at all: a reader never sees half a file. A device or pipe is written as it is."""
+def store(path, content):
+    """Text or bytes, whole or not at all: a reader never sees half a file. A device or pipe is written as it is."""
+    if isinstance(content, str):
+        content = content.encode()
     try:
         if os.path.exists(path) and not os.path.isfile(path):
-            with open(path, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(path, "wb") as file:
+                file.write(content)
             return
         real = os.path.realpath(path)
         descriptor, temporary = tempfile.mkstemp(dir=os.path.dirname(real), prefix=".zeropool-")
         try:
-            with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-                file.write(text)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
             umask = os.umask(0)
             os.umask(umask)
             os.chmod(temporary, 0o666 & ~umask)

@@ -6,7 +6,7 @@
 # Needed to build, and to compare with jemalloc and a real program.
 quickstart_packages='gcc libc6-dev meson ninja-build pkgconf systemtap-sdt-dev libjemalloc2 python3 python3-numpy'
 # Needed for all tests besides.
-test_packages='libcriterion-dev g++ shellcheck pyflakes3 clang-format binutils git procps spin linux-perf libmimalloc2.0 libtcmalloc-minimal4 abigail-tools'
+test_packages='libcriterion-dev g++ shellcheck pyflakes3 clang-format binutils git procps spin linux-perf libmimalloc2.0 libtcmalloc-minimal4 abigail-tools python3-prometheus-client'
 # Needed for the fuzz target, which is skipped without them; not installed for --quick.
 fuzz_packages='clang libclang-rt-14-dev'
 # A machine for the tests that change theirs (scripts/test-vm, for --long only).

@@ -169,7 +169,8 @@ class Completion(support.Case):
             script = os.path.join(support.SCRIPTS, "completion", "zeropool")
             return call("bash", "--norc", "-c", f". {script}; _zeropool_values {command} {option} {support.ZEROPOOL}").stdout.split()
 
-        self.assertEqual(values("compare", "--allocators"), list(variants.NAMES))
+        for command, option in (("compare", "--allocators"), ("report", "--only")):
+            self.assertEqual(values(command, option), list(variants.NAMES))
         self.assertEqual(values("record", "--event"), list(record.EVENTS))
         self.assertEqual(values("diff", "--metric"), list(results.METRICS))
         self.assertEqual(values("top", "--sort"), list(top.ORDERS))

@@ -4,7 +4,7 @@ import json
 import os
 import sys
 
-from . import calibrate, live, saved, stats_report
+from . import calibrate, live, metrics, saved, stats_report
 from .errors import OK, ToolError, say
 from .options import Command, Option, decimal_number
 from .table import align
@@ -19,7 +19,8 @@ COMMAND = Command(
     "running processes that can be read.",
     (Option("--each", "every process at length, not only the sum"),
      Option("--json", "print the sum as JSON"),
-     Option("--fault-ns", "cost of a page fault in nanoseconds (default: measured now)", None, "N", decimal_number(0, 1e6)),
+     Option("--metrics", "print running processes as OpenMetrics text, for Prometheus; none running is no failure then"),
+     Option("--fault-ns", "cost of a page fault in nanoseconds (default: measured now; --metrics: time saved is left out)", None, "N", decimal_number(0, 1e6)),
      Option("--help", "this text", "-h")),
     """Exit status: 0 shown; 2 wrong usage; 125 a process or file cannot be read.
 
@@ -30,6 +31,11 @@ def main(words):
     values, rest = COMMAND.parse(words)
     if values["help"]:
         print(COMMAND.help(), end="")
+        return OK
+    if values["metrics"]:
+        if values["json"] or values["each"]:
+            COMMAND.fail("--metrics goes with neither --json nor --each")
+        sys.stdout.write(metrics.text(pages_of(rest), values["fault_ns"]))
         return OK
     reports = [r for word in rest for r in load(word)] if rest else running()
     total = stats_report.add(reports)
@@ -81,12 +87,25 @@ def load(word):
     return reports
 
 
+def pages_of(words):
+    """The pages of these processes, each once; of all without words."""
+    for word in words:
+        if not (word.isascii() and word.isdigit()):
+            COMMAND.fail(f"--metrics shows running processes, and '{word}' is no process id")
+    return [page_of(pid) for pid in sorted({int(word[:10]) for word in words})] if words else list(live.pages().values())
+
+
 def from_process(pid):
+    page = page_of(pid)
+    if page.age_s > 5:
+        say(f"process {pid}: the page is {page.age_s:.0f} s old; the background thread has ended or is stopped")
+    return page.report
+
+
+def page_of(pid):
     page = live.pages().get(pid)
     if page:
-        if page.age_s > 5:
-            say(f"process {pid}: the page is {page.age_s:.0f} s old; the background thread has ended or is stopped")
-        return page.report
+        return page
     if live.start_ticks(pid) is None:
         raise ToolError(f"process {pid}: there is none")
     try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: MIT
 """The viewers that exported profiles are opened in, where they are installed. scripts/test puts those of npm into build-viewers/."""
 import base64
+import functools
 import glob
 import json
 import os
@@ -55,10 +56,10 @@ class Speedscope:
         self.browser.call("url", {"url": f"file://{in_npm(SPEEDSCOPE)}#localProfilePath={loader}"})
         self.wait(lambda text: "Sandwich" in text and "Time Order" in text)
         self.browser.keys(("3",))
-        return self.table(self.wait(lambda text: "Symbol Name" in text))
+        return self.table(self.wait(self.table))
 
     def wait(self, condition):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while True:
             text = self.browser.run("return document.body.innerText")
             if condition(text):
@@ -87,6 +88,7 @@ class FirefoxProfiler:
         self.env = support.environment(HOME=folder, PROFILER_CLI_SESSION_DIR=folder, PROFILER_CLI_NO_SYMBOLICATE="1")
 
     @staticmethod
+    @functools.cache
     def missing():
         if not in_npm(PROFILER):
             return "the npm package @firefox-devtools/profiler-cli is not installed"

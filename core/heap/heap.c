@@ -303,7 +303,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     budget_note_peak(heap);
     if (request->fresh_bytes) *request->fresh_bytes = fresh.n_bytes;
     fresh = heap_fresh_plan(heap, request, extent, fresh);
-    lock_release(&heap->lock);
+    heap_bins_unlock(heap);
     if (heap_fresh_fill(heap, &fresh)) extent->flags |= EXTENT_POPULATED;
     if (extent->flags & EXTENT_ZERO) after_fresh(heap, extent, request);
     return extent;

@@ -16,8 +16,9 @@
  * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No
  *             system call is made under it, with one exception: space_reach (a rare mmap of page map).
  *             Extents that are to be mapped, purged or unmapped are taken off all lists first (EXTENT_BUSY).
- *             If the lock cannot be had in bounded time, allocation returns NULL and a returned extent goes
- *             on the lock-free `deferred` stack, which the next holder empties.
+ *             If the lock cannot be had in bounded time, allocation returns NULL. A returned extent goes on
+ *             the lock-free `deferred` stack, which the holder empties: soon, if he is not quick, up
+ *             to DEFER_MAX_BYTES in all; beyond that when the same time has passed.
  */
 #ifndef ZP_HEAP_HEAP_H
 #define ZP_HEAP_HEAP_H
@@ -68,8 +69,12 @@ struct heap {
     struct extent by_age; /* sentinel of the dirty extents by age, */
     /* and of the muzzy ones, which are all older than what was filed when they were marked */
     struct extent muzzy_by_age;
-    _Atomic(struct extent *) deferred; /* returned while the lock could not be had */
-    bool exhausted;                    /* something foreign is in the way: never try to map again */
+    /* Returned while somebody else held the lock, and how much that is (heap_bins_deferred_weight).
+     * Written by others than the holder, so on a line of their own. */
+    _Atomic(struct extent *) deferred __attribute__((aligned(CACHE_LINE)));
+    _Atomic size_t deferred_bytes;
+    /* Something foreign is in the way: never try to map again. */
+    bool exhausted __attribute__((aligned(CACHE_LINE)));
 
     /* untouched memory (heap_fresh.c) */
     uint32_t n_growing;         /* threads that fill more than was asked for; atomic */

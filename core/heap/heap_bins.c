@@ -352,6 +352,8 @@ void heap_bins_return(struct heap *heap, struct extent *extent) {
 }
 
 void heap_bins_defer(struct heap *heap, struct extent *extent) {
+    /* before it is on the list, where it is anybody's */
+    atomic_fetch_add_explicit(&heap->deferred_bytes, heap_bins_deferred_weight(extent), memory_order_relaxed);
     struct extent *head = atomic_load_explicit(&heap->deferred, memory_order_relaxed);
     do
         extent->next = head;
@@ -362,8 +364,10 @@ void heap_bins_defer(struct heap *heap, struct extent *extent) {
 void heap_bins_drain_deferred(struct heap *heap) {
     if (likely(!atomic_load_explicit(&heap->deferred, memory_order_relaxed))) return;
     struct extent *list = atomic_exchange_explicit(&heap->deferred, NULL, memory_order_acquire);
+    size_t n_bytes = 0;
     while (list) {
         struct extent *next = list->next;
+        n_bytes += heap_bins_deferred_weight(list);
         if (list->flags & EXTENT_UNMAPPED) {
             heap_bins_file_hole(heap, list);
             list = next;
@@ -378,5 +382,18 @@ void heap_bins_drain_deferred(struct heap *heap) {
         }
         heap_bins_insert_idle(heap, list);
         list = next;
+    }
+    atomic_fetch_sub_explicit(&heap->deferred_bytes, n_bytes, memory_order_relaxed);
+}
+
+/* Others may go on leaving blocks while these are taken back. Nobody works for others for ever: what is left
+ * after so many times waits for the next holder. */
+#define SERVE_TIMES 4
+
+void heap_bins_serve(struct heap *heap) {
+    for (int i = 0; i < SERVE_TIMES && atomic_load_explicit(&heap->deferred, memory_order_relaxed); i++) {
+        if (unlikely(os_fault_lock()) || !lock_try(&heap->lock)) return;
+        heap_bins_drain_deferred(heap);
+        lock_release(&heap->lock);
     }
 }

@@ -89,4 +89,25 @@ static inline void heap_prefetch(const struct heap *heap, const struct extent *e
 void heap_bins_defer(struct heap *heap, struct extent *extent);
 void heap_bins_drain_deferred(struct heap *heap);
 
+/* Without the lock: take back what has been left, unless somebody holds the lock: he will. */
+void heap_bins_serve(struct heap *heap);
+
+/* Release the lock, and take back what was left meanwhile: who leaves a block serves afterwards, and finds
+ * the lock held. There is no barrier between the release and the look, so it can happen that neither of
+ * the two takes a block back; it waits for the next holder, or for decay_tick.
+ * (core/tests/models/deferred.pml) */
+static inline void heap_bins_unlock(struct heap *heap) {
+    lock_release(&heap->lock);
+    if (unlikely(atomic_load_explicit(&heap->deferred, memory_order_relaxed))) heap_bins_serve(heap);
+}
+
+/* Blocks are left to the holder as long as all that lie there count for less than this: they count as
+ * active meanwhile, and one hold of the lock takes all of them back. A small block counts for more than it
+ * is, so the list is short, too. */
+#define DEFER_MAX_BYTES MIB
+#define DEFER_LEAST_BYTES (DEFER_MAX_BYTES / 16)
+static inline size_t heap_bins_deferred_weight(const struct extent *extent) {
+    return max_size(extent_bytes(extent), DEFER_LEAST_BYTES);
+}
+
 #endif

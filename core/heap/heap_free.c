@@ -25,19 +25,43 @@ static void defer_all(struct heap *heap, struct extent *list) {
     }
 }
 
+/* Somebody holds the lock and may have been preempted: leave blocks to him rather than wait, as many as
+ * may lie there. Returns the rest. */
+static struct extent *leave_some(struct heap *heap, struct extent *list) {
+    if (heap->retain_max_bytes != SIZE_MAX) return list; /* that bound is enforced with the lock held */
+    while (list && heap_bins_deferred_weight(list) +
+                           atomic_load_explicit(&heap->deferred_bytes, memory_order_relaxed) <=
+                       DEFER_MAX_BYTES) {
+        struct extent *next = list->next;
+        heap_bins_defer(heap, list);
+        list = next;
+    }
+    heap_bins_serve(heap);
+    return list;
+}
+
+static void prefetch_some(const struct heap *heap, const struct extent *list) {
+    for (int i = 0; list && i < FREE_BATCH; i++, list = list->next)
+        heap_prefetch(heap, list);
+}
+
 void heap_free_list(struct heap *heap, struct extent *list) {
-    if (list) heap_prefetch(heap, list);
     while (list) {
-        if (!lock_acquire(&heap->lock)) {
-            defer_all(heap, list);
-            return;
+        prefetch_some(heap, list);
+        if (!lock_acquire_briefly(&heap->lock)) {
+            list = leave_some(heap, list);
+            if (!list) return;
+            if (!lock_acquire(&heap->lock)) {
+                defer_all(heap, list);
+                return;
+            }
         }
         heap_bins_drain_deferred(heap);
         list = insert_some(heap, list);
         struct extent *excess = NULL;
         if (unlikely(heap->dirty_bytes > heap->retain_max_bytes))
             excess = heap_collect(heap, heap->dirty_bytes - heap->retain_max_bytes);
-        lock_release(&heap->lock);
+        heap_bins_unlock(heap);
         if (unlikely(excess)) heap_purge_list(heap, excess);
     }
 }

@@ -37,6 +37,7 @@ static void forget_lists(struct heap *heap) {
     age_list_init(&heap->by_age);
     age_list_init(&heap->muzzy_by_age);
     atomic_store_explicit(&heap->deferred, NULL, memory_order_relaxed);
+    atomic_store_explicit(&heap->deferred_bytes, 0, memory_order_relaxed);
     heap->active_bytes = heap->dirty_bytes = heap->muzzy_bytes = heap->clean_bytes = heap->hole_bytes = 0;
     heap->cached_bytes = heap->unproven_bytes = 0;
     heap->n_holes = 0;

@@ -2,6 +2,14 @@
 /* lock.c: the contended half of the bounded lock. */
 #include "sync/lock.h"
 
+bool lock_briefly(struct lock *lock) {
+    for (int i = 0; i < LOCK_BRIEF_SPINS; i++) {
+        cpu_pause();
+        if (lock_try(lock)) return true;
+    }
+    return false;
+}
+
 bool lock_patiently(struct lock *lock) {
     for (int i = 0; i < LOCK_SPINS; i++) {
         if (lock_try(lock)) return true;

@@ -27,6 +27,8 @@ struct lock {
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
 #define LOCK_SPINS 200
+/* The same before giving up at once: a holder that is not done by then has been preempted, as a rule. */
+#define LOCK_BRIEF_SPINS 40
 /* How long to yield before giving up: a preempted holder gets several time slices to come back. */
 #define LOCK_PATIENCE_NS 20000000u
 /* The same for a doubtful lock. */
@@ -54,6 +56,15 @@ static inline bool lock_acquire(struct lock *lock) {
     if (likely(lock_try(lock))) return true;
     COUNT_CONTENDED(lock);
     return lock_patiently(lock);
+}
+
+/* The same without yielding the processor, for callers whose other way out is nearly as good: false unless a
+ * holder that is at work lets go of the lock. */
+bool lock_briefly(struct lock *lock);
+
+static inline bool lock_acquire_briefly(struct lock *lock) {
+    if (unlikely(os_fault_lock())) return false;
+    return likely(lock_try(lock)) || lock_briefly(lock);
 }
 
 /* Pairs with the acquire in lock_try. */

@@ -135,6 +135,70 @@ Test(heap_edges, a_held_lock_never_hangs_anybody) {
     heap_free(&heap, other);
 }
 
+/* The least of several tries: others use the machine, too. */
+Test(heap_edges, a_block_is_left_to_the_holder_without_a_wait) {
+    uint64_t least = UINT64_MAX;
+    for (int i = 0; i < 10; i++) {
+        struct extent *e = take_dirty(50);
+        size_t active = heap.active_bytes;
+        cr_assert(lock_try(&heap.lock));
+        uint64_t begin = os_clock_ns();
+        heap_free(&heap, e);
+        uint64_t ns = os_clock_ns() - begin;
+        if (ns < least) least = ns;
+        cr_assert_eq(heap.active_bytes, active, "it still counts");
+        cr_assert_eq(heap.deferred_bytes, 50 * PAGE_BYTES);
+        heap_bins_unlock(&heap);
+        cr_assert_eq(heap.active_bytes, active - 50 * PAGE_BYTES, "who holds the lock takes it back");
+        cr_assert_eq(heap.deferred_bytes, 0);
+        cr_assert(!heap.deferred);
+    }
+    cr_assert_lt(least, LOCK_DOUBT_NS, "%lu ns", least);
+}
+
+Test(heap_edges, many_small_blocks_are_left_only_as_far_as_one_hold_may_take) {
+    struct extent *list = NULL, *all[40];
+    for (int i = 0; i < 40; i++)
+        all[i] = take_dirty(1);
+    size_t active = heap.active_bytes;
+    for (int i = 0; i < 40; i++) {
+        all[i]->next = list;
+        list = all[i];
+    }
+    cr_assert(lock_try(&heap.lock));
+    heap.lock.doubtful = true; /* so that the wait is short */
+    uint64_t begin = os_clock_ns();
+    heap_free_list(&heap, list);
+    cr_assert_geq(os_clock_ns() - begin, LOCK_DOUBT_NS, "the rest is waited for");
+    cr_assert_eq(heap.deferred_bytes, 40 * DEFER_LEAST_BYTES, "the list takes all in the end");
+    heap_bins_unlock(&heap);
+    cr_assert_eq(heap.active_bytes, active - 40 * PAGE_BYTES);
+    cr_assert_eq(heap.deferred_bytes, 0);
+}
+
+Test(heap_edges, a_large_block_is_not_left_to_the_holder) {
+    struct extent *e = take_dirty(PAGES(2 * MIB));
+    cr_assert(lock_try(&heap.lock));
+    heap.lock.doubtful = true;
+    uint64_t begin = os_clock_ns();
+    heap_free(&heap, e);
+    cr_assert_geq(os_clock_ns() - begin, LOCK_DOUBT_NS);
+    heap_bins_unlock(&heap);
+    cr_assert_eq(heap.active_bytes, 0);
+}
+
+/* A bound on idle memory holds after each return. */
+Test(heap_edges, nothing_is_left_to_the_holder_where_idle_memory_is_bounded) {
+    struct extent *e = take_dirty(50);
+    heap.retain_max_bytes = 10 * PAGE_BYTES;
+    cr_assert(lock_try(&heap.lock));
+    heap.lock.doubtful = true;
+    uint64_t begin = os_clock_ns();
+    heap_free(&heap, e);
+    cr_assert_geq(os_clock_ns() - begin, LOCK_DOUBT_NS);
+    heap_bins_unlock(&heap);
+}
+
 Test(heap_edges, release_top_returns_address_space) {
     /* Of an open space; what is reserved stays so. */
     space_destroy(&heap.space);

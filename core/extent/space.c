@@ -38,7 +38,7 @@ static void place(struct space *space, uintptr_t bottom, struct layout layout) {
     space->page_map = (_Atomic uint32_t *)(bottom + layout.extents_bytes + layout.lead_bytes);
     space->map_lead_bytes = layout.lead_bytes;
     space->base = bottom + layout.extents_bytes + layout.map_bytes + GAP_BYTES;
-    space->map_bytes = 0;
+    atomic_init(&space->map_bytes, 0);
 }
 
 static char *map_start(const struct space *space) {
@@ -98,12 +98,44 @@ int space_map(struct space *space, void *address, size_t length) {
     return space->reserved ? os_remap_fresh(address, length) : os_map_at(address, length);
 }
 
-int space_reach(struct space *space, size_t n_bytes) {
-    size_t wanted = align_up(space->map_lead_bytes + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
-    if (likely(wanted <= space->map_bytes)) return 0;
-    int error = space_map(space, map_start(space) + space->map_bytes, wanted - space->map_bytes);
-    if (!error) space->map_bytes = wanted;
+static size_t map_bytes_for(const struct space *space, size_t n_bytes) {
+    return align_up(space->map_lead_bytes + pages_of(n_bytes) * sizeof(uint32_t), MAP_STEP_BYTES);
+}
+
+bool space_reaches(const struct space *space, size_t n_bytes) {
+    /* acquire: pairs with space_reach_ends */
+    return map_bytes_for(space, n_bytes) <= atomic_load_explicit(&space->map_bytes, memory_order_acquire);
+}
+
+bool space_reach_begins(struct space *space, size_t n_bytes) {
+    /* acquire: whoever was at it before has written map_bytes */
+    if (atomic_load_explicit(&space->map_growing_bytes, memory_order_acquire)) return false;
+    size_t bytes = max_size(map_bytes_for(space, n_bytes),
+                            atomic_load_explicit(&space->map_bytes, memory_order_relaxed));
+    atomic_store_explicit(&space->map_growing_bytes, bytes, memory_order_relaxed);
+    return true;
+}
+
+int space_reach_ends(struct space *space) {
+    size_t had = atomic_load_explicit(&space->map_bytes, memory_order_relaxed);
+    size_t wanted = atomic_load_explicit(&space->map_growing_bytes, memory_order_relaxed);
+    int error = wanted > had ? space_map(space, map_start(space) + had, wanted - had) : 0;
+    if (!error) atomic_store_explicit(&space->map_bytes, wanted, memory_order_release);
+    atomic_store_explicit(&space->map_growing_bytes, 0, memory_order_release);
     return error;
+}
+
+int space_reach(struct space *space, size_t n_bytes) {
+    if (likely(space_reaches(space, n_bytes))) return 0;
+    return space_reach_begins(space, n_bytes) ? space_reach_ends(space) : -EAGAIN;
+}
+
+void space_forget_reach(struct space *space) {
+    size_t had = atomic_load_explicit(&space->map_bytes, memory_order_relaxed);
+    size_t wanted = atomic_load_explicit(&space->map_growing_bytes, memory_order_relaxed);
+    /* It may be mapped already; in an open space nobody is placed over what is. */
+    if (wanted > had && !space->reserved) os_unmap(map_start(space) + had, wanted - had);
+    atomic_store_explicit(&space->map_growing_bytes, 0, memory_order_relaxed);
 }
 
 int space_map_extents(struct space *space, uint32_t first, uint32_t count) {

@@ -46,7 +46,9 @@ struct space {
     bool has_gaps; /* some descriptors below n_extents could not be mapped */
     /* from the beginning of that mapping, where the counts are, to the page map */
     size_t map_lead_bytes;
-    size_t map_bytes;   /* of the counts and the page map, mapped; heap lock */
+    /* of the counts and the page map, mapped; and so far somebody is mapping them now without the heap
+     * lock, 0 if nobody is: who sets that, with the lock held, may write map_bytes, and ends it without */
+    _Atomic size_t map_bytes, map_growing_bytes;
     uint32_t n_extents; /* descriptors in mapped memory, handed out or not; heap lock */
     uint32_t n_extents_max;
 };
@@ -55,14 +57,24 @@ struct space {
 int space_init(struct space *space, size_t span_max, bool reserved);
 void space_destroy(struct space *space);
 
-/* Make the range usable. Called without locks, except by space_reach. 0 or negative errno; then nothing is
+/* Make the range usable. Called without locks. 0 or negative errno; then nothing is
  * mapped there. */
 int space_map(struct space *space, void *address, size_t length);
 
-/* Make the page map cover the first n_bytes of the space. Called with the heap lock held: nobody may claim a
- * range while its part of the map is still missing. 64 KiB of map describe 64 MiB of blocks, so the call this
- * makes is rare. */
+/* Does the page map cover the first n_bytes of the space? Heap lock held: nobody may claim a range while its
+ * part of the map is still missing. */
+bool space_reaches(const struct space *space, size_t n_bytes);
+
+/* Make it cover them. 64 KiB of map describe 64 MiB of blocks, so the call that this makes is rare; but it
+ * may wait for the page faults of all threads, so no lock is held over it. space_reach_begins needs the
+ * heap lock, and is false if somebody else is at it; then space_reach_ends without the lock. 0 or negative
+ * errno. */
+bool space_reach_begins(struct space *space, size_t n_bytes);
+int space_reach_ends(struct space *space);
+/* Both at once, where nobody waits for the lock. -EAGAIN if somebody else is at it. */
 int space_reach(struct space *space, size_t n_bytes);
+/* In a forked child: whoever was at it is not here. */
+void space_forget_reach(struct space *space);
 
 /* Map descriptors [first, first + count). Called without locks by the thread that claimed them. */
 int space_map_extents(struct space *space, uint32_t first, uint32_t count);

@@ -14,7 +14,7 @@
  *             merged; resident memory is preferred over untouched memory at any fit; and before untouched
  *             memory is taken, the coldest idle memory over the budget is given back.
  * Locking     heap->lock guards everything but `deferred` and the plain reads of counters by statistics. No
- *             system call is made under it, with one exception: space_reach (a rare mmap of page map).
+ *             system call is made under it, with one exception: the rare mmap of page map for heap_relocate.
  *             Extents that are to be mapped, purged or unmapped are taken off all lists first (EXTENT_BUSY).
  *             If the lock cannot be had in bounded time, allocation returns NULL. A returned extent goes on
  *             the lock-free `deferred` stack, which the holder empties: soon, if he is not quick, up

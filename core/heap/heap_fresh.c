@@ -40,19 +40,43 @@ static bool small_unless_asked(const struct heap *heap) {
     return kind == HUGE_BY_ADVICE || kind == HUGE_UNKNOWN;
 }
 
+/* So long somebody else is waited for who maps more of the page map. Every other way to memory would wait for
+ * the same kernel lock. */
+#define REACH_PATIENCE_NS 1000000000u
+
+/* Make the page map cover so many bytes beyond the frontier. Drops the lock if there is something to map.
+ * False if there is no room or no memory, or the lock was lost. */
+static bool reach(struct heap *heap, size_t bytes, bool *lock_lost) {
+    struct space *space = &heap->space;
+    uint64_t end_ns = 0;
+    while (bytes <= space->base + space->span_max - heap->frontier) {
+        size_t n_bytes = heap->frontier + bytes - space->base;
+        if (likely(space_reaches(space, n_bytes))) return true;
+        bool begins = space_reach_begins(space, n_bytes);
+        uint64_t now_ns = os_clock_ns();
+        if (!end_ns) end_ns = now_ns + REACH_PATIENCE_NS;
+        if (!begins && now_ns >= end_ns) return false;
+        lock_release(&heap->lock);
+        int error = begins ? space_reach_ends(space) : 0;
+        if (!begins) lock_relax();
+        if (!lock_acquire(&heap->lock)) {
+            *lock_lost = true;
+            return false;
+        }
+        if (error) return false;
+    }
+    return false;
+}
+
 /* Claim, map and publish n_pages beyond the frontier as a BUSY extent. NULL: no address space, no memory, or
  * the lock was lost. *error is what the kernel said, 0 if it was not asked. */
 static struct extent *claim(struct heap *heap, size_t n_pages, bool *lock_lost, int *error) {
     *error = 0;
+    size_t bytes = n_pages << PAGE_SHIFT;
+    if (heap->exhausted || !reach(heap, bytes, lock_lost)) return NULL;
     struct extent *extent = heap_bins_new_extent(heap);
     if (!extent) return NULL;
-    size_t bytes = n_pages << PAGE_SHIFT;
     uintptr_t start = heap->frontier;
-    if (heap->exhausted || bytes > heap->space.base + heap->space.span_max - start ||
-        space_reach(&heap->space, start + bytes - heap->space.base)) {
-        heap_bins_drop_extent(heap, extent);
-        return NULL;
-    }
     WRITE_RELAXED(heap->frontier, start + bytes);
     bool small_pages = small_unless_asked(heap);
     lock_release(&heap->lock);

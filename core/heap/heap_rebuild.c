@@ -148,6 +148,7 @@ void heap_rebuild(struct heap *heap) {
         heap->n_unused = heap->untouched_end - heap->untouched;
         space_recount(&heap->space, heap->frontier - heap->space.base);
     }
+    space_forget_reach(&heap->space);
     forget_lists(heap);
     struct run run = {0};
     run.begin = run.end = (char *)heap->space.base;

@@ -2,6 +2,8 @@
 /* test_heap_edges.c: the extent heap where pages are moved, and where descriptors, room or the lock are
  * missing. */
 #include <criterion/criterion.h>
+#include <errno.h>
+#include <pthread.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -197,6 +199,54 @@ Test(heap_edges, nothing_is_left_to_the_holder_where_idle_memory_is_bounded) {
     heap_free(&heap, e);
     cr_assert_geq(os_clock_ns() - begin, LOCK_DOUBT_NS);
     heap_bins_unlock(&heap);
+}
+
+static unsigned n_maps, n_under_lock;
+
+static void *notes_the_lock(void *address, size_t length, int protection, int flags, int fd, off_t offset) {
+    n_maps++;
+    n_under_lock += heap.lock.held;
+    return mmap(address, length, protection, flags, fd, offset);
+}
+
+/* The kernel may keep a call waiting for the page faults of all threads. */
+Test(heap_edges, nothing_is_mapped_with_the_lock_held) {
+    cr_assert(os_unseal());
+    os_calls.mmap = notes_the_lock;
+    struct extent *e = take(PAGES(200 * MIB)); /* beyond what the first step of the page map describes */
+    cr_assert(e);
+    cr_assert_geq(n_maps, 2);
+    cr_assert_eq(n_under_lock, 0);
+    os_calls.mmap = mmap;
+    os_seal();
+    heap_free(&heap, e);
+}
+
+static void *takes_much(void *ignored) {
+    (void)ignored;
+    return take(PAGES(100 * MIB));
+}
+
+Test(heap_edges, who_needs_a_part_of_the_page_map_waits_for_who_maps_it) {
+    heap_free(&heap, take_dirty(10));
+    cr_assert(space_reach_begins(&heap.space, 80 * MIB));
+    cr_assert_not(space_reach_begins(&heap.space, 80 * MIB), "one at a time");
+    cr_assert_eq(space_reach(&heap.space, 80 * MIB), -EAGAIN);
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, takes_much, NULL), 0);
+    for (int i = 0; i < 50; i++) {
+        os_yield();
+        struct extent *e = take(10);
+        cr_assert(e, "others go on");
+        heap_free(&heap, e);
+    }
+    cr_assert(space_reaches(&heap.space, MIB) && !space_reaches(&heap.space, 80 * MIB));
+    cr_assert_eq(space_reach_ends(&heap.space), 0);
+    void *taken;
+    pthread_join(thread, &taken);
+    cr_assert_not_null(taken);
+    cr_assert(space_reaches(&heap.space, 100 * MIB));
+    heap_free(&heap, taken);
 }
 
 Test(heap_edges, release_top_returns_address_space) {

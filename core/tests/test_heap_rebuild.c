@@ -181,6 +181,33 @@ static int nothing_beyond(void *ignored) {
     return 0;
 }
 
+static int takes_beyond_the_map(void *ignored) {
+    (void)ignored;
+    heap_rebuild(&heap);
+    const char *broken = heap_check(&heap);
+    if (broken) return wrong(broken);
+    return take(PAGES(100 * MIB)) ? 0 : wrong("the page map does not grow any more");
+}
+
+/* Whether the kernel had mapped it yet is not known in the child. */
+Test(heap_rebuild, a_part_of_the_page_map_that_was_being_mapped_is_mapped_anew) {
+    for (int kind = 0; kind < 4; kind++) {
+        bool open = kind & 1, mapped = kind & 2;
+        memset(&heap, 0, sizeof heap);
+        cr_assert_eq(heap_init(&heap, SPAN, !open), 0);
+        struct space *space = &heap.space;
+        cr_assert(space_reach_begins(space, 80 * MIB));
+        char *start = (char *)space->page_map - space->map_lead_bytes;
+        if (mapped)
+            cr_assert_eq(
+                space_map(space, start + space->map_bytes, space->map_growing_bytes - space->map_bytes), 0);
+        struct child_result child = run_child(takes_beyond_the_map, NULL);
+        cr_assert_eq(child.exit_status, 0, "kind %d: signal %d, %s", kind, child.signal, child.text);
+        space_forget_reach(space);
+        space_destroy(space);
+    }
+}
+
 Test(heap_rebuild, a_step_that_was_being_mapped_belongs_to_nobody) {
     for (int open = 0; open < 2; open++) {
         memset(&heap, 0, sizeof heap);

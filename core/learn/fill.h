@@ -18,7 +18,8 @@ struct learned {
     struct habit malloced, zeroed; /* zeroed ones of all callers together */
     _Atomic uint16_t n_fresh;      /* blocks of untouched memory handed out */
     /* of the last ones, by n_fresh, those that were left as they were: page number in the space <<
-     * LAST_FRESH_SHIFT | pages, or 0 */
+     * LAST_FRESH_SHIFT | pages, with LEFT_HUGE for those with huge pages, or 0. The flags of a block are its
+     * owner's, so who looks does not ask them */
     _Atomic uint64_t left[LOOK_BACK_BLOCKS];
     _Atomic uint64_t last_ahead; /* the last that was made resident beforehand */
     _Atomic uint16_t last_ahead_number;
@@ -29,6 +30,7 @@ struct learned {
     _Atomic uint32_t ahead_pages;
 };
 #define LAST_FRESH_SHIFT 27
+#define LEFT_HUGE ((uint64_t)1 << 63)
 _Static_assert(CLASS_MAX_PAGES_LOG2 < LAST_FRESH_SHIFT, "a block fits");
 
 struct learned_sizes {

@@ -94,6 +94,7 @@ static bool look_inside(struct pool *pool, struct habit *habit, void *address, s
 
 /* A block noted by note_fresh, if it is still out: NULL if it has been freed, zero_observe has seen it. */
 static struct extent *noted(struct pool *pool, uint64_t block) {
+    block &= ~LEFT_HUGE;
     void *address = (void *)(pool->heap.space.base + ((size_t)(block >> LAST_FRESH_SHIFT) << PAGE_SHIFT));
     struct extent *extent = space_lookup(&pool->heap.space, address);
     return block_number(pool, extent) == block && extent_state(extent) == EXTENT_LIVE ? extent : NULL;
@@ -132,7 +133,7 @@ static void learn_left(struct pool *pool, struct learned *learned, _Atomic uint6
     if (!extent) return;
     void *address = READ_RELAXED(extent->address);
     size_t n_pages = noted_pages(block);
-    if (!filled || !(READ_RELAXED(extent->flags) & EXTENT_HUGE))
+    if (!filled || !(block & LEFT_HUGE))
         learn_seen(learned, filled);
     else
         filled = look_inside(pool, &learned->malloced, address, n_pages, LEAST_PENALTY);
@@ -194,6 +195,7 @@ static void note_fresh(struct pool *pool, struct learned *learned, const struct 
     if (!(extent->flags & EXTENT_POPULATED)) {
         bool wanted = extent_bytes(extent) >= OBSERVE_MIN_BYTES || habit_filled(&learned->malloced) >= 0 ||
                       watch_one_in(&pool->watch, FRESH_SMALL_EVERY);
+        if (extent->flags & EXTENT_HUGE) block |= LEFT_HUGE;
         if (wanted)
             atomic_store_explicit(&learned->left[n_fresh % LOOK_BACK_BLOCKS], block, memory_order_relaxed);
     } else if (!atomic_load_explicit(&learned->last_ahead, memory_order_relaxed)) {

@@ -75,7 +75,7 @@ typedef struct zp_config {
 /* What a pool has done and holds. All counters are since creation, all sizes bytes. Counters of other threads
  * are read without stopping them, so a snapshot of a busy pool is consistent only approximately. */
 typedef struct zp_stats {
-    uint64_t n_gets;         /* requests served */
+    uint64_t n_gets;         /* requests; each try of one that waits for a lock counts */
     uint64_t n_tcache_hits;  /* gets served by the calling thread's cache */
     uint64_t n_shard_hits;   /* gets served by a shard */
     uint64_t n_steals;       /* shard hits that came from another CPU's shard */

@@ -93,8 +93,10 @@ Test(api_threads, buffers_pass_from_thread_to_thread) {
     zp_pool_trim(h.pool, 0);
     zp_stats s;
     zp_pool_stats(h.pool, &s);
-    cr_assert(s.n_gets <= 120000 && s.n_gets + h.n_refused >= 120000, "%lu gets, %u refused",
-              (unsigned long)s.n_gets, h.n_refused);
+    /* Each try counts, and one that the pool refuses is made again. */
+    cr_assert(s.n_gets <= 120000 + s.n_refused && s.n_gets + h.n_refused >= 120000,
+              "%lu gets, %lu refused, %u of them for good", (unsigned long)s.n_gets,
+              (unsigned long)s.n_refused, h.n_refused);
     cr_assert_eq(s.bytes_live + s.bytes_cached + s.bytes_dirty, 0);
     zp_pool_destroy(h.pool);
 }

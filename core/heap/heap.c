@@ -244,7 +244,9 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool roomy = request->grows && has_room(heap, n_pages);
     if (request->over && !roomy &&
         (request->headroom_pages || !heap_bins_has(&heap->dirty, n_pages + align - 1)) &&
-        budget_is_out_of_date(heap, n_pages << PAGE_SHIFT, request->proven)) {
+        (budget_is_out_of_date(heap, n_pages << PAGE_SHIFT, request->proven) ||
+         (request->caller_holds &&
+          budget_excess(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT, request->proven)))) {
         *request->over = true;
         lock_release(&heap->lock);
         return NULL;

@@ -160,6 +160,9 @@ struct heap_request {
     /* out: set, and nothing done, if untouched memory would be needed and the sum is over a budget that may
      * be out of date: ask again after account_settle. NULL: what is known must do */
     bool *over;
+    /* the caller has cached blocks that would merge here: `over` is also set if something would be purged,
+     * so that they are returned first */
+    bool caller_holds;
 };
 
 /* Take an extent; it comes back in state EXTENT_BUSY, with EXTENT_ZERO set if it reads as zero. NULL if

@@ -23,6 +23,8 @@
 /* Not more often than this are other threads' caches searched before untouched memory is taken. */
 #define RECLAIM_INTERVAL_MS 50
 #define RECLAIM_MIN_PAGES (MIB >> PAGE_SHIFT)
+/* A thread cache that holds less is not worth emptying before something is purged. */
+#define RETURN_MIN_PAGES (64 * KIB >> PAGE_SHIFT)
 
 int pool_init(struct pool *pool, const struct pool_setup *setup) {
     int error = heap_init(&pool->heap, setup->span_max, setup->reserved);
@@ -124,14 +126,31 @@ static void maybe_reclaim(struct pool *pool, size_t n_pages) {
     tcache_reclaim(&pool->tcaches, RECLAIM_IDLE);
 }
 
-/* From the heap; if that is over a budget that may be out of date, the account is settled first. */
-static struct extent *alloc_settled(struct pool *pool, struct heap_request *request) {
+/* Return what the thread's cache holds to the heap, where it merges with its neighbours. */
+static void return_cached(struct pool *pool, struct tcache *tcache) {
+    if (!tcache_enter(tcache)) return;
+    struct extent *list = tcache_take_all(tcache);
+    tcache_leave(tcache);
+    heap_free_list(&pool->heap, list);
+}
+
+/* From the heap. Before something is purged for untouched memory, the thread's own cache is returned: of a
+ * small set it holds a good part of what may be idle, in pieces that serve other sizes only when they are
+ * merged. If the budget may be out of date then, the account is settled. */
+static struct extent *alloc_settled(struct pool *pool, struct tcache *tcache, struct heap_request *request) {
     bool over = false;
     request->over = &over;
+    request->caller_holds = tcache && READ_RELAXED(tcache->n_pages) >= RETURN_MIN_PAGES;
     struct extent *extent = heap_alloc(&pool->heap, request);
     if (likely(!over)) return extent;
-    request->over = NULL;
     request->free_first = NULL; /* it has been returned */
+    if (request->caller_holds) {
+        return_cached(pool, tcache);
+        over = request->caller_holds = false;
+        extent = heap_alloc(&pool->heap, request);
+        if (!over) return extent;
+    }
+    request->over = NULL;
     account_settle(pool, request->n_pages << PAGE_SHIFT, request->proven);
     return heap_alloc(&pool->heap, request);
 }
@@ -178,7 +197,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
         };
-        extent = alloc_settled(pool, &request);
+        extent = alloc_settled(pool, tcache, &request);
         COUNT_IF(extent, gets_heap);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (extent && !zero && watch_offer(&pool->watch, &pool->heap, &pool->learned, extent, fresh_bytes)) {

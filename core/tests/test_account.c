@@ -188,6 +188,32 @@ Test(account, slots_of_threads_at_work_close_for_a_while) {
         end(&w[i]);
 }
 
+/* Blocks side by side in the cache, and pieces in the heap that fit nothing: what is cached is merged for a
+ * request that would otherwise have the pieces purged. */
+Test(account, a_thread_returns_its_cache_before_anything_is_purged) {
+    enum { N = 6, PIECES = 10 };
+    char *cached[N], *pieces[PIECES], *fences[PIECES];
+    for (int i = 0; i < N; i++)
+        memset(cached[i] = fixture_get(&pool, 128 * KIB), 1, 128 * KIB);
+    for (int i = 0; i < PIECES; i++) {
+        memset(pieces[i] = fixture_get(&pool, 300 * KIB), 1, 300 * KIB);
+        fences[i] = fixture_get(&pool, 300 * KIB);
+    }
+    for (int i = 0; i < PIECES; i++)
+        fixture_put(&pool, pieces[i]);
+    for (int i = 0; i < N; i++)
+        fixture_put(&pool, cached[i]);
+    struct tcache *tcache = tcache_find(&pool.tcaches);
+    cr_assert_geq(tcache->n_pages, (N - 1) * pages_of(128 * KIB));
+    pool.heap.window_start_ms -= 10 * BUDGET_WINDOW_MS; /* what was in use is long ago */
+    size_t n_purged = pool.heap.counters.bytes_purged;
+    char *p = fixture_get(&pool, 700 * KIB);
+    cr_assert(p >= cached[0] && p < cached[0] + N * 128 * KIB, "%p of %p", (void *)p, (void *)cached[0]);
+    cr_assert_eq(pool.heap.counters.bytes_purged, n_purged);
+    cr_assert_eq(tcache->n_pages, 0);
+    (void)fences;
+}
+
 /* What lies in its own stacks and in the shards is no reason: nothing could be taken from any slot. */
 Test(account, a_thread_alone_keeps_its_slot) {
     fixture_get_and_put(&pool, 64, 128 * KIB);

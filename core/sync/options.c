@@ -38,8 +38,10 @@ void options_defaults(struct options *options) {
 
 const char *options_lookup(char *const *environment, const char *variable) {
     size_t length = strlen(variable);
+    /* The first letter tells most apart without a call: every start of a program goes through here. */
     for (; environment && *environment; environment++)
-        if (strncmp(*environment, variable, length) == 0 && (*environment)[length] == '=')
+        if (**environment == *variable && strncmp(*environment, variable, length) == 0 &&
+            (*environment)[length] == '=')
             return *environment + length + 1;
     return NULL;
 }

@@ -232,6 +232,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     if (request->free_first) heap_prefetch(heap, request->free_first);
     if (!lock_acquire(&heap->lock)) {
         if (request->free_first) heap_bins_defer(heap, request->free_first);
+        __atomic_fetch_add(&heap->counters.n_refused, 1, __ATOMIC_RELAXED);
         return NULL;
     }
     heap_bins_drain_deferred(heap);

@@ -27,12 +27,14 @@ struct run {
 
 static void forget_lists(struct heap *heap) {
     struct bins *bins[] = {&heap->dirty, &heap->clean, &heap->holes};
+    /* Whoever was filing an extent may have written the head and not yet the bit: the two lie in different
+     * pages, and a write to one that the fork has already shared waits until the fork is over. So the bits
+     * say nothing here. What is NULL is only read: it would be a page copied for nothing. */
     for (int i = 0; i < 3; i++) {
-        for (unsigned word = 0; word < BIN_WORDS; word++) {
-            for (uint64_t bits = bins[i]->nonempty[word]; bits; bits &= bits - 1)
-                bins[i]->head[word * 64 + (unsigned)__builtin_ctzll(bits)] = NULL;
+        for (unsigned cls = 0; cls < N_CLASSES; cls++)
+            if (bins[i]->head[cls]) bins[i]->head[cls] = NULL;
+        for (unsigned word = 0; word < BIN_WORDS; word++)
             bins[i]->nonempty[word] = 0;
-        }
     }
     age_list_init(&heap->by_age);
     age_list_init(&heap->muzzy_by_age);

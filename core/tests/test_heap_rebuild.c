@@ -190,6 +190,30 @@ static int takes_beyond_the_map(void *ignored) {
 }
 
 /* Whether the kernel had mapped it yet is not known in the child. */
+/* Whoever was filing an extent when the process was forked has written the head of its bin, not the bit. */
+Test(heap_rebuild, a_bin_whose_bit_was_not_written_yet_is_empty) {
+    memset(&heap, 0, sizeof heap);
+    cr_assert_eq(heap_init(&heap, SPAN, true), 0);
+    struct heap_request request = {.n_pages = 40, .align_pages = 1};
+    struct extent *e = heap_alloc(&heap, &request);
+    cr_assert(e);
+    e->flags &= (uint16_t)~EXTENT_ZERO;
+    extent_set_state(e, EXTENT_CACHED);
+    heap_free(&heap, e);
+    unsigned cls = 0;
+    while (!heap.dirty.head[cls])
+        cr_assert_lt(++cls, N_CLASSES);
+    heap.dirty.nonempty[cls / 64] &= ~((uint64_t)1 << (cls % 64));
+    heap_rebuild(&heap);
+    struct bins *bins[] = {&heap.dirty, &heap.clean, &heap.holes};
+    for (int i = 0; i < 3; i++)
+        for (cls = 0; cls < N_CLASSES; cls++)
+            cr_assert_eq(bins[i]->head[cls] != NULL, bins[i]->nonempty[cls / 64] >> (cls % 64) & 1,
+                         "bins %d, class %u", i, cls);
+    cr_assert_null(heap_check(&heap), "%s", heap_check(&heap));
+    space_destroy(&heap.space);
+}
+
 Test(heap_rebuild, a_part_of_the_page_map_that_was_being_mapped_is_mapped_anew) {
     for (int kind = 0; kind < 4; kind++) {
         bool open = kind & 1, mapped = kind & 2;

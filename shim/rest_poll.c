@@ -153,7 +153,7 @@ static size_t bytes_of(int n) {
 static bool keep_sets(struct select *select, uint64_t *words, fd_set *read, fd_set *write, fd_set *except) {
     if (select->n < 0 || select->n > FD_SETSIZE) return false;
     select->sets[0] = read, select->sets[1] = write, select->sets[2] = except;
-    select->bytes = ((size_t)select->n + 63) / 64 * 8;
+    select->bytes = bytes_of(select->n) / N_SETS;
     select->asked = words;
     for (int i = 0; i < N_SETS; i++) {
         if (!select->sets[i]) continue;

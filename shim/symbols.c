@@ -10,8 +10,7 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out) {
     for (int i = 0; i < object->dlpi_phnum; i++) {
         if (object->dlpi_phdr[i].p_type != PT_DYNAMIC) continue;
         const ElfW(Dyn) *entry = (const ElfW(Dyn) *)(object->dlpi_addr + object->dlpi_phdr[i].p_vaddr);
-        bool complete = false;
-        for (; entry->d_tag != DT_NULL && !complete; entry++) {
+        for (; entry->d_tag != DT_NULL && !(out->table && out->names && out->gnu_hash); entry++) {
             /* The loader has relocated these addresses, except those of the vDSO. */
             bool is_address =
                 entry->d_tag == DT_SYMTAB || entry->d_tag == DT_STRTAB || entry->d_tag == DT_GNU_HASH;
@@ -20,7 +19,6 @@ bool symbols_of(const struct dl_phdr_info *object, struct symbols *out) {
             if (entry->d_tag == DT_SYMTAB) out->table = (ElfW(Sym) *)entry->d_un.d_ptr;
             if (entry->d_tag == DT_STRTAB) out->names = (const char *)entry->d_un.d_ptr;
             if (entry->d_tag == DT_GNU_HASH) out->gnu_hash = (const uint32_t *)entry->d_un.d_ptr;
-            complete = out->table && out->names && out->gnu_hash;
         }
     }
     return out->table && out->names && out->gnu_hash;

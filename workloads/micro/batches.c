@@ -10,7 +10,6 @@
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
-#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -39,7 +38,8 @@ struct ring {
 };
 
 static struct ring *rings;
-static uint64_t batches_each, elapsed_ns, elapsed_cpu_ns;
+static uint64_t batches_each;
+static struct team_time elapsed;
 static struct memory_average average; // of the first maker
 
 static void make(struct ring *ring, struct rng *rng) {
@@ -92,16 +92,13 @@ static void free_all(struct ring *ring) {
 }
 
 static void work(unsigned index) {
-    team_meet();
-    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
+    struct team_time begin = team_begin();
     if (index < makers)
         make_all(index);
     else
         free_all(&rings[index - makers]);
-    team_meet();
-    if (index != 0) return;
-    elapsed_ns = clock_monotonic_ns() - begin;
-    elapsed_cpu_ns = cpu_ns() - cpu_begin;
+    struct team_time took = team_end(begin);
+    if (index == 0) elapsed = took;
 }
 
 int main(int argc, char **argv) {
@@ -131,9 +128,9 @@ int main(int argc, char **argv) {
     line_count("batch", batch);
     line_text("pin", pin);
     line_count("operations", total);
-    line_real("seconds", (double)elapsed_ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed_cpu_ns / 1e9);
-    line_real("ns_per_operation", (double)elapsed_ns / (double)(total > 0 ? total : 1));
+    line_real("seconds", (double)elapsed.ns / 1e9);
+    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);
     return line_end();

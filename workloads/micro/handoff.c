@@ -11,7 +11,6 @@
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
-#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -44,7 +43,8 @@ struct ring {
 };
 
 static struct ring *rings;
-static uint64_t depth_each, blocks_each, elapsed_ns, elapsed_cpu_ns;
+static uint64_t depth_each, blocks_each;
+static struct team_time elapsed;
 static struct memory_average average; // of the first consumer
 static unsigned sums[TEAM_MOST];
 
@@ -79,16 +79,13 @@ static void consume(unsigned index) {
 }
 
 static void work(unsigned index) {
-    team_meet();
-    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
+    struct team_time begin = team_begin();
     if (index % 2 == 0)
         produce(index / 2);
     else
         consume(index / 2);
-    team_meet();
-    if (index != 0) return;
-    elapsed_ns = clock_monotonic_ns() - begin;
-    elapsed_cpu_ns = cpu_ns() - cpu_begin;
+    struct team_time took = team_end(begin);
+    if (index == 0) elapsed = took;
 }
 
 int main(int argc, char **argv) {
@@ -116,9 +113,9 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("depth", depth_each * pairs);
     line_count("operations", total);
-    line_real("seconds", (double)elapsed_ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed_cpu_ns / 1e9);
-    line_real("ns_per_operation", (double)elapsed_ns / (double)(total > 0 ? total : 1));
+    line_real("seconds", (double)elapsed.ns / 1e9);
+    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);
     return line_end();

@@ -11,7 +11,6 @@
 #include "../common/clock.h"
 #include "../common/rng.h"
 #include "common/args.h"
-#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -37,7 +36,8 @@ static struct task {
     void *block[BLOCKS];
 } tasks[TEAM_MOST * TASKS_EACH];
 
-static uint64_t steps_each, elapsed_ns, elapsed_cpu_ns, hops[TEAM_MOST];
+static uint64_t steps_each, hops[TEAM_MOST];
+static struct team_time elapsed;
 static struct memory_average average; // of thread 0
 
 static struct task *claim(unsigned index, struct rng *rng) {
@@ -61,8 +61,7 @@ static void work(unsigned index) {
     uint64_t interval = memory_interval(steps_each), hopped = 0;
     for (unsigned i = 0; i < TASKS_EACH; i++)
         tasks[index * TASKS_EACH + i].thread = index;
-    team_meet();
-    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
+    struct team_time begin = team_begin();
     for (uint64_t i = 0; i < steps_each; i++) {
         struct task *task = claim(index, &rng);
         hopped += task->thread != index;
@@ -72,10 +71,8 @@ static void work(unsigned index) {
         if (index == 0 && i % interval == 0) memory_sample(&average, clock_monotonic_ns(), 0);
     }
     hops[index] = hopped;
-    team_meet();
-    if (index != 0) return;
-    elapsed_ns = clock_monotonic_ns() - begin;
-    elapsed_cpu_ns = cpu_ns() - cpu_begin;
+    struct team_time took = team_end(begin);
+    if (index == 0) elapsed = took;
 }
 
 int main(int argc, char **argv) {
@@ -97,9 +94,9 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("operations", total);
     line_count("hops", hopped);
-    line_real("seconds", (double)elapsed_ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed_cpu_ns / 1e9);
-    line_real("ns_per_operation", (double)elapsed_ns / (double)(total > 0 ? total : 1));
+    line_real("seconds", (double)elapsed.ns / 1e9);
+    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);
     return line_end();

@@ -12,7 +12,6 @@
 #include "../common/histogram.h"
 #include "../common/rng.h"
 #include "common/args.h"
-#include "common/cpu.h"
 #include "common/line.h"
 #include "common/team.h"
 #include "common/touch.h"
@@ -38,7 +37,8 @@ static struct member {
     struct histogram ticks;
 } members[TEAM_MOST];
 
-static uint64_t requests_each, elapsed_ns, elapsed_cpu_ns;
+static uint64_t requests_each;
+static struct team_time elapsed;
 static struct memory_average average; // of thread 0
 
 static void *take(struct rng *rng) {
@@ -74,8 +74,7 @@ static void work(unsigned index) {
     struct rng rng;
     rng_seed(&rng, rng_combine(seed, index));
     uint64_t interval = memory_interval(requests_each);
-    team_meet();
-    uint64_t begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
+    struct team_time begin = team_begin();
     for (uint64_t i = 0; i < requests_each; i++) {
         // Each of the others in turn; alone, a thread sends to itself.
         unsigned to = threads > 1 ? (unsigned)((index + 1 + i % (threads - 1)) % threads) : 0;
@@ -84,11 +83,8 @@ static void work(unsigned index) {
         histogram_record(&members[index].ticks, clock_ticks_since(request_begin));
         if (index == 0 && i % interval == 0) memory_sample(&average, clock_monotonic_ns(), 0);
     }
-    team_meet();
-    if (index == 0) {
-        elapsed_ns = clock_monotonic_ns() - begin;
-        elapsed_cpu_ns = cpu_ns() - cpu_begin;
-    }
+    struct team_time took = team_end(begin);
+    if (index == 0) elapsed = took;
     hand_over(index, NULL);
 }
 
@@ -117,9 +113,9 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("requests", total);
     line_count("operations", buffers);
-    line_real("seconds", (double)elapsed_ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed_cpu_ns / 1e9);
-    line_real("ns_per_request", (double)elapsed_ns / (double)(total > 0 ? total : 1));
+    line_real("seconds", (double)elapsed.ns / 1e9);
+    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_real("ns_per_request", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_real("p50_ns", (double)histogram_percentile(&all, 0.5) * ns_per_tick);
     line_real("p99_ns", (double)histogram_percentile(&all, 0.99) * ns_per_tick);
     line_average(&average);

@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include <string.h>
 
+#include "../../common/clock.h"
 #include "../../common/fail.h"
+#include "cpu.h"
 
 static pthread_barrier_t team_barrier;
 static unsigned team_size;
@@ -60,4 +62,19 @@ void team_run(unsigned n, void (*work)(unsigned index)) {
 
 void team_meet(void) {
     if (team_size > 1) pthread_barrier_wait(&team_barrier);
+}
+
+static struct team_time now(void) {
+    return (struct team_time){.ns = clock_monotonic_ns(), .cpu_ns = cpu_ns()};
+}
+
+struct team_time team_begin(void) {
+    team_meet();
+    return now();
+}
+
+struct team_time team_end(struct team_time begin) {
+    team_meet();
+    struct team_time end = now();
+    return (struct team_time){.ns = end.ns - begin.ns, .cpu_ns = end.cpu_ns - begin.cpu_ns};
 }

@@ -4,6 +4,7 @@
 #define MICRO_TEAM_H
 
 #include <pthread.h>
+#include <stdint.h>
 
 enum { TEAM_MOST = 64 };
 
@@ -20,5 +21,14 @@ void team_run(unsigned n, void (*work)(unsigned index));
 
 // All n members of the running team wait here for each other.
 void team_meet(void);
+
+// Of the clock on the wall, and of the process's processor time.
+struct team_time {
+    uint64_t ns, cpu_ns;
+};
+
+// All members meet, do a part of their work, and meet again: team_end says what has passed since team_begin.
+struct team_time team_begin(void);
+struct team_time team_end(struct team_time begin);
 
 #endif

@@ -23,8 +23,20 @@
 #define AHEAD_VOTES 2
 /* Such a block counts as not filled if nothing is in it when it is the last but one. */
 #define AHEAD_LOOK_BACK 2
+/* That of another thread is no longer waited for when it is this one. */
+#define AHEAD_GIVE_UP 16
 /* And blocks of which less was untouched show nothing: most of their pages were there before. */
 #define FRESH_SHARE 4
+
+/* Whose block is it? A thread that asks for another block has had its time with the last one; others have not,
+ * they may just be filling theirs, or wait for a processor. Two threads may have the same mark. */
+static uint16_t thread_mark(void) {
+    return (uint16_t)((uintptr_t)&tcache_tls * 0x9e3779b97f4a7c15u >> 48);
+}
+
+static bool is_own(_Atomic uint16_t *by) {
+    return atomic_load_explicit(by, memory_order_relaxed) == thread_mark();
+}
 
 /* The same for one that was left as it was. */
 static void learn_seen(struct learned *learned, bool filled) {
@@ -142,21 +154,26 @@ static void learn_left(struct pool *pool, struct learned *learned, _Atomic uint6
 
 /* Were the blocks that were left as they were filled meanwhile? The one handed out last may not have been
  * written yet: it speaks for filling, and then those before it had their time; or it says nothing. The one
- * before that is reason for a trial, and the one before that speaks against filling. Reads without a lock: at
- * worst one wrong vote. */
+ * before that is reason for a trial, and the one before that speaks against filling. What another thread has
+ * not filled says nothing. Reads without a lock: at worst one wrong vote. */
 static void look_at_left(struct pool *pool, struct learned *learned, uint16_t n_fresh) {
     struct habit *habit = &learned->malloced;
     _Atomic uint64_t *entries[LOOK_BACK_BLOCKS];
-    for (unsigned age = 0; age < LOOK_BACK_BLOCKS; age++)
-        entries[age] = &learned->left[(uint16_t)(n_fresh - age) % LOOK_BACK_BLOCKS];
+    bool own[LOOK_BACK_BLOCKS];
+    for (unsigned age = 0; age < LOOK_BACK_BLOCKS; age++) {
+        unsigned at = (uint16_t)(n_fresh - age) % LOOK_BACK_BLOCKS;
+        entries[age] = &learned->left[at];
+        own[age] = is_own(&learned->left_by[at]);
+    }
     int last = is_filled(pool, learned, entries[0]);
     int filled = is_filled(pool, learned, entries[2]);
-    if (filled >= 0) learn_left(pool, learned, entries[2], filled);
+    if (filled > 0 || (filled == 0 && own[2])) learn_left(pool, learned, entries[2], filled);
     if (last <= 0 && habit_filled(habit) <= 0) return;
     filled = is_filled(pool, learned, entries[1]);
-    if (filled > 0 || (filled == 0 && last > 0))
+    bool unfilled = filled == 0 && own[1];
+    if (filled > 0 || (unfilled && last > 0))
         learn_left(pool, learned, entries[1], filled);
-    else if (filled == 0 && !READ_RELAXED(habit->is_on_trial))
+    else if (unfilled && !READ_RELAXED(habit->is_on_trial))
         habit_saw_contents(habit, false, LEAST_PENALTY);
     if (last > 0) learn_left(pool, learned, entries[0], true);
 }
@@ -168,14 +185,15 @@ static void look_at_ahead(struct pool *pool, struct learned *learned, uint16_t n
     struct extent *extent = noted(pool, block);
     uint16_t age =
         (uint16_t)(n_next - atomic_load_explicit(&learned->last_ahead_number, memory_order_relaxed));
-    bool old = age >= AHEAD_LOOK_BACK;
+    bool old = age >= AHEAD_LOOK_BACK && is_own(&learned->last_ahead_by);
     int written = -1;
     if (extent)
         written = sample_peek_written(READ_RELAXED(extent->address), noted_pages(block),
                                       watch_random(&pool->watch));
     if (written > 0) fill_used(learned);
     if (written > 0 || (written == 0 && old)) habit_saw_contents(&learned->malloced, written, LEAST_PENALTY);
-    if (written != 0 || old) atomic_store_explicit(&learned->last_ahead, 0, memory_order_relaxed);
+    if (written != 0 || old || age >= AHEAD_GIVE_UP)
+        atomic_store_explicit(&learned->last_ahead, 0, memory_order_relaxed);
 }
 
 void zero_look_back(struct pool *pool, size_t n_pages) {
@@ -196,11 +214,14 @@ static void note_fresh(struct pool *pool, struct learned *learned, const struct 
         bool wanted = extent_bytes(extent) >= OBSERVE_MIN_BYTES || habit_filled(&learned->malloced) >= 0 ||
                       watch_one_in(&pool->watch, FRESH_SMALL_EVERY);
         if (extent->flags & EXTENT_HUGE) block |= LEFT_HUGE;
-        if (wanted)
-            atomic_store_explicit(&learned->left[n_fresh % LOOK_BACK_BLOCKS], block, memory_order_relaxed);
+        if (!wanted) return;
+        unsigned at = n_fresh % LOOK_BACK_BLOCKS;
+        atomic_store_explicit(&learned->left[at], block, memory_order_relaxed);
+        atomic_store_explicit(&learned->left_by[at], thread_mark(), memory_order_relaxed);
     } else if (!atomic_load_explicit(&learned->last_ahead, memory_order_relaxed)) {
         atomic_store_explicit(&learned->last_ahead, block, memory_order_relaxed);
         atomic_store_explicit(&learned->last_ahead_number, n_fresh, memory_order_relaxed);
+        atomic_store_explicit(&learned->last_ahead_by, thread_mark(), memory_order_relaxed);
     }
 }
 

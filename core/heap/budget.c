@@ -21,6 +21,13 @@ static void roll_window(struct heap *heap, uint32_t now) {
     heap->held_window[0] = live;
     heap->settled_bytes = min_size(heap->settled_bytes, max_size(heap->peak_window[1], live));
     heap->window_start_ms = now;
+    if (!heap->has_earned) heap->earned_bytes -= (heap->earned_bytes + 3) / 4;
+    heap->has_earned = false;
+    heap->forced_bytes = 0;
+}
+
+static size_t known_peak(const struct heap *heap) {
+    return max_size(heap->peak_window[0], heap->peak_window[1]);
 }
 
 /* Caches may have grown since somebody looked: then what seems to be live is idle. So the peak rises no
@@ -30,26 +37,29 @@ static size_t believable(const struct heap *heap) {
 }
 
 /* Looked at whenever a block is handed out: who drops all and takes it again asks for no untouched memory
- * before the end. */
-static void note_drop(struct heap *heap, size_t live) {
-    if (live >= max_size(heap->peak_window[0], heap->peak_window[1]) / 2) return;
+ * before the end. What caches held may have come back since they were counted, so it is not taken off. */
+static void note_drop(struct heap *heap, size_t n_bytes) {
+    size_t active = READ_RELAXED(heap->active_bytes);
+    size_t proven = active - min_size(READ_RELAXED(heap->unproven_bytes), active);
+    if (proven + n_bytes >= known_peak(heap) / 2) return;
     heap->reloads = true;
     heap->dropped_ms = os_clock_ms();
 }
 
-/* What is loaded again may be a little larger each time; what stays as large as it was is loaded. */
+/* What is loaded again may be a little larger each time; what stays as large as it was is loaded. The peak
+ * before the drop is forgotten after two windows. */
 static bool has_reloaded(const struct heap *heap, size_t live, size_t peak, uint32_t now) {
     size_t held = max_size(peak, max_size(heap->held_window[0], heap->held_window[1]));
-    if (live < held) return false;
-    return live - held > held / BUDGET_RELOAD_MORE ||
-           time_passed_ms(now, heap->dropped_ms) >= BUDGET_WINDOW_MS;
+    uint32_t since_ms = time_passed_ms(now, heap->dropped_ms);
+    if (live < held) return since_ms >= 2 * BUDGET_WINDOW_MS;
+    return live - held > held / BUDGET_RELOAD_MORE || since_ms >= BUDGET_WINDOW_MS;
 }
 
 void budget_note_peak(struct heap *heap) {
     size_t held = budget_live(heap), live = min_size(held, believable(heap));
     if (live > heap->peak_window[0]) heap->peak_window[0] = live;
     if (held > heap->held_window[0]) heap->held_window[0] = held;
-    note_drop(heap, held);
+    note_drop(heap, 0);
     if (heap->active_bytes > heap->counters.active_peak)
         WRITE_RELAXED(heap->counters.active_peak, heap->active_bytes);
 }
@@ -77,11 +87,11 @@ static size_t too_much(struct heap *heap, size_t n_bytes, size_t resident_bytes,
     uint32_t now = os_clock_ms();
     roll_window(heap, now);
     size_t live = budget_live(heap) + (proven ? n_bytes : 0);
-    size_t peak =
-        max_size(max_size(heap->peak_window[0], heap->peak_window[1]), min_size(live, believable(heap)));
-    note_drop(heap, live);
+    size_t peak = max_size(known_peak(heap), min_size(live, believable(heap)));
+    note_drop(heap, proven ? n_bytes : 0);
     if (has_reloaded(heap, live, peak, now)) heap->reloads = false;
     size_t floor = peak + BUDGET_FLOOR_BYTES + heap->retain_bytes, slack = slack_of(n_bytes, peak);
+    if (!heap->reloads) floor += heap->earned_bytes;
     size_t budget = floor + (heap->reloads ? min_size(slack, peak / BUDGET_RELOAD_SHARE) : slack);
     /* Near the limit of the cgroup idle memory is worth less than the program's life. */
     size_t limit = READ_RELAXED(heap->limit_bytes);
@@ -101,6 +111,18 @@ size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, b
     if (heap->dirty_bytes > heap->retain_max_bytes)
         excess = max_size(excess, heap->dirty_bytes - heap->retain_max_bytes);
     return min_size(excess, heap->dirty_bytes);
+}
+
+void budget_note_forced(struct heap *heap, size_t forced_bytes, size_t n_bytes) {
+    size_t peak = known_peak(heap);
+    if (heap->reloads || budget_live(heap) + n_bytes > peak) return; /* it grows, or may */
+    heap->forced_bytes += min_size(forced_bytes, n_bytes);
+    if (heap->forced_bytes < max_size(peak / BUDGET_EARN_EVERY_SHARE, BUDGET_EARN_EVERY_BYTES)) return;
+    size_t most = max_size(peak / BUDGET_EARNED_SHARE, BUDGET_EARNED_BYTES);
+    heap->earned_bytes =
+        min_size(most, heap->earned_bytes + max_size(peak / BUDGET_EARN_SHARE, BUDGET_EARN_BYTES));
+    heap->forced_bytes = 0;
+    heap->has_earned = true;
 }
 
 bool budget_is_out_of_date(struct heap *heap, size_t n_bytes, bool proven) {

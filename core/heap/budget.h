@@ -37,6 +37,16 @@
 #define BUDGET_RELOAD_MORE 8
 #define BUDGET_RELOAD_SHARE 32
 
+/* A program of steady size whose budget makes it give back this share of its peak, and at least so much, soon
+ * takes the same again, in page faults: each time the slack rises by the second share, up to the third. A
+ * window without a rise takes a quarter of that away. See docs/notes/earned-slack.md. */
+#define BUDGET_EARN_EVERY_SHARE 16
+#define BUDGET_EARN_EVERY_BYTES (512 * KIB)
+#define BUDGET_EARN_SHARE 32
+#define BUDGET_EARN_BYTES (128 * KIB)
+#define BUDGET_EARNED_SHARE 8
+#define BUDGET_EARNED_BYTES MIB
+
 /* Live bytes may be taken to have risen so much, or by the share, since the caches were last looked at. */
 #define BUDGET_SLOP_BYTES (256 * KIB)
 #define BUDGET_SLOP_SHIFT 6
@@ -52,6 +62,9 @@ void budget_note_peak(struct heap *heap);
  * resident_bytes become resident (heap_fresh.h). Not proven: it is not known that they will be used, so they
  * do not raise the peak. */
 size_t budget_excess(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven);
+
+/* With the lock held: so much is given back because budget_excess said so, for a request of n_bytes. */
+void budget_note_forced(struct heap *heap, size_t forced_bytes, size_t n_bytes);
 
 /* With the lock held: would that be so, with a peak that is not known well enough, or beyond what the heap
  * itself could give back? */

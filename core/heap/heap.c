@@ -58,6 +58,7 @@ static bool ensure_descriptors(struct heap *heap, bool *lock_lost) {
 static bool enforce_budget(struct heap *heap, size_t n_bytes, size_t resident_bytes, bool proven) {
     size_t excess = budget_excess(heap, n_bytes, resident_bytes, proven);
     if (!excess) return true;
+    if (proven) budget_note_forced(heap, excess, n_bytes);
     struct extent *list = heap_collect(heap, excess);
     lock_release(&heap->lock);
     heap_purge_list(heap, list);

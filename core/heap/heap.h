@@ -107,6 +107,10 @@ struct heap {
     uint32_t dropped_ms; /* when it last held less than half of the peak */
     /* the program has dropped most of the peak, and does not hold as much again yet */
     bool reloads;
+    /* slack on top, because the budget has made a program of steady size give back what it took again */
+    size_t earned_bytes;
+    size_t forced_bytes; /* given back for the budget since that last rose */
+    bool has_earned;     /* in this window */
 
     /* decay (decay.c) */
     uint32_t decay_ms;

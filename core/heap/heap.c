@@ -141,8 +141,9 @@ static void count_by_size(struct heap *heap, size_t n_pages, size_t n_fresh_page
 /* No dirty extent is large enough: look for one that is together with its neighbours, so that what it lacks,
  * not the whole request, is taken from untouched memory. Of the largest dirty extents the first that works is
  * taken. */
-static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh_range *fresh,
-                                 bool *lock_lost) {
+static struct extent *take_mixed(struct heap *heap, const struct heap_request *request,
+                                 struct fresh_range *fresh, bool *lock_lost) {
+    size_t n_pages = request->n_pages;
     struct extent *extent = heap_bins_take_extensible(heap, n_pages);
     if (!extent) return NULL;
     /* one that is large enough by itself, beyond what heap_bins_take has looked at */
@@ -164,7 +165,7 @@ static struct extent *take_mixed(struct heap *heap, size_t n_pages, struct fresh
     extent->flags &= (uint16_t) ~(EXTENT_ZERO | EXTENT_MARKED);
     /* Not before: the idle neighbours might be what is given back. All its pages count with the request,
      * being on no list. */
-    if (!enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT, true)) {
+    if (!request->left_empty && !enforce_budget(heap, n_pages << PAGE_SHIFT, n_pages << PAGE_SHIFT, true)) {
         *lock_lost = true;
         heap_bins_defer(heap, extent);
         return NULL;
@@ -244,7 +245,7 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
     bool roomy = request->grows && has_room(heap, n_pages);
-    if (request->over && !roomy &&
+    if (request->over && !roomy && !request->left_empty &&
         (request->headroom_pages || !heap_bins_has(&heap->dirty, n_pages + align - 1)) &&
         (budget_is_out_of_date(heap, n_pages << PAGE_SHIFT, request->proven) ||
          (request->caller_holds &&
@@ -261,13 +262,14 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         if (extent) {
             take_dirty(heap, extent, n_pages, align);
         } else if (align == 1 && !heap->pinned) {
-            extent = take_mixed(heap, n_pages, &fresh, &lock_lost);
+            extent = take_mixed(heap, request, &fresh, &lock_lost);
             if (lock_lost) goto refused;
         }
     }
     if (!extent) {
         size_t bytes = n_pages << PAGE_SHIFT;
-        if (!enforce_budget(heap, bytes,
+        if (!request->left_empty &&
+            !enforce_budget(heap, bytes,
                             heap_fresh_fills_units(heap, request) ? max_size(bytes, HUGE_BYTES) : bytes,
                             request->proven)) {
             lock_lost = true;
@@ -303,7 +305,10 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     bool headroom = request->headroom_pages && (extent->flags & EXTENT_ZERO) && extent->n_pages > n_pages;
     extent->used_pages = headroom ? (uint32_t)n_pages : extent->n_pages;
     ADD_RELAXED(heap->active_bytes, extent_active_bytes(extent));
-    heap_bins_set_unproven(heap, extent, request->proven ? 0 : fresh.n_bytes >> PAGE_SHIFT);
+    heap_bins_set_unproven(heap, extent,
+                           request->left_empty ? extent->used_pages
+                           : request->proven   ? 0
+                                               : fresh.n_bytes >> PAGE_SHIFT);
     budget_note_peak(heap);
     if (request->fresh_bytes) *request->fresh_bytes = fresh.n_bytes;
     fresh = heap_fresh_plan(heap, request, extent, fresh);

@@ -158,6 +158,9 @@ struct heap_request {
     struct extent *free_first;
     /* blocks of this size get filled, as far as is known: what is untouched of it counts as used at once */
     bool proven;
+    /* blocks of this size are known to be left untouched: none of it counts as used, and nothing is given
+     * back for it */
+    bool left_empty;
     /* untouched memory may be made resident at once; EXTENT_POPULATED says that it was */
     bool will_be_filled;
     size_t *fresh_bytes; /* out: how much of the block was untouched; may be NULL */

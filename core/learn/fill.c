@@ -21,3 +21,13 @@ void fill_learn_warm(struct learned_sizes *sizes, size_t n_pages, bool filled) {
 bool fill_trusts_warm(const struct learned_sizes *sizes, size_t n_pages) {
     return READ_RELAXED(sizes->size[log2_floor(n_pages)].n_warm_filled) >= FILL_WARM_TRUST;
 }
+
+void fill_learn_empty(struct learned *learned, bool empty) {
+    WRITE_RELAXED(learned->n_empty,
+                  empty ? (uint8_t)min_size(READ_RELAXED(learned->n_empty) + 1u, FILL_EMPTY_TRUST) : 0);
+}
+
+bool fill_left_empty(const struct learned_sizes *sizes, size_t n_pages) {
+    return n_pages <= FILL_EMPTY_MAX_PAGES &&
+           READ_RELAXED(sizes->size[log2_floor(n_pages)].n_empty) >= FILL_EMPTY_TRUST;
+}

@@ -28,6 +28,7 @@ struct learned {
     _Atomic uint16_t n_looked;  /* n_fresh when these two were last looked at */
     _Atomic int8_t tail_sparse; /* blocks that have grown: > 0 what they grew by last is left untouched */
     uint8_t n_warm_filled;      /* warm blocks seen filled since one was not, at most FILL_WARM_TRUST */
+    uint8_t n_empty;            /* seen without a touched page since one had any, at most FILL_EMPTY_TRUST */
     /* made resident beforehand since a block was last seen filled by the program */
     _Atomic uint32_t ahead_pages;
 };
@@ -64,5 +65,14 @@ int fill_habit(const struct learned_sizes *sizes, size_t n_pages);
 void fill_learn_warm(struct learned_sizes *sizes, size_t n_pages, bool filled);
 #define FILL_WARM_TRUST 4
 bool fill_trusts_warm(const struct learned_sizes *sizes, size_t n_pages);
+
+/* A block came back without a single touched page, or with one. Does the program leave blocks of this size
+ * alone? Then nothing need be given back before they are handed out or asked for: it is not there. Only up to
+ * FILL_EMPTY_MAX_PAGES, since one in FILL_EMPTY_ONE_IN is looked at from then on. */
+void fill_learn_empty(struct learned *learned, bool empty);
+#define FILL_EMPTY_TRUST 8
+#define FILL_EMPTY_ONE_IN 16
+#define FILL_EMPTY_MAX_PAGES (4 * MIB >> PAGE_SHIFT)
+bool fill_left_empty(const struct learned_sizes *sizes, size_t n_pages);
 
 #endif

@@ -125,6 +125,7 @@ bool watch_offer(struct watch *watch, const struct heap *heap, const struct lear
     size_t n_bytes = extent_active_bytes(extent);
     if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || heap->pinned) return false;
     int habit = fill_habit(sizes, extent->used_pages);
+    if (fill_left_empty(sizes, extent->used_pages) && !watch_one_in(watch, FILL_EMPTY_ONE_IN)) return false;
     if (habit < 0 || (habit == 0 && fresh_bytes >= n_bytes / 2)) return give_whole(extent);
     bool known = fill_trusts_warm(sizes, extent->used_pages);
     if (known && !watch_one_in(watch, WATCH_ONE_IN)) return false;

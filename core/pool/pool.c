@@ -194,6 +194,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
                 tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
             .fresh_huge = zero_wants_huge(pool, n_pages, zero),
             .proven = zero_is_proven(pool, n_pages, zero),
+            .left_empty = !zero && fill_left_empty(&pool->learned, n_pages),
             .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
         };

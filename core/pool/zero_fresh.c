@@ -258,6 +258,15 @@ static void observe_ahead(struct pool *pool, struct extent *extent) {
         fill_used(learned);
 }
 
+/* Is not one page of it resident? */
+static bool is_untouched(const struct extent *extent) {
+    size_t n_pages = extent->used_pages;
+    for (size_t done = 0; done < n_pages; done += OS_RESIDENT_MAX)
+        if (os_resident_pages((char *)extent->address + (done << PAGE_SHIFT), n_pages - done) != 0)
+            return false;
+    return true;
+}
+
 void zero_observe(struct pool *pool, struct extent *extent) {
     if (os_restricted) return;
     if (extent->flags & EXTENT_POPULATED) {
@@ -269,8 +278,13 @@ void zero_observe(struct pool *pool, struct extent *extent) {
     struct habit *habit = zeroed ? &pool->callers.habits[extent->caller % ZERO_CALLERS] : &learned->malloced;
     /* Where blocks are known to be sparse a single look is enough as a rule. */
     bool rather_not = READ_RELAXED(habit->is_known) && habit_filled(habit) <= 0;
+    if (!zeroed && fill_left_empty(&pool->learned, extent->n_pages) &&
+        !watch_one_in(&pool->watch, FILL_EMPTY_ONE_IN))
+        return;
     int filled =
         rather_not ? sample_one_resident(extent->address, extent->n_pages, watch_random(&pool->watch)) : 1;
+    if (!zeroed && rather_not && extent->used_pages <= FILL_EMPTY_MAX_PAGES)
+        fill_learn_empty(learned, filled == 0 && is_untouched(extent));
     if (filled > 0)
         filled = zeroed ? sample_resident(extent->address, extent->n_pages, DENSE_PROBES,
                                           watch_random(&pool->watch))

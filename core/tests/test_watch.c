@@ -239,3 +239,66 @@ Test(watch, small_zeroed_and_locked_blocks_are_not_watched) {
     fixture_put(&pool, p);
     os_restricted = false;
 }
+
+/* --- blocks that are left without a touched page --- */
+
+#define SMALL (2 * MIB)
+
+static void take_and_return(bool touch) {
+    char *p = fixture_get(&pool, SMALL);
+    cr_assert(p);
+    if (touch) p[rand() % SMALL] = 1;
+    fixture_put(&pool, p);
+    struct extent *list =
+        tcache_take_all(tcache_find(&pool.tcaches)); /* so that the next comes from the heap */
+    tcache_return_list(&pool.tcaches, list);
+}
+
+static bool left_empty(void) {
+    return fill_left_empty(&pool.learned, pages_of(SMALL));
+}
+
+static uint64_t n_given_whole(int n) {
+    uint64_t before = pool.heap.counters.by_size[log2_floor(pages_of(SMALL))].n_dirty, n_given = 0;
+    for (int i = 0; i < n; i++) {
+        char *p = fixture_get(&pool, SMALL);
+        n_given += READ_RELAXED(fixture_extent(&pool, p)->flags) & EXTENT_OBSERVE ? 1 : 0;
+        fixture_put(&pool, p);
+        tcache_return_list(&pool.tcaches, tcache_take_all(tcache_find(&pool.tcaches)));
+    }
+    cr_assert_eq(pool.heap.counters.by_size[log2_floor(pages_of(SMALL))].n_dirty - before, n,
+                 "all were warm");
+    return n_given;
+}
+
+Test(watch, blocks_left_empty_are_soon_handed_out_as_they_are) {
+    for (int i = 0; i < 3 * FILL_EMPTY_TRUST && !left_empty(); i++)
+        take_and_return(false);
+    cr_assert(left_empty());
+    uint64_t n = n_given_whole(64 * FILL_EMPTY_ONE_IN);
+    cr_assert(n > 16 && n < 256, "one in %d is looked at, not %lu of %d", FILL_EMPTY_ONE_IN, n,
+              64 * FILL_EMPTY_ONE_IN);
+    for (int i = 0; i < 64 * FILL_EMPTY_ONE_IN && left_empty(); i++)
+        take_and_return(true);
+    cr_assert_not(left_empty(), "a page was touched");
+}
+
+Test(watch, a_single_touched_page_is_not_empty) {
+    for (int i = 0; i < 8 * FILL_EMPTY_TRUST; i++)
+        take_and_return(true);
+    cr_assert_not(left_empty());
+}
+
+Test(watch, nothing_is_given_back_for_what_is_left_empty) {
+    make_warm(SIZE);
+    for (int i = 0; i < 3 * FILL_EMPTY_TRUST && !left_empty(); i++)
+        take_and_return(false);
+    uint64_t purged = pool.heap.counters.bytes_purged;
+    void *blocks[64];
+    for (int i = 0; i < 64; i++)
+        blocks[i] = fixture_get(&pool, SMALL);
+    cr_assert_eq(pool.heap.counters.bytes_purged, purged);
+    cr_assert_eq(pool.heap.unproven_bytes, 64 * SMALL, "and none of it counts as used");
+    for (int i = 0; i < 64; i++)
+        fixture_put(&pool, blocks[i]);
+}

@@ -140,12 +140,21 @@ void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *exten
     extent_set_state(extent, EXTENT_BUSY);
 }
 
-static struct extent *idle_neighbour(struct heap *heap, const char *address, bool must_begin, uint8_t state) {
+/* Whatever the page map names there; NULL beyond the claimed range. */
+static inline struct extent *neighbour_at(struct heap *heap, const char *address) {
     if ((uintptr_t)address < heap->space.base || !space_owns(&heap->space, address)) return NULL;
-    struct extent *neighbour = space_lookup(&heap->space, address);
-    if (extent_state(neighbour) != state) return NULL;
-    bool fits = must_begin ? neighbour->address == address : extent_end(neighbour) == address + 1;
-    return fits ? neighbour : NULL;
+    return space_lookup(&heap->space, address);
+}
+
+/* Does it begin, or end, at this byte? The page map may name one that lies elsewhere. */
+static inline bool is_beside(const struct extent *neighbour, const char *address, bool must_begin) {
+    return must_begin ? neighbour->address == address : extent_end(neighbour) == address + 1;
+}
+
+static struct extent *idle_neighbour(struct heap *heap, const char *address, bool must_begin, uint8_t state) {
+    struct extent *neighbour = neighbour_at(heap, address);
+    if (!neighbour || extent_state(neighbour) != state) return NULL;
+    return is_beside(neighbour, address, must_begin) ? neighbour : NULL;
 }
 
 /* Locked and unlocked pages are not merged: the count of locked bytes goes by extents. */
@@ -160,10 +169,18 @@ static bool same_pinning(const struct extent *a, const struct extent *b) {
 
 static struct extent *neighbour_to_join(struct heap *heap, const struct extent *extent, const char *address,
                                         bool must_begin, uint8_t state) {
-    struct extent *neighbour = idle_neighbour(heap, address, must_begin, state);
-    if (neighbour || state != EXTENT_DIRTY) return neighbour;
-    neighbour = idle_neighbour(heap, address, must_begin, EXTENT_MUZZY);
-    return neighbour && neighbour->n_pages / MUZZY_FACTOR <= extent->n_pages ? neighbour : NULL;
+    struct extent *neighbour = neighbour_at(heap, address);
+    if (!neighbour) return NULL;
+    uint8_t its = extent_state(neighbour);
+    bool joins = its == state || (state == EXTENT_DIRTY && its == EXTENT_MUZZY &&
+                                  neighbour->n_pages / MUZZY_FACTOR <= extent->n_pages);
+    return joins && is_beside(neighbour, address, must_begin) ? neighbour : NULL;
+}
+
+static void file_alone(struct heap *heap, struct bins *bins, struct extent *extent, uint8_t state) {
+    if (bins == &heap->dirty)
+        age_push_newest(state == EXTENT_MUZZY ? &heap->muzzy_by_age : &heap->by_age, extent);
+    heap_bins_link(heap, bins, extent);
 }
 
 void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent) {
@@ -182,9 +199,7 @@ void heap_bins_file(struct heap *heap, struct bins *bins, struct extent *extent)
         heap_bins_join(heap, left, extent);
         extent = left;
     }
-    if (bins == &heap->dirty)
-        age_push_newest(state == EXTENT_MUZZY ? &heap->muzzy_by_age : &heap->by_age, extent);
-    heap_bins_link(heap, bins, extent);
+    file_alone(heap, bins, extent, state);
 }
 
 void heap_bins_file_hole(struct heap *heap, struct extent *extent) {
@@ -256,7 +271,12 @@ bool heap_bins_carve(struct heap *heap, struct extent *extent, size_t n_pages, s
     if ((uintptr_t)extent->address % (align_pages << PAGE_SHIFT)) return false;
     if (extent->n_pages > n_pages) {
         struct extent *rest = heap_bins_split(heap, extent, n_pages);
-        if (rest) heap_bins_file(heap, bins, rest);
+        /* Dirty extents come here from their bins, at the same hold of the lock: what lies behind them did
+         * not join the whole. */
+        if (rest && bins == &heap->dirty)
+            file_alone(heap, bins, rest, state_in(heap, bins, rest));
+        else if (rest)
+            heap_bins_file(heap, bins, rest);
     }
     return true;
 }

@@ -4,6 +4,8 @@
 
 #include "cache/tcache_fast.h"
 
+#include <string.h>
+
 struct extent *cache_take_big(struct tcache *tcache) {
     if (!READ_RELAXED(tcache->big.extent) || !tcache_enter(tcache)) return NULL;
     struct extent *extent = tcache_take_slot(&tcache->big);
@@ -43,6 +45,7 @@ static struct extent *cut_bin(struct tcache *tcache, unsigned cls, uint32_t keep
     *link = NULL;
     while (extent) {
         struct extent *next = extent->next;
+        tcache->given_up[cls] += tcache->given_up[cls] < UINT8_MAX;
         SUB_RELAXED(tcache->n_pages, extent->n_pages);
         extent->next = list;
         list = extent;
@@ -54,6 +57,7 @@ static struct extent *cut_bin(struct tcache *tcache, unsigned cls, uint32_t keep
 
 /* Every bin to its half, rounded up, or to nothing. */
 static struct extent *cut_bins(struct tcache *tcache, bool to_half, struct extent *list) {
+    memset(tcache->given_up, 0, sizeof tcache->given_up);
     for (unsigned cls = 0; cls < TCACHE_BIG_CLASS; cls++)
         list = cut_bin(tcache, cls, to_half ? (tcache_bin_n(tcache, cls) + 1) / 2 : 0, list);
     return list;

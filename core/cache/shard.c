@@ -82,16 +82,33 @@ void shard_put_list(struct shards *shards, struct extent *list) {
     shard_put_at(shards, &shards->shard[os_cpu_current() & (shards->n - 1)], list);
 }
 
+/* Of a list of more than the limit only the last blocks would stay: the others need not pass through. */
+static struct extent *cut_to_limit(struct extent *list, size_t limit_bytes, struct extent **rest) {
+    size_t n_bytes = 0;
+    for (struct extent *extent = list; extent; extent = extent->next)
+        n_bytes += extent_bytes(extent);
+    while (list && list->next && n_bytes > limit_bytes) {
+        struct extent *next = list->next;
+        n_bytes -= extent_bytes(list);
+        list->next = *rest;
+        *rest = list;
+        list = next;
+    }
+    return list;
+}
+
 void shard_put_at(struct shards *shards, struct shard *shard, struct extent *list) {
     /* It is idle now, all of it (account.h). Before the lock, which is for those who look for blocks. */
     for (struct extent *extent = list; extent; extent = extent->next)
         if (unlikely(READ_RELAXED(extent->unproven_pages))) heap_prove(shards->heap, extent);
+    struct extent *evicted = NULL;
+    list = cut_to_limit(list, shard_limit_of(shards), &evicted);
     if (!lock_acquire(&shard->lock)) {
         heap_free_list(shards->heap, list);
+        heap_free_list(shards->heap, evicted);
         return;
     }
     uint32_t now = os_clock_ms();
-    struct extent *evicted = NULL;
     if (shards->grow) WRITE_RELAXED(shard->limit_bytes, shard_limit_of(shards));
     while (list) {
         struct extent *extent = list;

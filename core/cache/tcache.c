@@ -79,6 +79,7 @@ static void thread_exits(void *ignored) {
                 tcache_fold_counters(tcache, caches);
                 if (tcache->counted) atomic_fetch_sub_explicit(&caches->n, 1, memory_order_relaxed);
                 tcache->counted = false;
+                tcache_lose_earned(tcache, caches, true);
                 if (passed) tcache_return_list(caches, list);
             }
             tcache_leave(tcache);
@@ -176,6 +177,8 @@ static struct tcache *set_up_for(struct tcaches *caches) {
     struct tcaches *before = READ_RELAXED(tcache->caches);
     /* Its thread has handed over blocks and counts, but perhaps could not. */
     if (before && !tcache_is_empty(tcache)) tcache_return_list(before, tcache_take_all(tcache));
+    if (before) tcache_lose_earned(tcache, before, true);
+    tcache->earned_pages = tcache->n_missed = 0;
     if (before && before != caches) {
         tcache_fold_counters(tcache, before); /* tells who sums them up that the cache is another's now */
         if (tcache->counted) atomic_fetch_sub_explicit(&before->n, 1, memory_order_relaxed);
@@ -281,11 +284,40 @@ size_t tcache_limit_of(const struct tcaches *caches) {
     return max_size(least, min_size(active / CACHE_SHARE / n_threads, TCACHE_GROW_MAX));
 }
 
+static size_t limit_with_earned(const struct tcache *tcache, const struct tcaches *caches) {
+    size_t limit = tcache_limit_of(caches);
+    bool may_grow = caches->grow && limit >= TCACHE_GROW_FROM && !os_restricted;
+    return limit + (may_grow ? (size_t)tcache->earned_pages << PAGE_SHIFT : 0);
+}
+
 void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches) {
-    tcache_set_limit(tcache, tcache_limit_of(caches));
+    tcache_set_limit(tcache, limit_with_earned(tcache, caches));
     compiler_barrier();
     /* again: somebody may have begun to watch bins in between */
-    tcache_set_limit(tcache, tcache_limit_of(caches));
+    tcache_set_limit(tcache, limit_with_earned(tcache, caches));
+}
+
+void tcache_missed(struct tcache *tcache, struct tcaches *caches, unsigned cls) {
+    if (!tcache->given_up[cls]) return;
+    tcache->given_up[cls]--;
+    if (++tcache->n_missed < TCACHE_MISSES || !caches->grow) return;
+    tcache->n_missed = 0;
+    size_t active = READ_RELAXED(caches->shards->heap->active_bytes);
+    size_t most = max_size(active / TCACHE_EARNED_SHARE, TCACHE_EARNED_BYTES) >> PAGE_SHIFT;
+    const uint32_t step = TCACHE_EARNED_STEP >> PAGE_SHIFT;
+    if (tcache->earned_pages + step > TCACHE_GROW_MAX >> PAGE_SHIFT) return;
+    uint32_t all = atomic_fetch_add_explicit(&caches->earned_pages, step, memory_order_relaxed);
+    if (all + step > most)
+        atomic_fetch_sub_explicit(&caches->earned_pages, step, memory_order_relaxed);
+    else
+        tcache->earned_pages += step;
+}
+
+void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches, bool all) {
+    uint32_t lost = all ? tcache->earned_pages : (tcache->earned_pages + 1) / 2;
+    if (!lost) return;
+    tcache->earned_pages -= lost;
+    atomic_fetch_sub_explicit(&caches->earned_pages, lost, memory_order_relaxed);
 }
 
 void tcache_adopt_near(struct tcache *tcache, const struct tcaches *caches) {
@@ -297,28 +329,24 @@ void tcache_adopt_near(struct tcache *tcache, const struct tcaches *caches) {
         (uint32_t)min_size(TCACHE_NEAR_ONE * all / max_size(active_pages, 1), TCACHE_NEAR_MOST);
 }
 
-/* Out of the slot, or off the stack; NULL if there is none of that class. Entered. */
-static struct extent *take_of_class(struct tcache *tcache, unsigned cls) {
-    struct extent *extent = tcache->small.extent;
-    if (extent && extent->cls == cls) return tcache_take_slot(&tcache->small);
-    struct tcache_bin *bin = &tcache->bins[cls];
-    extent = bin->head;
-    if (!extent) return NULL;
-    bin->head = extent->next;
-    ADD_OWN(bin->room, 1);
-    SUB_OWN(tcache->n_pages, extent->n_pages);
-    return extent;
-}
-
 struct extent *tcache_take_near(struct tcache *tcache, unsigned cls) {
     uint32_t wanted = (uint32_t)class_pages(cls);
-    uint32_t most = wanted + wanted * tcache->near_share / TCACHE_NEAR_ONE;
-    if (cls + 1 >= TCACHE_BIG_CLASS || class_pages(cls + 1) > most || !tcache_enter(tcache)) return NULL;
-    struct extent *extent = NULL;
-    while (!extent && ++cls < TCACHE_BIG_CLASS && class_pages(cls) <= most)
-        extent = take_of_class(tcache, cls);
+    unsigned last = class_floor(wanted + wanted * tcache->near_share / TCACHE_NEAR_ONE), at = cls + 1;
+    if (last >= TCACHE_BIG_CLASS) last = TCACHE_BIG_CLASS - 1;
+    if (at > last || !tcache_enter(tcache)) return NULL;
+    while (at <= last && !tcache->bins[at].head)
+        at++;
+    struct extent *extent = tcache->small.extent;
+    if (extent && extent->cls > cls && extent->cls <= min_size(at, last)) {
+        tcache_take_slot(&tcache->small);
+    } else if ((extent = at <= last ? tcache->bins[at].head : NULL)) {
+        struct tcache_bin *bin = &tcache->bins[at];
+        bin->head = extent->next;
+        ADD_OWN(bin->room, 1);
+        SUB_OWN(tcache->n_pages, extent->n_pages);
+    }
     if (extent) {
-        ADD_OWN(tcache->n_hits[class_of_pages(wanted)], 1);
+        ADD_OWN(tcache->n_hits[cls], 1);
         extent_set_state(extent, EXTENT_LIVE);
     }
     tcache_leave(tcache);

@@ -23,7 +23,8 @@
  *                        unclaimed
  *   big_slot_unchecked   the owner; tcache_disturb stores 0    the owner
  *   depth, n_unused_big, the owner                             the owner
- *   near_share
+ *   near_share, n_missed,
+ *   earned_pages, given_up
  *   counted              the owner while busy, or with claim   the same
  *   activity_seen,       whoever looks with only_idle; races   the same
  *   big_seen, ..hits_seen are harmless
@@ -61,6 +62,8 @@ struct tcaches {
     size_t limit_bytes;
     bool grow;          /* with what the program uses */
     _Atomic uint32_t n; /* of threads that live */
+    /* by which all limits together are higher than tcache_limit_of says */
+    _Atomic uint32_t earned_pages;
 };
 
 /* So many pools at most have a number. */
@@ -111,6 +114,9 @@ struct tcache {
     uint32_t big_slot_unchecked;
     uint32_t near_share;    /* see tcache_take_near; the owner */
     uint32_t n_unused_big;  /* blocks in a row that left the slot for the next one; the owner */
+    /* see tcache_missed; the owner */
+    uint32_t earned_pages, n_missed;
+    uint8_t given_up[TCACHE_BIG_CLASS];
     struct tcache_slot big; /* of the others */
     struct tcaches *caches; /* of which pool; NULL once that is destroyed */
     uint32_t number;        /* of that pool; the owner */
@@ -294,8 +300,20 @@ static inline void tcache_forget_hits(struct tcache *tcache, unsigned cls) {
 /* A limit below this stays what it is. */
 #define TCACHE_GROW_FROM (128 * KIB)
 size_t tcache_limit_of(const struct tcaches *caches);
-/* Set a cache's limit to that; by its owner. */
+/* Set a cache's limit to that, and what it has earned; by its owner. */
 void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches);
+
+/* The owner asks for a class that the cache has none of. So many times a block of it was given up for want of
+ * room the last time: then a higher limit is earned, a step for each TCACHE_MISSES. All that threads have
+ * earned together is at most 1/TCACHE_EARNED_SHARE of what is in use, or TCACHE_EARNED_BYTES. */
+#define TCACHE_MISSES 4
+#define TCACHE_EARNED_STEP (128 * KIB)
+#define TCACHE_EARNED_SHARE 16
+#define TCACHE_EARNED_BYTES MIB
+void tcache_missed(struct tcache *tcache, struct tcaches *caches, unsigned cls);
+/* Idle memory is short: half of what it has earned goes, or, if all, everything. By its owner, or who has the
+ * cache to itself. */
+void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches, bool all);
 
 /* Has the block in the slot rested there since this was last asked? */
 bool tcache_big_rests(struct tcache *tcache);

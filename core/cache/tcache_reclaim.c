@@ -197,6 +197,9 @@ void tcache_fork_child(bool alone) {
     if (!alone) claim_all();
     for (struct tcache *tcache = tcache_registered(); tcache; tcache = tcache->next_registered) {
         abandon(tcache);
+        struct tcaches *caches = READ_RELAXED(tcache->caches);
+        if (caches) atomic_store_explicit(&caches->earned_pages, 0, memory_order_relaxed);
+        tcache->earned_pages = 0;
         atomic_store_explicit(&tcache->busy, 0, memory_order_relaxed);
         atomic_store_explicit(&tcache->claim, 0, memory_order_release);
     }

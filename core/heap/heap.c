@@ -244,8 +244,16 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
     struct fresh_range fresh = {0};
     bool lock_lost = false;
     if (!ensure_descriptors(heap, &lock_lost)) goto refused;
+    if (request->warm_only) {
+        extent = heap_bins_take(heap, &heap->dirty, n_pages + align - 1);
+        if (!extent) {
+            heap_bins_unlock(heap);
+            return NULL;
+        }
+        take_dirty(heap, extent, n_pages, align);
+    }
     bool roomy = request->grows && has_room(heap, n_pages);
-    if (request->over && !roomy && !request->left_empty &&
+    if (!extent && request->over && !roomy && !request->left_empty &&
         (request->headroom_pages || !heap_bins_has(&heap->dirty, n_pages + align - 1)) &&
         (budget_is_out_of_date(heap, n_pages << PAGE_SHIFT, request->proven) ||
          (request->caller_holds &&
@@ -254,7 +262,9 @@ struct extent *heap_alloc(struct heap *heap, const struct heap_request *request)
         lock_release(&heap->lock);
         return NULL;
     }
-    if (roomy) {
+    if (extent) {
+        /* warm_only */
+    } else if (roomy) {
         extent = heap_bins_take(heap, &heap->dirty, ROOM_FACTOR * n_pages);
         take_dirty(heap, extent, n_pages, 1);
     } else if (!request->headroom_pages) {

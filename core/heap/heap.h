@@ -158,6 +158,8 @@ struct heap_request {
     struct extent *free_first;
     /* blocks of this size get filled, as far as is known: what is untouched of it counts as used at once */
     bool proven;
+    /* from dirty memory or not at all, NULL then: nothing is to be known about untouched memory */
+    bool warm_only;
     /* blocks of this size are known to be left untouched: none of it counts as used, and nothing is given
      * back for it */
     bool left_empty;

@@ -145,6 +145,7 @@ static struct extent *alloc_settled(struct pool *pool, struct tcache *tcache, st
     if (likely(!over)) return extent;
     request->free_first = NULL; /* it has been returned */
     if (request->caller_holds) {
+        tcache_lose_earned(tcache, &pool->tcaches, true);
         return_cached(pool, tcache);
         over = request->caller_holds = false;
         extent = heap_alloc(&pool->heap, request);
@@ -175,6 +176,7 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     bool from_untouched = false;
     if (tcache && cls >= TCACHE_BIG_CLASS && cache_keeps_again(tcache))
         WRITE_RELAXED(tcache->big_slot_unchecked, pool_slots_unchecked(pool));
+    if (tcache && cls < TCACHE_BIG_CLASS) tcache_missed(tcache, &pool->tcaches, cls);
     if (tcache)
         ADD_RELAXED(tcache->n_slow_gets, 1);
     else
@@ -192,13 +194,22 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
             .align_pages = align_pages,
             .free_first =
                 tcache && (cls >= TCACHE_BIG_CLASS || short_of_warm) ? cache_take_big(tcache) : NULL,
-            .fresh_huge = zero_wants_huge(pool, n_pages, zero),
-            .proven = zero_is_proven(pool, n_pages, zero),
+            .warm_only =
+                heap_bins_has(&pool->heap.dirty, pool_block_pages(pool, n_pages, cls) + align_pages - 1),
             .left_empty = !zero && fill_left_empty(&pool->learned, n_pages),
-            .will_be_filled = zero_expects_filled(pool, n_pages, zero),
             .fresh_bytes = &fresh_bytes,
         };
-        extent = alloc_settled(pool, tcache, &request);
+        if (request.warm_only) {
+            extent = heap_alloc(&pool->heap, &request);
+            if (!extent) request.free_first = NULL; /* it has been returned */
+            request.warm_only = false;
+        }
+        if (!extent) {
+            request.fresh_huge = zero_wants_huge(pool, n_pages, zero);
+            request.proven = zero_is_proven(pool, n_pages, zero);
+            request.will_be_filled = zero_expects_filled(pool, n_pages, zero);
+            extent = alloc_settled(pool, tcache, &request);
+        }
         COUNT_IF(extent, gets_heap);
         from_untouched = extent && (extent->flags & EXTENT_ZERO);
         if (extent && !zero && watch_offer(&pool->watch, &pool->heap, &pool->learned, extent, fresh_bytes)) {

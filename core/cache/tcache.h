@@ -112,8 +112,8 @@ struct tcache {
     uint32_t depth;
     /* a flag: big blocks may be put into their slot without a check (recycle.h) */
     uint32_t big_slot_unchecked;
-    uint32_t near_share;    /* see tcache_take_near; the owner */
-    uint32_t n_unused_big;  /* blocks in a row that left the slot for the next one; the owner */
+    uint32_t near_share;   /* see tcache_take_near; the owner */
+    uint32_t n_unused_big; /* blocks in a row that left the slot for the next one; the owner */
     /* see tcache_missed; the owner */
     uint32_t earned_pages, n_missed;
     uint8_t given_up[TCACHE_BIG_CLASS];
@@ -186,6 +186,11 @@ struct tcache_tls {
     bool ending;
 };
 extern __thread struct tcache_tls tcache_tls __attribute__((tls_model("initial-exec"), visibility("hidden")));
+
+/* Of the calling thread; two may have the same. */
+static inline uint16_t tcache_thread_mark(void) {
+    return (uint16_t)((uintptr_t)&tcache_tls * 0x9e3779b97f4a7c15u >> 48);
+}
 
 /* --- owner --- */
 

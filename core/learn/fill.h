@@ -23,7 +23,7 @@ struct learned {
     _Atomic uint64_t left[LOOK_BACK_BLOCKS];
     _Atomic uint64_t last_ahead; /* the last that was made resident beforehand */
     _Atomic uint16_t last_ahead_number;
-    /* by whom these blocks were asked for (thread_mark in zero_fresh.c) */
+    /* by whom these blocks were asked for (tcache_thread_mark) */
     _Atomic uint16_t left_by[LOOK_BACK_BLOCKS], last_ahead_by;
     _Atomic uint16_t n_looked;  /* n_fresh when these two were last looked at */
     _Atomic int8_t tail_sparse; /* blocks that have grown: > 0 what they grew by last is left untouched */

@@ -4,6 +4,7 @@
 
 #include "base/time.h"
 #include "os/os.h"
+#include "cache/tcache.h"
 
 /* Of the samples: so many resident show that a block is filled, so few that it is sparse. */
 #define FILLED_SAMPLES (WATCH_SAMPLES - 1)
@@ -83,6 +84,7 @@ static void begin(struct watch *watch, struct extent *extent, bool marked) {
                               .n_pages = extent->used_pages,
                               .since_ms = now,
                               .seed = random_of(watch),
+                              .by = tcache_thread_mark(),
                               .marked = marked};
     WRITE_RELAXED(watch->n_watched, watch->n_watched + 1);
     WRITE_RELAXED(watch->n_open, watch->n_open + 1);
@@ -120,13 +122,52 @@ static bool give_whole(struct extent *extent) {
     return true;
 }
 
-bool watch_offer(struct watch *watch, const struct heap *heap, const struct learned_sizes *sizes,
+/* The block still belongs to whom it was given. */
+static bool lives(const struct heap *heap, const struct watched *block) {
+    const struct space *space = &heap->space;
+    if (!space_owns(space, block->address)) return false;
+    const struct extent *extent = space_lookup(space, block->address);
+    return READ_RELAXED(extent->address) == block->address && extent_state(extent) == EXTENT_LIVE &&
+           READ_RELAXED(extent->n_pages) >= block->n_pages;
+}
+
+/* The calling thread's last block of this size, not yet judged; an entry without address if there is none. */
+static struct watched own_last(struct watch *watch, size_t n_pages, struct watched **entry) {
+    struct watched last = {NULL};
+    if (!READ_RELAXED(watch->n_open) || !lock_try(&watch->lock)) return last;
+    for (int i = 0; i < WATCH_BLOCKS; i++) {
+        struct watched *block = &watch->blocks[i];
+        if (!block->address || block->done || block->sparse || block->by != tcache_thread_mark() ||
+            log2_floor(block->n_pages) != log2_floor(n_pages))
+            continue;
+        if (last.address && time_is_later(last.since_ms, block->since_ms)) continue;
+        last = *block;
+        *entry = block;
+    }
+    lock_release(&watch->lock);
+    return last;
+}
+
+/* A thread that asks for the next block has filled the last one, if it fills them. */
+static void look_at_last(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
+                         size_t n_pages) {
+    struct watched *entry = NULL, last = own_last(watch, n_pages, &entry);
+    if (!last.address || !lives(heap, &last) || n_touched(&last) < FILLED_SAMPLES) return;
+    if (!lock_try(&watch->lock)) return;
+    bool same = entry->address == last.address && entry->seed == last.seed;
+    if (same) forget(watch, entry);
+    lock_release(&watch->lock);
+    if (same) fill_learn_warm(sizes, last.n_pages, true);
+}
+
+bool watch_offer(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
                  struct extent *extent, size_t fresh_bytes) {
     size_t n_bytes = extent_active_bytes(extent);
     if (os_restricted || n_bytes < WATCH_MIN_BYTES || fresh_bytes >= n_bytes || heap->pinned) return false;
     int habit = fill_habit(sizes, extent->used_pages);
     if (fill_left_empty(sizes, extent->used_pages) && !watch_one_in(watch, FILL_EMPTY_ONE_IN)) return false;
     if (habit < 0 || (habit == 0 && fresh_bytes >= n_bytes / 2)) return give_whole(extent);
+    if (!fill_trusts_warm(sizes, extent->used_pages)) look_at_last(watch, heap, sizes, extent->used_pages);
     bool known = fill_trusts_warm(sizes, extent->used_pages);
     if (known && !watch_one_in(watch, WATCH_ONE_IN)) return false;
     /* nobody would notice that it is sparse */
@@ -148,15 +189,6 @@ bool watch_returned(struct watch *watch, struct learned_sizes *sizes, const stru
     int n = n_touched(&copy);
     if (n >= 0) fill_learn_warm(sizes, copy.n_pages, n >= FILLED_SAMPLES);
     return true;
-}
-
-/* The block still belongs to whom it was given. */
-static bool lives(const struct heap *heap, const struct watched *block) {
-    const struct space *space = &heap->space;
-    if (!space_owns(space, block->address)) return false;
-    const struct extent *extent = space_lookup(space, block->address);
-    return READ_RELAXED(extent->address) == block->address && extent_state(extent) == EXTENT_LIVE &&
-           READ_RELAXED(extent->n_pages) >= block->n_pages;
 }
 
 /* Without the lock: look at one block, and give back a step of it if it is sparse. Returns what becomes of

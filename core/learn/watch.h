@@ -8,7 +8,8 @@
  * kernel while it lives (os_give_unwritten), and nothing that has been written does.
  *
  * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth
- * of what page faults would. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
+ * of what page faults would, or, where huge pages are split for it, as much. So a block is also looked at when
+ * its thread asks for the next one of its size. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
  * trust away.
  *
  * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does not get
@@ -37,6 +38,7 @@
 struct watched {
     char *address; /* NULL: free */
     uint32_t n_pages, since_ms, seed;
+    uint16_t by; /* the thread that asked for it (tcache_thread_mark) */
     bool marked;
     bool sparse;          /* found so: being given back, */
     uint32_t given_pages; /* up to here */
@@ -58,7 +60,7 @@ bool watch_one_in(struct watch *watch, uint32_t n);
 /* A block of state BUSY is about to be handed out, not zeroed, of which fresh_bytes are untouched and the
  * rest is warm. Gives it back whole where blocks of its size are left untouched, or may be and most of it is
  * not warm anyway, returning true: it reads as zero then. */
-bool watch_offer(struct watch *watch, const struct heap *heap, const struct learned_sizes *sizes,
+bool watch_offer(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
                  struct extent *extent, size_t fresh_bytes);
 
 /* A block that may be watched comes back: learn, and forget it. False if it is not watched. */

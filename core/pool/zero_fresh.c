@@ -29,13 +29,9 @@
 #define FRESH_SHARE 4
 
 /* Whose block is it? A thread that asks for another block has had its time with the last one; others have not,
- * they may just be filling theirs, or wait for a processor. Two threads may have the same mark. */
-static uint16_t thread_mark(void) {
-    return (uint16_t)((uintptr_t)&tcache_tls * 0x9e3779b97f4a7c15u >> 48);
-}
-
+ * they may just be filling theirs, or wait for a processor. */
 static bool is_own(_Atomic uint16_t *by) {
-    return atomic_load_explicit(by, memory_order_relaxed) == thread_mark();
+    return atomic_load_explicit(by, memory_order_relaxed) == tcache_thread_mark();
 }
 
 /* The same for one that was left as it was. */
@@ -217,11 +213,11 @@ static void note_fresh(struct pool *pool, struct learned *learned, const struct 
         if (!wanted) return;
         unsigned at = n_fresh % LOOK_BACK_BLOCKS;
         atomic_store_explicit(&learned->left[at], block, memory_order_relaxed);
-        atomic_store_explicit(&learned->left_by[at], thread_mark(), memory_order_relaxed);
+        atomic_store_explicit(&learned->left_by[at], tcache_thread_mark(), memory_order_relaxed);
     } else if (!atomic_load_explicit(&learned->last_ahead, memory_order_relaxed)) {
         atomic_store_explicit(&learned->last_ahead, block, memory_order_relaxed);
         atomic_store_explicit(&learned->last_ahead_number, n_fresh, memory_order_relaxed);
-        atomic_store_explicit(&learned->last_ahead_by, thread_mark(), memory_order_relaxed);
+        atomic_store_explicit(&learned->last_ahead_by, tcache_thread_mark(), memory_order_relaxed);
     }
 }
 

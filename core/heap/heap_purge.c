@@ -6,6 +6,7 @@
 #include "heap/heap_bins.h"
 
 #include <limits.h>
+#include <sys/uio.h>
 
 /* An extent is cut for a partial purge only if what remains is worth a system call of its own later. */
 #define PARTIAL_MIN_PAGES 64
@@ -78,13 +79,31 @@ static bool purge_one(struct extent *extent) {
     return os_purge(extent->address, bytes) == 0;
 }
 
+static bool is_plain(const struct extent *extent) {
+    return !(extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED));
+}
+
+/* Purge the first extents of a list by one call, as many as lie there that are plain. Returns the first one that
+ * has to be purged by itself: the list's own first one if that was not possible. */
+static const struct extent *purge_several(const struct extent *list) {
+    struct iovec ranges[OS_PURGE_MOST];
+    unsigned n = 0;
+    const struct extent *e = list;
+    for (; e && n < OS_PURGE_MOST && is_plain(e); e = e->next)
+        ranges[n++] = (struct iovec){e->address, extent_bytes(e)};
+    return n > 1 && os_purge_several(ranges, n) ? e : list;
+}
+
 size_t heap_purge_list(struct heap *heap, struct extent *list) {
     size_t purged = 0;
     uint64_t n_purges = 0;
     size_t unpinned = 0;
+    const struct extent *alone = NULL; /* what lies before it has been purged */
     for (struct extent *e = list; e; e = e->next) {
         if (e->flags & EXTENT_PINNED) unpinned += extent_bytes(e);
-        bool purged_one = purge_one(e); /* looks at EXTENT_MOVED */
+        if (e == list || e == alone) alone = purge_several(e);
+        bool purged_one = e != alone || purge_one(e); /* looks at EXTENT_MOVED */
+        if (e == alone) alone = e->next;
         heap_forget_move(heap, e);
         if (purged_one) {
             purge_map(&heap->space, e);

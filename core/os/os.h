@@ -69,6 +69,12 @@ int os_unmap(void *address, size_t length);
  * (locked pages). On failure of both the contents are undefined. */
 int os_purge(void *address, size_t length);
 
+/* The same for several ranges by one call, which interrupts the other processors once, not for each (Linux 6.16;
+ * earlier ones are asked once). False: nothing is known of any of them, purge each. */
+#define OS_PURGE_MOST 16
+struct iovec;
+bool os_purge_several(const struct iovec *ranges, unsigned n);
+
 /* Leave the pages, but let the kernel take them before it kills anybody for want of memory (MADV_FREE). What
  * is then read is what was there or zero, until it is written. Negative errno: nothing is marked. */
 int os_mark_reclaimable(void *address, size_t length);

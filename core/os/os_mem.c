@@ -111,6 +111,20 @@ int os_purge(void *address, size_t length) {
     return error ? os_remap_fresh(address, length) : 0;
 }
 
+#define OWN_PROCESS (-10000) /* PIDFD_SELF_THREAD of linux/pidfd.h, in place of a descriptor */
+
+bool os_purge_several(const struct iovec *ranges, unsigned n) {
+    static bool unknown; /* to this kernel; all writers write the same */
+    if (os_restricted || READ_RELAXED(unknown) || READ_RELAXED(purge_keeps) || os_fault(OS_MADVISE))
+        return false;
+    size_t n_bytes = 0;
+    for (unsigned i = 0; i < n; i++)
+        n_bytes += ranges[i].iov_len;
+    long done = OS_CALL5(SYS_process_madvise, OWN_PROCESS, ranges, n, MADV_DONTNEED, 0);
+    if (done < 0) WRITE_RELAXED(unknown, true);
+    return done == (long)n_bytes;
+}
+
 int os_mark_reclaimable(void *address, size_t length) {
     return READ_RELAXED(purge_keeps) ? -ENOSYS : advise(address, length, MADV_FREE);
 }

@@ -3,6 +3,7 @@
  * waited for. */
 #include <criterion/criterion.h>
 #include <string.h>
+#include <sys/uio.h>
 #include <sys/mman.h>
 
 #include "heap_fixture.h"
@@ -226,4 +227,41 @@ Test(heap_muzzy, where_the_kernel_cannot_nothing_is_tried_again) {
     cr_assert_not(decay_due(&heap, NOW));
     cr_assert_eq(decay_tick(&heap, NOW), 0, "nothing to wait for");
     cr_assert_eq(heap.dirty_bytes, 100 * PAGE_BYTES);
+}
+
+/* --- several at once --- */
+
+/* Filled blocks with live ones between them, some of which cannot go by one call with the others. */
+Test(heap_muzzy, a_list_is_purged_whole_whatever_is_in_it) {
+    enum { N = 3 * OS_PURGE_MOST + 1 };
+    struct extent *idle[N], *between[N];
+    char *address[N];
+    for (int i = 0; i < N; i++) {
+        idle[i] = take_dirty(3 + i % 5);
+        between[i] = take_dirty(1);
+        address[i] = idle[i]->address;
+        memset(address[i], 1, extent_bytes(idle[i]));
+        if (i % 7 == 3) idle[i]->flags |= EXTENT_HUGE;
+    }
+    for (int i = 0; i < N; i++)
+        heap_free(&heap, idle[i]);
+    size_t dirty = heap.dirty_bytes;
+    cr_assert_eq(heap_trim(&heap, 0), dirty);
+    for (int i = 0; i < N; i++)
+        cr_assert_eq(first_nonzero(address[i], 3 * PAGE_BYTES), 3 * PAGE_BYTES, "block %d", i);
+    for (int i = 0; i < N; i++)
+        heap_free(&heap, between[i]);
+}
+
+Test(heap_muzzy, ranges_go_together_or_are_left_as_they_are) {
+    struct extent *a = take_dirty(4), *b = take_dirty(4);
+    memset(a->address, 1, extent_bytes(a));
+    memset(b->address, 1, extent_bytes(b));
+    struct iovec ranges[] = {{a->address, extent_bytes(a)}, {b->address, PAGE_BYTES}};
+    bool gone = os_purge_several(ranges, 2);
+    cr_assert_eq(*(char *)a->address, !gone);
+    cr_assert_eq(*(char *)b->address, !gone);
+    cr_assert_eq(((char *)b->address)[PAGE_BYTES], 1, "what was not named stays");
+    heap_free(&heap, a);
+    heap_free(&heap, b);
 }

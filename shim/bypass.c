@@ -65,34 +65,6 @@ static const struct {
 };
 #define N_ENTRIES (sizeof entries / sizeof entries[0])
 
-/* The object that defines the C library's start of every program, among those that the program sees. */
-static int is_c_library(struct dl_phdr_info *object, size_t size, void *result) {
-    (void)size;
-    const char *name = object->dlpi_name ? strrchr(object->dlpi_name, '/') : NULL;
-    if (!name || strcmp(name, "/libc.so.6") != 0) return 0;
-    return symbols_of(object, result) && symbols_find(result, "__libc_start_main") != NULL;
-}
-
-bool bypass_find_c_library(struct symbols *out) {
-    return dl_iterate_phdr(is_c_library, out) != 0;
-}
-
-struct wanted {
-    const void *address;
-    struct symbols *out;
-};
-
-static int holds_address(struct dl_phdr_info *object, size_t size, void *wanted) {
-    (void)size;
-    struct wanted *w = wanted;
-    symbols_of(object, w->out); /* an object without symbols has segments all the same */
-    return symbols_segment_flags(w->out, w->address) != 0;
-}
-
-bool bypass_find_object(const void *address, struct symbols *out) {
-    return dl_iterate_phdr(holds_address, &(struct wanted){address, out}) != 0;
-}
-
 static int change_protection(ElfW(Sym) * from, ElfW(Sym) * to, int protection) {
     uintptr_t start = align_down((uintptr_t)from, PAGE_BYTES),
               end = align_up((uintptr_t)(to + 1), PAGE_BYTES);
@@ -103,7 +75,7 @@ void bypass_close(void) {
     static _Atomic bool closed;
     struct symbols libc;
     ElfW(Sym) * found[N_ENTRIES], *lowest = NULL, *highest = NULL;
-    if (atomic_exchange(&closed, true) || !bypass_find_c_library(&libc)) return;
+    if (atomic_exchange(&closed, true) || !symbols_of_c_library(&libc)) return;
     /* Only where the table lies in plain read-only memory, as in every C library of the last years. */
     if (symbols_segment_flags(&libc, libc.table) != PF_R) return;
     for (size_t i = 0; i < N_ENTRIES; i++) {

@@ -16,12 +16,6 @@ bool bypass_owns(const void *p);
  * that knows the pool's blocks. */
 void bypass_close(void);
 
-/* The C library, as the loader has mapped it; false if it is not glibc. */
-bool bypass_find_c_library(struct symbols *out);
-
-/* The object in which an address lies; false if there is none. */
-bool bypass_find_object(const void *address, struct symbols *out);
-
 /* Does the main program define malloc and free itself? Then the pool must stay out of the way. */
 bool bypass_program_has_own_malloc(void);
 

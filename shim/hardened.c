@@ -2,6 +2,7 @@
 /* hardened.c: the malloc family over guarded blocks, in front of the next allocator. See hardened.h. */
 #include "hardened.h"
 
+#include "bypass.h"
 #include "os/os.h"
 #include "hardened/guarded.h"
 
@@ -49,7 +50,7 @@ static bool owns(const void *p) {
     return guarded_owns(&guarded, p);
 }
 
-bool hardened_is_guarded(const void *p) {
+bool bypass_owns(const void *p) {
     return owns(p);
 }
 

@@ -47,13 +47,13 @@ extern const struct next_allocator hardened_functions HIDDEN;
 
 /* Choose the range of addresses; once, whoever comes first. */
 void hardened_prepare(void) HIDDEN;
-bool hardened_is_guarded(const void *p) HIDDEN;
 
 /* --- in libzeropool-preload.so --- */
 
-/* Load the library and serve requests from threshold_bytes to max_bytes guarded. False, after one line on
- * standard error, if it cannot be loaded. A second call corrects the numbers. */
-bool hardened_start(size_t threshold_bytes, size_t max_bytes) HIDDEN;
+/* Load the library, to serve requests from threshold_bytes to max_bytes guarded in front of what is behind
+ * us; next_resolve then enters its functions. False, after one line on standard error, if it cannot be
+ * loaded. A second call corrects the numbers. */
+bool hardened_start(const struct next_allocator *behind, size_t threshold_bytes, size_t max_bytes) HIDDEN;
 
 bool hardened_runs(void) HIDDEN;
 

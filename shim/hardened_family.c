@@ -62,10 +62,6 @@ static inline void begin(void) {
     if (unlikely(!atomic_load_explicit(&known, memory_order_acquire)) && !resolving) resolve();
 }
 
-bool bypass_owns(const void *p) {
-    return hardened_is_guarded(p);
-}
-
 static void *own_malloc(size_t size) {
     begin();
     return hardened_functions.malloc(size);

@@ -5,6 +5,7 @@
 
 #include "sync/fatal.h"
 #include "os/os.h"
+#include "bypass.h"
 #include "shim.h"
 
 #include <dlfcn.h>
@@ -32,8 +33,8 @@ static void *find(void) {
     return library ? dlsym(library, HARDENED_ATTACH) : NULL;
 }
 
-static bool enter(void *function) {
-    struct next_allocator trial = next;
+static bool enter(void *function, const struct next_allocator *behind) {
+    struct next_allocator trial = *behind;
     __typeof__(attach) found = NULL;
     *(void **)&found = function;
     if (!found || !found(&trial, sizeof trial, threshold, most, &range) || !os_unseal()) return false;
@@ -42,13 +43,13 @@ static bool enter(void *function) {
     return true;
 }
 
-static bool load(void) {
+static bool load(const struct next_allocator *behind) {
     static bool failed;
     int saved = errno;
     /* This allocates, and a large request that comes of it has been here, and done all, when we go on. */
     void *function = failed ? NULL : find();
     if (!attach && !failed) {
-        failed = !enter(function);
+        failed = !enter(function, behind);
         if (failed) {
             dlerror(); /* the program must not find our error */
             warn_parts("ZEROPOOL_HARDENED: ", HARDENED_NAME,
@@ -59,13 +60,10 @@ static bool load(void) {
     return !failed;
 }
 
-bool hardened_start(size_t threshold_bytes, size_t max_bytes) {
+bool hardened_start(const struct next_allocator *behind, size_t threshold_bytes, size_t max_bytes) {
     threshold = threshold_bytes;
     most = max_bytes;
-    if (!attach && !load()) return false;
-    shim_set_threshold(SIZE_MAX);
-    next_resolve(); /* enters the mode's functions */
-    return true;
+    return attach || load(behind);
 }
 
 bool hardened_runs(void) {
@@ -78,4 +76,8 @@ bool hardened_owns(const void *p) {
 
 void hardened_wrap(struct next_allocator *found) {
     attach(found, sizeof *found, threshold, most, &range);
+}
+
+bool bypass_owns(const void *p) {
+    return shim_owns(p) || hardened_owns(p);
 }

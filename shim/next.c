@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /* next.c: finds the allocator that would have served the program without us, and serves what is called
- * meanwhile. The memory calls behind us (system.c) are looked up with it.
+ * meanwhile. The memory calls behind us are looked up with it; system.c says how.
  *
  * dlsym may allocate (glibc's calls calloc for its error buffer) before it has an answer. Such calls of the
  * thread that looks up get memory from a small static arena, bumped atomically and never reused.
@@ -10,6 +10,7 @@
  */
 #include "hardened.h"
 #include "os/os.h"
+#include "raw.h"
 #include "shim.h"
 #include "system.h"
 
@@ -17,6 +18,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #define BOOTSTRAP_BYTES (64 * KIB)
@@ -143,6 +145,114 @@ static int first_mallopt(int parameter, int value) {
     return next.mallopt(parameter, value);
 }
 
+/* False if this thread is in the middle of the lookup, and must do without. */
+static bool next_known(void) {
+    if (resolving()) return false;
+    next_resolve();
+    return true;
+}
+
+/* --- the same for the memory calls; in the middle of a lookup they are plain system calls --- */
+
+static void *first_mmap(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
+    if (!next_known()) return raw_mmap(start, length, protection, flags, fd, offset);
+    return os_calls.mmap(start, length, protection, flags, fd, offset);
+}
+
+static void *first_mmap64(void *start, size_t length, int protection, int flags, int fd, off_t offset) {
+    if (!next_known()) return raw_mmap(start, length, protection, flags, fd, offset);
+    return system_calls.mmap64(start, length, protection, flags, fd, offset);
+}
+
+static int first_munmap(void *start, size_t length) {
+    return next_known() ? os_calls.munmap(start, length) : raw_munmap(start, length);
+}
+
+static void *first_mremap(void *from, size_t length, size_t new_length, int flags, void *to) {
+    if (!next_known()) return raw_mremap(from, length, new_length, flags, to);
+    return os_calls.mremap(from, length, new_length, flags, to);
+}
+
+static int first_madvise(void *start, size_t length, int advice) {
+    return next_known() ? os_calls.madvise(start, length, advice) : raw_madvise(start, length, advice);
+}
+
+static int first_mprotect(void *start, size_t length, int protection) {
+    return next_known() ? os_calls.mprotect(start, length, protection)
+                        : raw_mprotect(start, length, protection);
+}
+
+static int first_pkey_mprotect(void *start, size_t length, int protection, int key) {
+    if (!next_known()) return raw_pkey_mprotect(start, length, protection, key);
+    return os_calls.pkey_mprotect(start, length, protection, key);
+}
+
+static int first_mlock(const void *start, size_t length) {
+    return next_known() ? os_calls.mlock(start, length) : raw_mlock(start, length);
+}
+
+static int first_posix_madvise(void *start, size_t length, int advice) {
+    return next_known() ? system_calls.posix_madvise(start, length, advice)
+                        : raw_posix_madvise(start, length, advice);
+}
+
+static int first_mlock2(const void *start, size_t length, unsigned flags) {
+    return next_known() ? system_calls.mlock2(start, length, flags) : raw_mlock2(start, length, flags);
+}
+
+static int first_remap_file_pages(void *start, size_t length, int protection, size_t page, int flags) {
+    if (!next_known()) return raw_remap_file_pages(start, length, protection, page, flags);
+    return system_calls.remap_file_pages(start, length, protection, page, flags);
+}
+
+static void *first_shmat(int id, const void *start, int flags) {
+    return next_known() ? system_calls.shmat(id, start, flags) : raw_shmat(id, start, flags);
+}
+
+static int first_mlockall(int flags) {
+    return next_known() ? system_calls.mlockall(flags) : raw_mlockall(flags);
+}
+
+static int first_munlockall(void) {
+    return next_known() ? system_calls.munlockall() : raw_munlockall();
+}
+
+static int first_setrlimit(__rlimit_resource_t resource, const struct rlimit *limit) {
+    return next_known() ? system_calls.setrlimit(resource, limit) : raw_setrlimit(resource, limit);
+}
+
+static int first_setrlimit64(__rlimit_resource_t resource, const struct rlimit64 *limit) {
+    return next_known() ? system_calls.setrlimit64(resource, limit) : raw_setrlimit64(resource, limit);
+}
+
+static int first_prlimit(pid_t pid, enum __rlimit_resource resource, const struct rlimit *limit,
+                         struct rlimit *before) {
+    if (!next_known()) return raw_prlimit(pid, resource, limit, before);
+    return system_calls.prlimit(pid, resource, limit, before);
+}
+
+static int first_prlimit64(pid_t pid, enum __rlimit_resource resource, const struct rlimit64 *limit,
+                           struct rlimit64 *before) {
+    if (!next_known()) return raw_prlimit64(pid, resource, limit, before);
+    return system_calls.prlimit64(pid, resource, limit, before);
+}
+
+/* Of a function with variable arguments all are in registers, whether it is declared so or not. */
+#define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
+
+OS_SEALED struct os_calls os_calls = {
+    first_mmap,          first_munmap, VARIADIC(first_mremap), first_madvise, first_mprotect,
+    first_pkey_mprotect, first_mlock,
+};
+
+OS_SEALED struct system_calls system_calls = {
+    first_mmap64,      first_posix_madvise, first_mlock2,     first_remap_file_pages,
+    first_shmat,       first_mlockall,      first_munlockall, first_setrlimit,
+    first_setrlimit64, first_prlimit,       first_prlimit64,
+};
+
+/* --- the tables of the next allocator, and the lookup --- */
+
 /* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to
  * the next allocator. */
 OS_SEALED static void (*real_free)(void *);
@@ -193,7 +303,7 @@ void next_resolve(void) {
         warn_parts("fatal: the kernel does not let the library write its own tables", NULL, NULL, NULL);
         _exit(127);
     }
-    system_resolve();
+    system_resolve(&os_calls, &system_calls);
     bool arena_is_used = atomic_load(&arena_used) > 0;
     if (arena_is_used) {
         real_free = found.free;
@@ -213,10 +323,4 @@ void next_resolve(void) {
     os_seal();
     tcache_tls.entered &= ~(uint32_t)IN_DLSYM;
     errno = saved;
-}
-
-bool next_known(void) {
-    if (resolving()) return false;
-    next_resolve();
-    return true;
 }

@@ -70,7 +70,7 @@
     X(recvmsg, ssize_t, (int, struct msghdr *, int))                                                         \
     X(accept, int, (int, struct sockaddr *, socklen_t *))                                                    \
     X(accept4, int, (int, struct sockaddr *, socklen_t *, int))                                              \
-    /* not interposed for waiting: they change what rest_signals.c remembers */                              \
+    /* not interposed for waiting: they change what rest_handlers.c remembers */                             \
     X(sigaction, int, (int, const struct sigaction *, struct sigaction *))                                   \
     X(signal, sighandler_t, (int, sighandler_t))                                                             \
     X(sysv_signal, sighandler_t, (int, sighandler_t))                                                        \
@@ -151,6 +151,8 @@ struct rest_handlers {
     uint64_t handled, interrupting;
 };
 struct rest_handlers rest_handlers(void);
+/* The program changes one. */
+void rest_forget_handlers(void);
 
 /* A signal's action as the kernel has it; errno may change. False: it has none. */
 struct rest_action {

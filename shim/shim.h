@@ -5,6 +5,10 @@
  *               -> the pool, if the request is at least the threshold, or the pointer lies in the pool's span
  *               -> next.c, the allocator that would have served the call without us
  *
+ * Files, lowest first; none uses one that uses it (core/tests/check_layers.py): state.c (the pool, the
+ * thresholds), symbols.c, raw.c, system.c (the memory calls behind us), hardened_load.c, next.c (all tables
+ * and their lookup), setup.c (the pool is set up), the interposed functions, init.c.
+ *
  * Life
  * - Before the constructor everything works: the next allocator is looked up at the first call, with
  *   bootstrap memory for what that lookup itself allocates; the pool is set up at the first large request,
@@ -51,14 +55,12 @@ void shim_note_use(void) HIDDEN;
  * look the real ones up. Written once, by whoever comes first; all writers write the same values. */
 extern struct next_allocator next HIDDEN;
 void next_resolve(void) HIDDEN;
-/* The same; false if this thread is in the middle of it, and must do without. */
-bool next_known(void) HIDDEN;
 
 /* True for memory handed out while the next allocator was being looked up; such memory is never freed. */
 bool bootstrap_owns(const void *p) HIDDEN;
 size_t bootstrap_size(const void *p) HIDDEN;
 
-/* --- init.c --- */
+/* --- setup.c, state.c --- */
 
 /* Set the pool up if that has not been done. False if it cannot be (yet): use the next allocator. */
 bool shim_ready(void) HIDDEN;

@@ -82,3 +82,31 @@ unsigned symbols_segment_flags(const struct symbols *symbols, const void *addres
     }
     return 0;
 }
+
+/* The object that defines the C library's start of every program, among those that the program sees. */
+static int is_c_library(struct dl_phdr_info *object, size_t size, void *result) {
+    (void)size;
+    const char *name = object->dlpi_name ? strrchr(object->dlpi_name, '/') : NULL;
+    if (!name || strcmp(name, "/libc.so.6") != 0) return 0;
+    return symbols_of(object, result) && symbols_find(result, "__libc_start_main") != NULL;
+}
+
+bool symbols_of_c_library(struct symbols *out) {
+    return dl_iterate_phdr(is_c_library, out) != 0;
+}
+
+struct wanted {
+    const void *address;
+    struct symbols *out;
+};
+
+static int holds_address(struct dl_phdr_info *object, size_t size, void *wanted) {
+    (void)size;
+    struct wanted *w = wanted;
+    symbols_of(object, w->out); /* an object without symbols has segments all the same */
+    return symbols_segment_flags(w->out, w->address) != 0;
+}
+
+bool symbols_of_object_at(const void *address, struct symbols *out) {
+    return dl_iterate_phdr(holds_address, &(struct wanted){address, out}) != 0;
+}

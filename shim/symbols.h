@@ -23,6 +23,12 @@ struct symbols {
 /* False if the object has no symbols, or no GNU hash table to find them by. */
 bool symbols_of(const struct dl_phdr_info *object, struct symbols *out);
 
+/* The C library, as the loader has mapped it; false if it is not glibc. */
+bool symbols_of_c_library(struct symbols *out);
+
+/* The object in which an address lies; false if there is none. */
+bool symbols_of_object_at(const void *address, struct symbols *out);
+
 /* The first symbol of that name which the object defines, or NULL. */
 ElfW(Sym) * symbols_find(const struct symbols *symbols, const char *name);
 

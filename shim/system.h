@@ -31,12 +31,12 @@ struct system_calls {
 };
 extern struct system_calls system_calls HIDDEN;
 
-/* For next_resolve, unsealed: look all of them up. */
-void system_resolve(void) HIDDEN;
+/* For next_resolve, unsealed: look all of them up and write them into the tables. */
+void system_resolve(struct os_calls *os, struct system_calls *rest) HIDDEN;
 
-/* Does somebody between us and the C library define calls that the pool itself makes? After
- * system_resolve. */
-bool system_is_hooked(void) HIDDEN;
+/* Does somebody between us and the C library define calls that the pool itself makes, other than the
+ * allocator behind us, of which this is a function? After system_resolve. */
+bool system_is_hooked(const struct os_calls *os, const void *other) HIDDEN;
 
 /* A call of libnuma, which makes it a system call and nothing else. */
 long system_mbind(void *start, unsigned long length, int mode, const unsigned long *nodes,

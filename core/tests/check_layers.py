@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Includes and uses go down only, floor by floor as in core/README.md; only core/os talks to the kernel.
+"""Includes and uses go down only, floor by floor as in core/README.md; the files of a library in shim/ make no circle;
+only core/os talks to the kernel.
 
 usage: check_layers.py REPOSITORY      exit status 0 good, 1 bad
 """
@@ -30,6 +31,8 @@ FUNCTION = re.compile(OTHERS + r"[A-Za-z_][\w\s*()]*?[\s*)](\w+)\([^;{]*\)\s*\{"
 VARIABLE = re.compile(OTHERS + r"(?:OS_SEALED |__thread |__attribute__\(\(.*?\)\)+ )?(?:const )?(?:struct \w+|_Atomic \w+|bool|size_t|unsigned|uint32_t \*?|int) "
                       r"(\w[\w, ]*?)(?:\s*=|;|\[| __attribute__)", re.M)
 USE = re.compile(r"(?<!struct )(?<![.>])\b[a-zA-Z]\w+\b")  # no tag, no field
+HARDENED = ("shim/hardened.c", "shim/hardened_family.c")  # in libzeropool-hardened.so only,
+SHARED = ("shim/bypass.c", "shim/symbols.c")  # with these
 COMMENT = re.compile(r"/\*.*?\*/|//[^\n]*|\"(?:[^\"\\\n]|\\.)*\"", re.S)
 
 
@@ -97,16 +100,16 @@ def definitions(text):
     return found
 
 
-def used(root, folders):
-    """{file: {file whose function or variable it uses: one of them}}, of the .c files of some folders."""
-    texts = {path: COMMENT.sub(" ", read(root, path)) for top, path in sources(root) if top in folders and path.endswith(".c")}
+def used(root, paths):
+    """{file: {file whose function or variable it uses: one of them}}, and {name: the file that defines it}."""
+    texts = {path: COMMENT.sub(" ", read(root, path)) for path in paths}
     owner = {}
     for path, text in texts.items():
         owner.update(dict.fromkeys(definitions(text), path))
     found = {}
     for path, text in texts.items():
         for word in set(USE.findall(text)) & set(owner):
-            if owner[word] != path and not re.search(rf"^static\b[^;={{]*\b{word}\b", text, re.M):
+            if owner[word] != path and not re.search(rf"^[^\n;={{]*\bstatic\b[^;={{]*\b{word}\b", text, re.M):
                 found.setdefault(path, {})[owner[word]] = word
     return found, owner
 
@@ -114,12 +117,24 @@ def used(root, folders):
 def check_uses(root):
     """What includes do not show: a lower floor that declares what an upper one defines."""
     folders = [f"core/{floor}" for floor in FLOORS]
-    floors, owner = used(root, folders)
+    floors, owner = used(root, [path for top, path in sources(root) if top in folders and path.endswith(".c")])
     if owner.get("pool_trim") != "core/pool/pool.c" or owner.get("upcalls") != "core/process/upcalls.c":
         yield "check_layers.py does not find the definitions any more"
     for path, others in sorted(floors.items()):
         yield from (f"{path} uses {word} of {other}, which does not lie below it" for other, word in sorted(others.items())
                     if folders.index(os.path.dirname(other)) > folders.index(os.path.dirname(path)))
+
+
+def check_shim(root):
+    """No file of a library there uses one that uses it, however many are between. What is interposed does not count: its
+    name is the C library's, and the loader says whose function answers."""
+    shim = [path for top, path in sources(root) if top == "shim" and path.endswith(".c")]
+    preload, owner = used(root, [path for path in shim if path not in HARDENED])
+    hardened, others = used(root, HARDENED + SHARED)
+    if (owner.get("shim_pool"), owner.get("next_resolve"), others.get("bypass_close")) != ("shim/state.c", "shim/next.c", "shim/bypass.c"):
+        yield "check_layers.py does not find the definitions in shim/ any more"
+    yield from circles(preload)
+    yield from circles(hardened)
 
 
 def rows(text):
@@ -158,7 +173,8 @@ def check_exceptions(root):
 
 def main(root):
     bad = [problem for top, path in sources(root) for problem in check_file(root, top, path)]
-    bad += sorted(set(check_headers(root))) + sorted(set(check_uses(root))) + sorted(set(check_readme(root))) + sorted(check_exceptions(root))
+    for check in (check_headers, check_uses, check_shim, check_readme, check_exceptions):
+        bad += sorted(set(check(root)))
     print("\n".join(bad) if bad else "includes go down only")
     return 1 if bad else 0
 

@@ -4,8 +4,11 @@ import ast
 import io
 import os
 import re
+import shutil
 import signal
 import struct
+import subprocess
+import sys
 import unittest
 from unittest import mock
 
@@ -72,6 +75,37 @@ class Modules(unittest.TestCase):
         self.assertEqual(circle({"a": {"b"}, "b": {"c", "d"}, "c": {"d"}, "d": {"b"}}), ["b", "c", "d"])
         self.assertEqual(circle({"a": {"a"}}), ["a"])
         self.assertIsNone(circle({"a": {"b", "c"}, "b": {"c"}, "c": {"outside"}}))
+
+
+class Layers(support.Case):
+    """core/tests/check_layers.py over a copy of the sources."""
+
+    def copy(self):
+        here = self.folder()
+        for top in ("core", "shim"):
+            shutil.copytree(os.path.join(support.ROOT, top), os.path.join(here, top), ignore=shutil.ignore_patterns("tests"))
+        return here
+
+    def check(self, root):
+        return subprocess.run([sys.executable, "-I", os.path.join(support.ROOT, "core", "tests", "check_layers.py"), root], text=True,
+                              capture_output=True, timeout=60, check=False)
+
+    def test_as_it_is(self):
+        self.assertEqual(self.check(self.copy()).returncode, 0)
+
+    def test_a_circle_in_shim_is_found(self):
+        for name, text, found in (
+                ("system.c", "void system_extra(void) {\n    next_resolve();\n}\n", "shim/next.c -> shim/system.c -> shim/next.c"),
+                ("symbols.c", "bool symbols_extra(void) {\n    return shim_ready();\n}\n", "shim/symbols.c -> shim/setup.c"),
+                ("hardened.c", "void hardened_extra(void) {\n    bypass_close();\n}\n",
+                 "shim/bypass.c -> shim/hardened.c -> shim/bypass.c"),
+                ("family.h", '#include "shim.h"\n', "shim/family.h -> shim/shim.h -> shim/family.h")):
+            root = self.copy()
+            with open(os.path.join(root, "shim", name), "a", encoding="utf-8") as file:
+                file.write(text)
+            result = self.check(root)
+            self.assertEqual(result.returncode, 1, name)
+            self.assertIn(found, result.stdout)
 
 
 class ElfReader(support.Case):

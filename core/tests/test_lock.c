@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /* test_lock.c: how long a lock is waited for whose holder does not come back. */
 #include <criterion/criterion.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
-#include <stddef.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "filter.h"
 #include "support.h"
 #include "sync/lock.h"
 
@@ -64,16 +60,10 @@ Test(lock, is_waited_for_under_a_filter_without_a_call, .disabled = UNDER_ASAN) 
     pthread_t thread;
     cr_assert_eq(pthread_create(&thread, NULL, holds, &lock), 0);
     os_restricted = true;
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_sched_yield, 1, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clock_gettime, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {sizeof code / sizeof code[0], code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        cr_skip_test("no filters here");
+    static const int calls[] = {SYS_sched_yield, SYS_clock_gettime};
+    struct filter filter = {0};
+    filter_calls(&filter, calls, FILTER_LENGTH(calls), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW);
+    if (!filter_install(&filter)) cr_skip_test("no filters here");
     bool had_lost = lock_acquire(&lost), had = false;
     for (int i = 0; i < 1000 && !had;
          i++) /* on a busy machine the holder may need longer than anybody waits */

@@ -2,19 +2,15 @@
 /* process.c: what a program sees of the background thread: how many tasks there are, and whether forks,
  * threads and namespaces are refused because of it. process_signals.c has who answers signals. usage: process
  * CASE */
+#include "../../core/tests/filter.h"
 #include "process_tasks.h"
 
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 
 static bool becomes(unsigned n, int within_ms) {
@@ -221,14 +217,10 @@ static long raw(long number, long a, long b, long c) {
  * asks for its number. */
 static void *outlives_main(void *ignored) {
     pause_ms(300);
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_rt_sigprocmask, 2, 0),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_getpid, 1, 0),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    };
-    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    static const int calls[] = {SYS_rt_sigprocmask, SYS_getpid};
+    struct filter filter = {0};
+    filter_calls(&filter, calls, FILTER_LENGTH(calls), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW);
+    struct sock_fprog program = filter_program(&filter);
     /* Past the C library, so that the library does not take itself for restricted. */
     if (raw(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0) ||
         raw(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, (long)&program))

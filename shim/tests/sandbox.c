@@ -2,19 +2,15 @@
 /* sandbox.c: programs under a seccomp filter: their own, before their first large block or after, for one
  * thread or all, one that kills or one that refuses; one that they are started under; and calls that install
  * none. usage: sandbox CASE */
+#include "../../core/tests/filter.h"
 #include "check.h"
 
 #include <errno.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 
@@ -40,7 +36,6 @@ static void cycles(size_t unit) {
 /* --- seccomp --- */
 
 #define CALLS_MAX 64
-#define LENGTH(array) (int)(sizeof(array) / sizeof(array)[0])
 
 /* What malloc needs, and the end of a program. */
 static const int memory_calls[] = {SYS_write,      SYS_mmap,         SYS_munmap,         SYS_mprotect,
@@ -61,30 +56,29 @@ static const int service_lacks[] = {
 
 /* The calls of the list are treated in one way, all others in the other; but the C library's realloc, which
  * serves what the pool refuses, may move a mapping. */
-static void install_filter(const int *calls, int n, unsigned listed, unsigned otherwise, bool all_threads) {
-    enum { BEFORE = 6 };
-    struct sock_filter code[BEFORE + CALLS_MAX + 2] = {
+static void install_filter(const int *calls, size_t n, unsigned listed, unsigned otherwise,
+                           bool all_threads) {
+    static const struct sock_filter moving[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_mremap, 0, 3),
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args[3])),
         BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, MREMAP_MAYMOVE, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
     };
-    for (int i = 0; i < n; i++)
-        code[BEFORE + i] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (unsigned)calls[i],
-                                                        (unsigned char)(n - i), 0);
-    code[BEFORE + n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, otherwise);
-    code[BEFORE + n + 1] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, listed);
-    struct sock_fprog program = {(unsigned short)(BEFORE + n + 2), code};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) _exit(SKIP);
-    if (all_threads ? syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &program)
-                    : prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        _exit(SKIP);
+    struct filter filter = {0};
+    for (size_t i = 0; i < sizeof moving / sizeof moving[0]; i++)
+        filter_add(&filter, moving[i]);
+    filter_calls(&filter, calls, n, listed, otherwise);
+    struct sock_fprog program = filter_program(&filter);
+    bool installed = all_threads ? prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+                                       syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER,
+                                               SECCOMP_FILTER_FLAG_TSYNC, &program) == 0
+                                 : filter_install(&filter);
+    if (!installed) _exit(SKIP);
 }
 
 static void restrict_to_memory_calls(unsigned otherwise, bool all_threads) {
-    install_filter(memory_calls, LENGTH(memory_calls), SECCOMP_RET_ALLOW, otherwise, all_threads);
+    install_filter(memory_calls, FILTER_LENGTH(memory_calls), SECCOMP_RET_ALLOW, otherwise, all_threads);
 }
 
 /* --- threads that allocate until the process ends --- */
@@ -172,7 +166,7 @@ static int inherited_child(void) {
     _exit(0);
 }
 
-static int run_inherited(const int *calls, int n, unsigned listed, unsigned otherwise) {
+static int run_inherited(const int *calls, size_t n, unsigned listed, unsigned otherwise) {
     pid_t pid = fork();
     CHECK(pid >= 0);
     if (pid == 0) {
@@ -189,13 +183,14 @@ static int run_inherited(const int *calls, int n, unsigned listed, unsigned othe
 static int seccomp_inherited(void) {
     int calls[CALLS_MAX];
     memcpy(calls, memory_calls, sizeof memory_calls);
-    memcpy(calls + LENGTH(memory_calls), loader_calls, sizeof loader_calls);
-    return run_inherited(calls, LENGTH(memory_calls) + LENGTH(loader_calls), SECCOMP_RET_ALLOW,
+    memcpy(calls + FILTER_LENGTH(memory_calls), loader_calls, sizeof loader_calls);
+    return run_inherited(calls, FILTER_LENGTH(memory_calls) + FILTER_LENGTH(loader_calls), SECCOMP_RET_ALLOW,
                          SECCOMP_RET_KILL_PROCESS);
 }
 
 static int seccomp_service(void) {
-    return run_inherited(service_lacks, LENGTH(service_lacks), SECCOMP_RET_KILL_PROCESS, SECCOMP_RET_ALLOW);
+    return run_inherited(service_lacks, FILTER_LENGTH(service_lacks), SECCOMP_RET_KILL_PROCESS,
+                         SECCOMP_RET_ALLOW);
 }
 
 /* Attempts that cannot succeed change nothing: the background thread, which goes before each, comes back. */

@@ -1,17 +1,13 @@
 /* SPDX-License-Identifier: MIT */
 /* state.c: what a program did to the memory or the state of its process must not come back to it through a
  * recycled block. */
+#include "../../core/tests/filter.h"
 #include "reliability/common.h"
 
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <malloc.h>
 #include <sched.h>
 #include <stddef.h>
 #include <sys/mman.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -85,31 +81,15 @@ static void single(void) {
 }
 
 static void filter(void) {
-#define ALLOW(name)                                                                                          \
-    BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_##name, 0, 1), BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        ALLOW(read),
-        ALLOW(write),
-        ALLOW(mmap),
-        ALLOW(munmap),
-        ALLOW(mprotect),
-        ALLOW(madvise),
-        ALLOW(mremap),
-        ALLOW(brk),
-        ALLOW(futex),
-        ALLOW(exit),
-        ALLOW(exit_group),
-        ALLOW(rt_sigreturn),
-        ALLOW(sigaltstack),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
-    };
-    struct sock_fprog program = {sizeof code / sizeof code[0], code};
+    static const int calls[] = {SYS_read,       SYS_write,        SYS_mmap,       SYS_munmap, SYS_mprotect,
+                                SYS_madvise,    SYS_mremap,       SYS_brk,        SYS_futex,  SYS_exit,
+                                SYS_exit_group, SYS_rt_sigreturn, SYS_sigaltstack};
+    struct filter filter = {0};
+    filter_calls(&filter, calls, FILTER_LENGTH(calls), SECCOMP_RET_ALLOW, SECCOMP_RET_KILL_PROCESS);
     setvbuf(stdout, NULL, _IONBF, 0);
     free(hide(malloc(10))); /* glibc asks for random numbers at its first block */
     if (getenv("WARM")) warm_up();
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program))
-        skip("no seccomp here");
+    if (!filter_install(&filter)) skip("no seccomp here");
     size_t total = 0;
     for (int i = 0; i < 40; i++) {
         char *a = get_filled((size_t)(1 + i % 20) * 3 * MIB), *b = get_filled(200000 + (size_t)i * 1000);

@@ -25,9 +25,9 @@ static const struct args_entry table[] = {
     {"makers", ARGS_COUNT, &makers, "of these, make objects; at most half of them", NULL},
     {"batch", ARGS_COUNT, &batch, "objects handed over at once, 1 to 1024", NULL},
     {"objects", ARGS_COUNT, &objects, "objects in all", NULL},
-    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    TEAM_PIN(&pin),
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 struct ring {
@@ -128,8 +128,7 @@ int main(int argc, char **argv) {
     line_count("batch", batch);
     line_text("pin", pin);
     line_count("operations", total);
-    line_real("seconds", (double)elapsed.ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_times(elapsed.ns, elapsed.cpu_ns);
     line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);

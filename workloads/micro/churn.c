@@ -17,12 +17,11 @@ enum { MOST_AT_ONCE = 64, BLOCKS = 16, BOX = 128 };
 static uint64_t low = 64 << 10, high = 2 << 20, threads = 400, at_once = 4, seed = 1;
 
 static const struct args_entry table[] = {
-    {"low", ARGS_BYTES, &low, "smallest block", NULL},
-    {"high", ARGS_BYTES, &high, "largest block", NULL},
+    ARGS_BLOCKS(&low, &high),
     {"threads", ARGS_COUNT, &threads, "threads in all", NULL},
     {"at-once", ARGS_COUNT, &at_once, "threads at the same time, 1 to 64", NULL},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 // Blocks that were handed over; the lock is held for a few instructions, never around a call of the
@@ -64,7 +63,7 @@ static void *live_and_die(void *index) {
 int main(int argc, char **argv) {
     args_parse("churn", "Starts threads that allocate, hand over and exit.", table, argc, argv);
     if (at_once < 1 || at_once > MOST_AT_ONCE) args_refuse("--at-once: 1 to 64");
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+    args_check_blocks(low, high);
     memory_start();
     pthread_t running[MOST_AT_ONCE];
     uint64_t interval = memory_interval(threads), begin = clock_monotonic_ns(), cpu_begin = cpu_ns();
@@ -84,8 +83,7 @@ int main(int argc, char **argv) {
     line_begin("churn");
     line_count("threads", threads);
     line_count("at_once", at_once);
-    line_real("seconds", (double)passed / 1e9);
-    line_real("cpu_seconds", (double)cpu_passed / 1e9);
+    line_times(passed, cpu_passed);
     line_real("ns_per_thread", (double)passed / (double)(threads > 0 ? threads : 1));
     line_count("rss_after_bytes", after);
     line_average(&average);

@@ -15,7 +15,7 @@ static uint64_t size = 1 << 30, shown = 3;
 static const struct args_entry table[] = {
     {"size", ARGS_BYTES, &size, "size of the blocks", NULL},
     {"shown", ARGS_COUNT, &shown, "blocks filled and freed before", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 int main(int argc, char **argv) {
@@ -39,8 +39,7 @@ int main(int argc, char **argv) {
     free(kept);
     line_begin("fresh");
     line_count("size", size);
-    line_real("seconds", (double)passed / 1e9);
-    line_real("cpu_seconds", (double)cpu_passed / 1e9);
+    line_times(passed, cpu_passed);
     line_count("faults", faults);
     // Less than `size` here means that the block was not fresh, and the time says nothing.
     line_count("rss_grown_bytes", rss);

@@ -18,7 +18,7 @@ static const struct args_entry table[] = {
     {"to", ARGS_BYTES, &to, "last size", NULL},
     {"factor", ARGS_REAL, &factor, "each step multiplies the size by this", NULL},
     {"repeat", ARGS_COUNT, &repeat, "how often to grow a block; the first time counts as cold", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 static struct batch warm;

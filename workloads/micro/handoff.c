@@ -21,14 +21,13 @@ static uint64_t low = 64 << 10, high = 512 << 10, pairs = 1, depth = 256, blocks
 static const char *pin = "none";
 
 static const struct args_entry table[] = {
-    {"low", ARGS_BYTES, &low, "smallest block", NULL},
-    {"high", ARGS_BYTES, &high, "largest block", NULL},
+    ARGS_BLOCKS(&low, &high),
     {"pairs", ARGS_COUNT, &pairs, "pairs of a producer and a consumer, 1 to 32", NULL},
     {"depth", ARGS_COUNT, &depth, "most blocks on their way, of all pairs together", NULL},
     {"blocks", ARGS_COUNT, &blocks, "blocks in all", NULL},
-    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    TEAM_PIN(&pin),
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 struct block {
@@ -92,7 +91,7 @@ int main(int argc, char **argv) {
     args_parse("handoff", "Passes blocks from the threads that allocate them to threads that free them.",
                table, argc, argv);
     if (pairs < 1 || pairs > TEAM_MOST / 2) args_refuse("--pairs: 1 to 32");
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+    args_check_blocks(low, high);
     depth_each = depth / pairs > 0 ? depth / pairs : 1;
     if (depth_each > MOST_DEPTH) args_refuse("--depth: at most 8192 for each pair");
     blocks_each = blocks / pairs;
@@ -113,8 +112,7 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("depth", depth_each * pairs);
     line_count("operations", total);
-    line_real("seconds", (double)elapsed.ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_times(elapsed.ns, elapsed.cpu_ns);
     line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);

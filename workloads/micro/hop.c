@@ -21,13 +21,12 @@ static uint64_t low = 40 << 10, high = 4 << 20, threads = 8, steps = 200000, see
 static const char *pin = "none";
 
 static const struct args_entry table[] = {
-    {"low", ARGS_BYTES, &low, "smallest block", NULL},
-    {"high", ARGS_BYTES, &high, "largest block", NULL},
+    ARGS_BLOCKS(&low, &high),
     {"threads", ARGS_COUNT, &threads, "threads, 1 to 64", NULL},
     {"steps", ARGS_COUNT, &steps, "steps of all threads together", NULL},
-    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    TEAM_PIN(&pin),
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 static struct task {
@@ -77,8 +76,8 @@ static void work(unsigned index) {
 
 int main(int argc, char **argv) {
     args_parse("hop", "Lets tasks that hold blocks hop between threads.", table, argc, argv);
-    if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+    team_check(threads);
+    args_check_blocks(low, high);
     steps_each = steps / threads;
     memory_start();
     team_pin(pin);
@@ -94,8 +93,7 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("operations", total);
     line_count("hops", hopped);
-    line_real("seconds", (double)elapsed.ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_times(elapsed.ns, elapsed.cpu_ns);
     line_real("ns_per_operation", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_average(&average);
     line_memory(&memory);

@@ -29,7 +29,7 @@ static const struct args_entry table[] = {
     {"seconds", ARGS_REAL, &seconds, "how long to be idle", NULL},
     {"trim", ARGS_WORD, &trim, "call malloc_trim(0) after the burst", "no yes"},
     {"seed", ARGS_COUNT, &seed, "same seed, same blocks", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 struct block {
@@ -101,8 +101,8 @@ static void work(unsigned index) {
 
 int main(int argc, char **argv) {
     args_parse("idle", "Makes a burst of memory, frees it and sleeps.", table, argc, argv);
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
-    if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
+    args_check_blocks(low, high);
+    team_check(threads);
     if (keep > 1) args_refuse("--keep: 0 to 1");
     memory_start();
     team_run((unsigned)threads, work);

@@ -20,15 +20,14 @@ static double turnover = 20;
 static const char *fill = "pages", *pin = "none";
 
 static const struct args_entry table[] = {
-    {"low", ARGS_BYTES, &low, "smallest block", NULL},
-    {"high", ARGS_BYTES, &high, "largest block", NULL},
+    ARGS_BLOCKS(&low, &high),
     {"live", ARGS_COUNT, &live, "live blocks of all threads together", NULL},
     {"threads", ARGS_COUNT, &threads, "threads, 1 to 64", NULL},
     {"turnover", ARGS_REAL, &turnover, "how often each block is replaced on average", NULL},
     {"fill", ARGS_WORD, &fill, "what is done with a new block", "pages all none"},
-    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    TEAM_PIN(&pin),
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 struct slot {
@@ -103,8 +102,8 @@ static void work(unsigned index) {
 int main(int argc, char **argv) {
     args_parse("liveset", "Replaces random blocks of random size in a set of live blocks.", table, argc,
                argv);
-    if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+    team_check(threads);
+    args_check_blocks(low, high);
     slots_per_thread = live / threads > 0 ? live / threads : 1;
     live = slots_per_thread * threads;
     ops_per_thread = (uint64_t)(turnover * (double)slots_per_thread);
@@ -128,8 +127,7 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("operations", ops);
     line_real("fill_seconds", (double)fill_ns / 1e9);
-    line_real("seconds", (double)replace_ns / 1e9);
-    line_real("cpu_seconds", (double)replace_cpu_ns / 1e9);
+    line_times(replace_ns, replace_cpu_ns);
     line_real("ns_per_operation", (double)replace_ns / (double)(ops > 0 ? ops : 1));
     line_count("live_most_bytes", live_most);
     line_count("faults", memory.minor_faults - faults_before);

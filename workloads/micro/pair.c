@@ -10,10 +10,10 @@ static uint64_t size = 65536, alignment = 0;
 static double seconds = 0.04;
 
 static const struct args_entry table[] = {
-    {"size", ARGS_BYTES, &size, "size of the block", NULL},
+    ARGS_SIZE(&size),
     {"align", ARGS_BYTES, &alignment, "use aligned_alloc with this alignment; 0: malloc", NULL},
-    {"seconds", ARGS_REAL, &seconds, "how long to measure", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_SECONDS(&seconds),
+    ARGS_END,
 };
 
 static struct batch pairs;

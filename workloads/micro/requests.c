@@ -26,9 +26,9 @@ static const struct args_entry table[] = {
     {"high", ARGS_BYTES, &high, "largest buffer", NULL},
     {"threads", ARGS_COUNT, &threads, "threads, 1 to 64", NULL},
     {"requests", ARGS_COUNT, &requests, "requests of all threads together", NULL},
-    {"pin", ARGS_WORD, &pin, "where the threads run", TEAM_PINS},
-    {"seed", ARGS_COUNT, &seed, "same seed, same sizes", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    TEAM_PIN(&pin),
+    ARGS_SEED(&seed),
+    ARGS_END,
 };
 
 static struct member {
@@ -91,8 +91,8 @@ static void work(unsigned index) {
 int main(int argc, char **argv) {
     args_parse("requests", "Handles requests of several buffers each, of which one goes to another thread.",
                table, argc, argv);
-    if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
-    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+    team_check(threads);
+    args_check_blocks(low, high);
     requests_each = requests / threads;
     clock_start();
     memory_start();
@@ -113,8 +113,7 @@ int main(int argc, char **argv) {
     line_text("pin", pin);
     line_count("requests", total);
     line_count("operations", buffers);
-    line_real("seconds", (double)elapsed.ns / 1e9);
-    line_real("cpu_seconds", (double)elapsed.cpu_ns / 1e9);
+    line_times(elapsed.ns, elapsed.cpu_ns);
     line_real("ns_per_request", (double)elapsed.ns / (double)(total > 0 ? total : 1));
     line_real("p50_ns", (double)histogram_percentile(&all, 0.5) * ns_per_tick);
     line_real("p99_ns", (double)histogram_percentile(&all, 0.99) * ns_per_tick);

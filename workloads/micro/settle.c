@@ -16,7 +16,7 @@ static uint64_t bytes = 1 << 30;
 
 static const struct args_entry table[] = {
     {"bytes", ARGS_BYTES, &bytes, "how much to touch", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 int main(int argc, char **argv) {

@@ -22,7 +22,7 @@ static const struct args_entry table[] = {
     {"cycles", ARGS_COUNT, &cycles, "how often all phases are gone through, 1 to 64", NULL},
     {"turnover", ARGS_REAL, &turnover, "a phase allocates this many times the live bytes", NULL},
     {"seed", ARGS_COUNT, &seed, "same seed, same sequence", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 static const struct {
@@ -81,15 +81,13 @@ int main(int argc, char **argv) {
     for (uint64_t cycle = 0; cycle < cycles; cycle++)
         for (unsigned phase = 0; phase < PHASES; phase++)
             run_phase(phase, cycle, &rng);
-    double seconds = (double)(clock_monotonic_ns() - begin) / 1e9;
-    double cpu_seconds = (double)(cpu_ns() - cpu_begin) / 1e9;
+    uint64_t passed = clock_monotonic_ns() - begin, cpu_passed = cpu_ns() - cpu_begin;
     struct line_memory memory = line_gather();
     line_begin("shift");
     line_count("live", live_limit);
     line_count("cycles", cycles);
     line_count("operations", operations);
-    line_real("seconds", seconds);
-    line_real("cpu_seconds", cpu_seconds);
+    line_times(passed, cpu_passed);
     line_real("overhead", memory_mean_rss(&whole) / memory_mean_live(&whole));
     line_real("first_cycle_rss_bytes", memory_mean_rss(&cycle_average[0]));
     line_real("last_cycle_rss_bytes", memory_mean_rss(&cycle_average[cycles - 1]));

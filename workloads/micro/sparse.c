@@ -18,7 +18,7 @@ static const struct args_entry table[] = {
     {"blocks", ARGS_COUNT, &blocks, "number of blocks", NULL},
     {"rounds", ARGS_COUNT, &rounds, "how often everything is allocated", NULL},
     {"call", ARGS_WORD, &call, "how to allocate", "malloc calloc"},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 static char *block[MOST_BLOCKS];

@@ -17,8 +17,8 @@ static double seconds = 0.2;
 
 static const struct args_entry table[] = {
     {"size", ARGS_BYTES, &size, "size of the block, at most 1G", NULL},
-    {"seconds", ARGS_REAL, &seconds, "how long to measure", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_SECONDS(&seconds),
+    ARGS_END,
 };
 
 static char fixed[MOST_BYTES] __attribute__((aligned(4096)));

@@ -14,7 +14,7 @@ static const struct args_entry table[] = {
     {"keys", ARGS_COUNT, &keys, "different keys", NULL},
     {"seed", ARGS_COUNT, &seed, "same seed, same tree", NULL},
     {"first", ARGS_BYTES, &first, "a block of this size is taken and freed before; 0 for none", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_END,
 };
 
 // A treap: the priority is a mix of the key, so the shape depends on the keys alone.

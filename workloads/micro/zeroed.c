@@ -13,13 +13,13 @@ static uint64_t phase = 32, cycles = 8;
 static const char *use = "dense";
 
 static const struct args_entry table[] = {
-    {"size", ARGS_BYTES, &size, "size of the block", NULL},
+    ARGS_SIZE(&size),
     {"use", ARGS_WORD, &use, "touch two pages, all, one then the other, or in turns",
      "sparse dense habit turns"},
     {"phase", ARGS_COUNT, &phase, "habit, turns: blocks before the other use begins", NULL},
     {"cycles", ARGS_COUNT, &cycles, "habit, turns: how often both", NULL},
-    {"seconds", ARGS_REAL, &seconds, "how long to measure", NULL},
-    {NULL, ARGS_COUNT, NULL, NULL, NULL},
+    ARGS_SECONDS(&seconds),
+    ARGS_END,
 };
 
 static struct batch blocks;

@@ -12,6 +12,10 @@ _Noreturn void args_refuse(const char *message) {
     fail_exit(FAIL_USAGE, "%s (see --help)", message);
 }
 
+void args_check_blocks(uint64_t low, uint64_t high) {
+    if (low < 1 || low > high) args_refuse("--low must be at least 1 and at most --high");
+}
+
 bool args_is(const char *value, const char *word) {
     return strcmp(value, word) == 0;
 }

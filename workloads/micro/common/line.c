@@ -22,6 +22,11 @@ void line_real(const char *key, double value) {
     printf(",\"%s\":%.9g", key, value);
 }
 
+void line_times(uint64_t ns, uint64_t cpu_ns) {
+    line_real("seconds", (double)ns / 1e9);
+    line_real("cpu_seconds", (double)cpu_ns / 1e9);
+}
+
 struct line_memory line_gather(void) {
     return (struct line_memory){memory_peak_bytes(), memory_minor_faults(), memory_vmas()};
 }

@@ -12,6 +12,8 @@ void line_begin(const char *program);
 void line_text(const char *key, const char *value);
 void line_count(const char *key, uint64_t value);
 void line_real(const char *key, double value);
+// How long the work took: on the clock on the wall, and of the processor.
+void line_times(uint64_t ns, uint64_t cpu_ns);
 
 // What a program that has finished its work says of its memory; gather first, print later.
 struct line_memory {

@@ -10,6 +10,7 @@
 
 #include "../../common/clock.h"
 #include "../../common/fail.h"
+#include "args.h"
 #include "cpu.h"
 
 static pthread_barrier_t team_barrier;
@@ -42,8 +43,12 @@ static void *team_member(void *index) {
     return NULL;
 }
 
+void team_check(uint64_t threads) {
+    if (threads < 1 || threads > TEAM_MOST) args_refuse("--threads: 1 to 64");
+}
+
 void team_run(unsigned n, void (*work)(unsigned index)) {
-    if (n < 1 || n > TEAM_MOST) fail_exit(FAIL_USAGE, "--threads: 1 to %d", TEAM_MOST);
+    team_check(n);
     pthread_t thread[TEAM_MOST];
     team_size = n;
     team_work = work;

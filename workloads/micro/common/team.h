@@ -9,10 +9,14 @@
 enum { TEAM_MOST = 64 };
 
 // Where the members of teams run: "none" leaves that to the kernel, "one" keeps all on the first processor
-// that the process may use, "spread" keeps each on one, in turn. TEAM_PINS lists the words for an option
-// --pin.
-#define TEAM_PINS "none one spread"
+// that the process may use, "spread" keeps each on one, in turn. TEAM_PIN is the option --pin, for
+// args_parse.
+#define TEAM_PIN(pin)                                                                                        \
+    { "pin", ARGS_WORD, pin, "where the threads run", "none one spread" }
 void team_pin(const char *where);
+
+// Refuses a number of threads, of an option --threads, that no team has.
+void team_check(uint64_t threads);
 
 // Calls work(0) .. work(n-1) at once and returns when all are done. One member runs in the calling thread
 // itself: a program that asks for one thread never creates a second, and allocators have a faster path for

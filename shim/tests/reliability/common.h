@@ -67,16 +67,20 @@ static inline void warm_up(void) {
     }
 }
 
-/* A field of /proc/self/status in bytes, 0 if it is not there. */
-static inline size_t status_bytes(const char *field) {
+/* A field of a file in /proc that counts in kB, in bytes; 0 if it is not there. */
+static inline size_t field_bytes(const char *path, const char *field) {
     char line[256];
     size_t kib = 0, length = strlen(field);
-    FILE *file = fopen("/proc/self/status", "r");
+    FILE *file = fopen(path, "r");
     while (file && fgets(line, sizeof line, file))
         if (strncmp(line, field, length) == 0 && line[length] == ':')
             kib = strtoul(line + length + 1, NULL, 10);
     if (file) fclose(file);
     return kib * KIB;
+}
+
+static inline size_t status_bytes(const char *field) {
+    return field_bytes("/proc/self/status", field);
 }
 
 static inline int run_case(const struct test_case *cases, int argc, char **argv) {

@@ -2,19 +2,14 @@
 /* limits_system.c: limits that belong to the machine rather than to the process: locked memory, strict
  * overcommit, control groups, core dumps. Each is set before the first large block and after many. What
  * cannot be set here is skipped. */
-#include "common.h"
+#include "machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <signal.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
-
-#define LONELY_USER 54322
 
 /* What fits into 200 MiB if nobody keeps what was freed; every page is touched. */
 static void rounds_within_200_mib(int n_rounds) {
@@ -48,17 +43,13 @@ static void once_within_200_mib(void) {
     rounds_within_200_mib(1);
 }
 
-/* --- locked memory: root may lock everything, so another user does --- */
+/* --- locked memory --- */
 
 static void lock_everything(void) {
-    struct rlimit room = {status_bytes("VmSize") + 205 * MIB, status_bytes("VmSize") + 205 * MIB};
     /* Where it cannot be raised, root locks without a limit. */
-    int raised = setrlimit(RLIMIT_MEMLOCK, &room) == 0;
+    bool raised = limit_locked();
     if (!raised && geteuid() != 0) skip("the limit of locked memory cannot be raised");
-    if (raised && geteuid() == 0 &&
-        (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER) ||
-         setresuid(LONELY_USER, LONELY_USER, LONELY_USER)))
-        skip("cannot change the user");
+    if (raised) become_lonely();
     say("mlockall", mlockall(MCL_CURRENT | MCL_FUTURE | MCL_ONFAULT) == 0);
 }
 
@@ -119,13 +110,10 @@ static void overcommit_during(void) {
 
 /* --- a control group of our own --- */
 
-static int write_text(const char *folder, const char *file, size_t value) {
+static bool write_in(const char *folder, const char *file, size_t value) {
     char path[300];
     snprintf(path, sizeof path, "%s/%s", folder, file);
-    FILE *stream = fopen(path, "w");
-    if (!stream) return 0;
-    int done = fprintf(stream, "%zu", value) > 0;
-    return fclose(stream) == 0 && done;
+    return write_number(path, value);
 }
 
 /* Version 1 and 2 name things differently; a limit that reclaims but does not refuse is memory.high or the
@@ -136,11 +124,11 @@ static void grouped(const char *limit_v2, const char *limit_v1, void (*work)(voi
         char folder[200];
         snprintf(folder, sizeof folder, "%s/zeropool-test-%d", roots[i], (int)getpid());
         if (mkdir(folder, 0755)) continue;
-        int limited = write_text(folder, limit_v2, 260 * MIB) || write_text(folder, limit_v1, 260 * MIB);
+        int limited = write_in(folder, limit_v2, 260 * MIB) || write_in(folder, limit_v1, 260 * MIB);
         int status = -1, group = 0;
         pid_t pid = limited ? fork() : -1;
         if (pid == 0) {
-            group = write_text(folder, "cgroup.procs", (size_t)getpid());
+            group = write_in(folder, "cgroup.procs", (size_t)getpid());
             if (!group) _exit(77);
             work();
             fflush(stdout);

@@ -2,54 +2,33 @@
 /* strict.c: a machine that promises no more memory than it has (vm.overcommit_memory=2), with ROOM_MIB left
  * when a case begins, and memory locked whole. Changes the whole machine: only with ZP_SYSTEM_LIMITS=1. What
  * is expected is what glibc does, which unmaps what is freed. */
-#include "../reliability/common.h"
+#include "../reliability/machine.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <grp.h>
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 
 #define ROOM_MIB 260
-#define LONELY_USER 54322
 
 extern char **environ;
 static char *self;
 
-static size_t meminfo_bytes(const char *field) {
-    char line[256];
-    size_t kib = 0, length = strlen(field);
-    FILE *file = fopen("/proc/meminfo", "r");
-    while (file && fgets(line, sizeof line, file))
-        if (strncmp(line, field, length) == 0 && line[length] == ':')
-            kib = strtoul(line + length + 1, NULL, 10);
-    if (file) fclose(file);
-    return kib * KIB;
-}
-
-static bool set_number(const char *path, size_t value) {
-    FILE *file = fopen(path, "w");
-    bool done = file && fprintf(file, "%zu", value) > 0;
-    return file && fclose(file) == 0 && done;
-}
-
 static void allow_all(void) {
-    set_number("/proc/sys/vm/overcommit_memory", 0);
+    write_number("/proc/sys/vm/overcommit_memory", 0);
 }
 
 /* From now on the machine has so much to promise. */
 static void leave_room(size_t mib) {
     if (!getenv("ZP_SYSTEM_LIMITS")) skip("changes the whole machine: only with ZP_SYSTEM_LIMITS=1");
     atexit(allow_all);
-    size_t kib = (meminfo_bytes("Committed_AS") + mib * MIB) / KIB;
-    if (!set_number("/proc/sys/vm/overcommit_kbytes", kib) ||
-        !set_number("/proc/sys/vm/overcommit_memory", 2))
+    size_t kib = (field_bytes("/proc/meminfo", "Committed_AS") + mib * MIB) / KIB;
+    if (!write_number("/proc/sys/vm/overcommit_kbytes", kib) ||
+        !write_number("/proc/sys/vm/overcommit_memory", 2))
         skip("the overcommit mode cannot be set");
 }
 
@@ -227,12 +206,8 @@ static void others_trimmed(void) {
 /* --- everything locked, by a user who may not lock without a limit --- */
 
 static void lock_whole(void) {
-    size_t room = status_bytes("VmSize") + 205 * MIB;
-    struct rlimit limit = {room, room};
-    if (setrlimit(RLIMIT_MEMLOCK, &limit)) skip("the limit of locked memory cannot be set");
-    if (geteuid() == 0 && (setgroups(0, NULL) || setresgid(LONELY_USER, LONELY_USER, LONELY_USER) ||
-                           setresuid(LONELY_USER, LONELY_USER, LONELY_USER)))
-        skip("cannot change the user");
+    if (!limit_locked()) skip("the limit of locked memory cannot be set");
+    become_lonely();
     say("mlockall", mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
 }
 

@@ -51,15 +51,27 @@ struct test_case {
     int (*run)(void);
 };
 #define RUN_CASE(program, cases)                                                                             \
-    run_one_of(argc, argv, cases, sizeof(cases) / sizeof *(cases), "usage: " program " CASE\n")
+    run_one_of(argc, argv, cases, sizeof(cases) / sizeof *(cases), "usage: " #program " CASE\n")
 
 static inline int run_one_of(int argc, char **argv, const struct test_case *cases, size_t n,
                              const char *usage) {
-    for (size_t i = 0; argc == 2 && i < n; i++)
-        if (strcmp(argv[1], cases[i].name) == 0) return cases[i].run();
+    for (size_t i = 0; argc == 2 && i < n; i++) {
+        if (strcmp(argv[1], cases[i].name) != 0) continue;
+        int status = cases[i].run();
+        if (status == SKIP) say("not permitted here\n");
+        return status;
+    }
     say(usage);
     return 2;
 }
+
+/* Its main, where there is nothing else to do; the cases are the entries of the table. */
+#define MAIN_OF_CASES(program, ...)                                                                          \
+    int main(int argc, char **argv) {                                                                        \
+        static const struct test_case cases[] = {__VA_ARGS__};                                               \
+        require_shim();                                                                                      \
+        return RUN_CASE(program, cases);                                                                     \
+    }
 
 /* The pool and the hardened mode's blocks lie between 22 and 42 TiB. */
 static inline bool in_pool(const void *p) {

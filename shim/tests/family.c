@@ -228,16 +228,8 @@ static int info_functions(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"large-blocks-are-ours", large_blocks_are_ours},
-                                             {"usable-size", usable_size_is_writable_and_stable},
-                                             {"realloc", realloc_rules},
-                                             {"sizes-that-cannot-be", sizes_that_cannot_be},
-                                             {"alignments", alignments},
-                                             {"errno", errno_is_kept},
-                                             {"calloc", calloc_is_zero},
-                                             {"other-names", other_names},
-                                             {"info", info_functions}};
-    require_shim();
-    return RUN_CASE("family", cases);
-}
+MAIN_OF_CASES(family, {"large-blocks-are-ours", large_blocks_are_ours},
+              {"usable-size", usable_size_is_writable_and_stable}, {"realloc", realloc_rules},
+              {"sizes-that-cannot-be", sizes_that_cannot_be}, {"alignments", alignments},
+              {"errno", errno_is_kept}, {"calloc", calloc_is_zero}, {"other-names", other_names},
+              {"info", info_functions})

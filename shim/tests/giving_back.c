@@ -166,14 +166,7 @@ static int all_locked(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"addresses-at-once", addresses_at_once},
-                                             {"addresses-at-rest", addresses_at_rest},
-                                             {"impossible-sizes", impossible_sizes},
-                                             {"resting-block", resting_block},
-                                             {"child-of-a-thread", child_of_a_thread},
-                                             {"own-mallopt", own_mallopt},
-                                             {"all-locked", all_locked}};
-    require_shim();
-    return RUN_CASE("giving_back", cases);
-}
+MAIN_OF_CASES(giving_back, {"addresses-at-once", addresses_at_once}, {"addresses-at-rest", addresses_at_rest},
+              {"impossible-sizes", impossible_sizes}, {"resting-block", resting_block},
+              {"child-of-a-thread", child_of_a_thread}, {"own-mallopt", own_mallopt},
+              {"all-locked", all_locked})

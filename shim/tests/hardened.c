@@ -268,5 +268,5 @@ int main(int argc, char **argv) {
     require_shim();
     struct sigaction action = {.sa_handler = on_fault};
     sigaction(SIGSEGV, &action, NULL);
-    return RUN_CASE("hardened", cases);
+    return RUN_CASE(hardened, cases);
 }

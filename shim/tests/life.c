@@ -213,15 +213,7 @@ static int closed_descriptors(void) {
     _exit(0);
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"early", early},
-                                             {"decay-after-early-use", decay_after_early_use},
-                                             {"late", late},
-                                             {"late-seen", late_seen},
-                                             {"tls-destructors", tls_destructors},
-                                             {"main-thread-ends-first", main_thread_ends_first},
-                                             {"emptied-environment", emptied_environment},
-                                             {"closed-descriptors", closed_descriptors}};
-    require_shim();
-    return RUN_CASE("life", cases);
-}
+MAIN_OF_CASES(life, {"early", early}, {"decay-after-early-use", decay_after_early_use}, {"late", late},
+              {"late-seen", late_seen}, {"tls-destructors", tls_destructors},
+              {"main-thread-ends-first", main_thread_ends_first},
+              {"emptied-environment", emptied_environment}, {"closed-descriptors", closed_descriptors})

@@ -7,7 +7,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <sched.h>
-#include <stdio.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
@@ -96,13 +95,6 @@ static int no_more_processes(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"user-namespace", user_namespace_after_large_blocks},
-                                             {"pid-namespace", first_child_in_a_pid_namespace},
-                                             {"dropped-user", dropped_user},
-                                             {"no-more-processes", no_more_processes}};
-    require_shim();
-    int status = RUN_CASE("namespaces", cases);
-    if (status == SKIP) puts("not permitted here");
-    return status;
-}
+MAIN_OF_CASES(namespaces, {"user-namespace", user_namespace_after_large_blocks},
+              {"pid-namespace", first_child_in_a_pid_namespace}, {"dropped-user", dropped_user},
+              {"no-more-processes", no_more_processes})

@@ -250,17 +250,9 @@ static int after_the_main_thread(void) {
     return WEXITSTATUS(status);
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"one-thread-one-task", one_thread_one_task},
-                                             {"comes-and-leaves-with-threads", comes_and_leaves_with_threads},
-                                             {"fork-finds-one-task", fork_finds_one_task},
-                                             {"namespaces-by-every-way", namespaces_by_every_way},
-                                             {"gives-up-its-place", gives_up_its_place},
-                                             {"under-a-foreign-proc", under_a_foreign_proc},
-                                             {"changed-user", changed_user},
-                                             {"after-the-main-thread", after_the_main_thread}};
-    require_shim();
-    int status = RUN_CASE("process", cases);
-    if (status == SKIP) puts("not permitted here");
-    return status;
-}
+MAIN_OF_CASES(process, {"one-thread-one-task", one_thread_one_task},
+              {"comes-and-leaves-with-threads", comes_and_leaves_with_threads},
+              {"fork-finds-one-task", fork_finds_one_task},
+              {"namespaces-by-every-way", namespaces_by_every_way},
+              {"gives-up-its-place", gives_up_its_place}, {"under-a-foreign-proc", under_a_foreign_proc},
+              {"changed-user", changed_user}, {"after-the-main-thread", after_the_main_thread})

@@ -125,11 +125,5 @@ static int the_process_keeps_its_signals(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {
-        {"every-task-answers", every_task_answers},
-        {"the-process-keeps-its-signals", the_process_keeps_its_signals},
-    };
-    require_shim();
-    return RUN_CASE("process_signals", cases);
-}
+MAIN_OF_CASES(process_signals, {"every-task-answers", every_task_answers},
+              {"the-process-keeps-its-signals", the_process_keeps_its_signals})

@@ -204,5 +204,5 @@ int main(int argc, char **argv) {
                                              {"few-mappings", few_mappings},
                                              {"added", added_to_a_small_program}};
     require_shim();
-    return RUN_CASE("residency", cases);
+    return RUN_CASE(residency, cases);
 }

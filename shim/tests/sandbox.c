@@ -9,7 +9,6 @@
 #include <malloc.h>
 #include <pthread.h>
 #include <signal.h>
-#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -246,15 +245,8 @@ static int seccomp_strict(void) {
     return 1;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {
-        {"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
-        {"seccomp-refusing", seccomp_refusing},   {"seccomp-for-all-threads", seccomp_for_all_threads},
-        {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service},
-        {"seccomp-probes", seccomp_probes},       {"inherited-child", inherited_child},
-        {"seccomp-strict", seccomp_strict},       {"strict-child", strict_child}};
-    require_shim();
-    int status = RUN_CASE("sandbox", cases);
-    if (status == SKIP) puts("not permitted here");
-    return status;
-}
+MAIN_OF_CASES(sandbox, {"seccomp-after-use", seccomp_after_use}, {"seccomp-before-use", seccomp_before_use},
+              {"seccomp-refusing", seccomp_refusing}, {"seccomp-for-all-threads", seccomp_for_all_threads},
+              {"seccomp-inherited", seccomp_inherited}, {"seccomp-service", seccomp_service},
+              {"seccomp-probes", seccomp_probes}, {"inherited-child", inherited_child},
+              {"seccomp-strict", seccomp_strict}, {"strict-child", strict_child})

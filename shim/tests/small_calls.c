@@ -322,23 +322,13 @@ static int wrong_arguments(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {
-        {"jumps-before-the-pool", jumps_before_the_pool},
-        {"jumps", jumps},
-        {"jumps-under-other-limits", jumps_under_other_limits},
-        {"watched-under-a-limit", watched_under_a_limit},
-        {"watched-under-an-earlier-limit", watched_under_an_earlier_limit},
-        {"watched-after-a-limit", watched_after_a_limit},
-        {"watched-where-all-is-locked", watched_where_all_is_locked},
-        {"setrlimit", succeed_by_setrlimit},
-        {"setrlimit64", succeed_by_setrlimit64},
-        {"prlimit", succeed_by_prlimit},
-        {"prlimit64", succeed_by_prlimit64},
-        {"number", succeed_by_number},
-        {"old-number", succeed_by_old_number},
-        {"from-outside", succeed_from_outside},
-        {"wrong-arguments", wrong_arguments}};
-    require_shim();
-    return RUN_CASE("small_calls", cases);
-}
+MAIN_OF_CASES(small_calls, {"jumps-before-the-pool", jumps_before_the_pool}, {"jumps", jumps},
+              {"jumps-under-other-limits", jumps_under_other_limits},
+              {"watched-under-a-limit", watched_under_a_limit},
+              {"watched-under-an-earlier-limit", watched_under_an_earlier_limit},
+              {"watched-after-a-limit", watched_after_a_limit},
+              {"watched-where-all-is-locked", watched_where_all_is_locked},
+              {"setrlimit", succeed_by_setrlimit}, {"setrlimit64", succeed_by_setrlimit64},
+              {"prlimit", succeed_by_prlimit}, {"prlimit64", succeed_by_prlimit64},
+              {"number", succeed_by_number}, {"old-number", succeed_by_old_number},
+              {"from-outside", succeed_from_outside}, {"wrong-arguments", wrong_arguments})

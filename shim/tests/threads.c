@@ -180,11 +180,6 @@ static int handlers_that_allocate(void) {
     return 0;
 }
 
-int main(int argc, char **argv) {
-    static const struct test_case cases[] = {{"exit-while-others-free", exit_while_others_free},
-                                             {"threads-in-the-child", threads_in_the_child},
-                                             {"raw-exit", raw_exit},
-                                             {"handlers-that-allocate", handlers_that_allocate}};
-    require_shim();
-    return RUN_CASE("threads", cases);
-}
+MAIN_OF_CASES(threads, {"exit-while-others-free", exit_while_others_free},
+              {"threads-in-the-child", threads_in_the_child}, {"raw-exit", raw_exit},
+              {"handlers-that-allocate", handlers_that_allocate})

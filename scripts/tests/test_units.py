@@ -127,6 +127,24 @@ class Sources(support.Case):
         self.assertGreater(n, 200)
         self.assertEqual(long, [], "split it by subject")
 
+    def test_no_table_tells_stories(self):
+        # As shown: of a link the text. Tables of figures that a script writes may be wider.
+        n, long = 0, []
+        for folder, names, files in os.walk(support.ROOT):
+            names[:] = [name for name in names if not name.startswith((".", "build"))]
+            for name in (name for name in files if name.endswith(".md")):
+                path = os.path.relpath(os.path.join(folder, name), support.ROOT)
+                with open(os.path.join(folder, name), encoding="utf-8") as file:
+                    lines = [line.rstrip() for line in file]
+                for i, line in enumerate(lines, 1):
+                    if line.startswith("| "):
+                        n += 1
+                        cells = re.split(r"(?<!\\)\|", re.sub(r"\]\([^)]*\)", "]", line))
+                        if any(len(cell.strip()) > 80 for cell in cells) or (len(line) > 160 and path != "docs/benchmarks.md"):
+                            long.append(f"{path}:{i}")
+        self.assertGreater(n, 200)
+        self.assertEqual(long, [], "cells of at most 80 characters, lines of at most 160; the rest is text")
+
 
 class ElfReader(support.Case):
     def test_dynamic_program(self):

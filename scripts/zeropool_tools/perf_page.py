@@ -28,9 +28,9 @@ samples: a figure of n samples is good to about 1/sqrt(n), and a difference of a
 | --- | --- |
 | program | its own code and its libraries, in user land |
 | allocator | functions of the allocator, in user land |
-| page faults | in the kernel, because memory was touched that had no page: entering, clearing the page, counting it |
-| unmap | in the kernel, in munmap, madvise, brk or the end of the process: giving pages back |
-| other system | everything else in the kernel: reading and writing files, waking threads, interrupts |
+| page faults | in the kernel, for touched memory that had no page: entering, clearing, counting |
+| unmap | in the kernel, giving pages back: munmap, madvise, brk, the end of the process |
+| other system | the rest of the kernel: reading and writing files, waking threads, interrupts |
 
 In the pictures a frame is as wide as the time spent in it and in what it calls; red is page faults, blue the kernel, green the
 allocator. In the differences, drawn on the widths of {first}, blue is what {last} spends less on, red what it spends

@@ -11,8 +11,8 @@
 
 #define ALIGNMENT_MAX GIB
 
-/* A block from the thread cache, which is enough for alignments up to a page; else NULL. Here so that a hit
- * costs what it costs in malloc. */
+/* A block from the thread cache; NULL for alignments above a page. In this file so that a hit costs what it
+ * costs in malloc. */
 static inline void *get_cached(size_t alignment, size_t size) {
     size_t mask = alignment - 1; /* of 0: beyond every page */
     if (unlikely(size < shim_sizes.threshold || mask >= PAGE_BYTES || (alignment & mask))) return NULL;
@@ -29,7 +29,7 @@ static void *get_aligned(size_t alignment, size_t size) {
     return pool_get_aligned(&shim_pool, tcache_tls.first, alignment, shim_pages(size));
 }
 
-/* Calls the next allocator, and once more after making room if it has none. */
+/* Calls the next allocator; if it fails, makes room and calls it once more. */
 #define NEXT_OR_ROOM(size, expression)                                                                       \
     ({                                                                                                       \
         void *p_ = (expression);                                                                             \

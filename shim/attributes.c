@@ -14,7 +14,7 @@
  * program owns those. Not seen are calls past these symbols: raw system calls, the C library by its handle.
  * For them recycle.h has a sample.
  */
-#undef _FILE_OFFSET_BITS /* it would make one function of mmap and mmap64 */
+#undef _FILE_OFFSET_BITS /* it would merge mmap and mmap64 */
 #include "shim.h"
 #include "system.h"
 
@@ -40,7 +40,7 @@ static noinline_cold void note(const void *start, size_t length, uint16_t flags)
         recycle_note(&shim_pool.recycle, start, length, flags);
 }
 
-/* Does the range reach into the pool? Before there is one it is empty. */
+/* Does the range reach into the pool? Before the pool is set up its span is empty. */
 static inline bool touches_pool(const void *start, size_t length) {
     uintptr_t base = READ_RELAXED(shim_pool.heap.space.base);
     size_t span = atomic_load_explicit(&shim_pool.heap.space.span, memory_order_relaxed);
@@ -52,8 +52,8 @@ static inline void changes(const void *start, size_t length, uint16_t flags) {
     if (unlikely(touches_pool(start, length))) note(start, length, flags);
 }
 
-/* What an advice leaves behind: flags of recycle_note, or 0. What is not known here may do anything, and goes
- * with the pages at last. */
+/* Flags of recycle_note for what the advice leaves behind, or 0. Unknown advice may do anything; it goes when
+ * the pages are replaced. */
 static uint16_t trace_of(int advice) {
     switch (advice) {
     case MADV_NORMAL:
@@ -131,7 +131,7 @@ EXPORT int mlock2(const void *start, size_t length, unsigned flags) {
     return system_calls.mlock2(start, length, flags);
 }
 
-/* A mapping was refused. What the pool holds idle counts against the program's limits, and must not be the
+/* A mapping was refused. Idle memory of the pool counts against the program's limits and must not be the
  * reason. */
 static noinline_cold bool makes_room(size_t length) {
     int error = errno;
@@ -140,7 +140,7 @@ static noinline_cold bool makes_room(size_t length) {
     return made;
 }
 
-/* Blocks are unlocked when they are used again, but not where all that is mapped is to be locked. */
+/* Blocks are unlocked when they are used again, unless everything mapped is to be locked. */
 EXPORT int mlockall(int flags) {
     if (flags & MCL_FUTURE) shim_note_limit();
     int result = system_calls.mlockall(flags);
@@ -175,8 +175,8 @@ EXPORT int munmap(void *start, size_t length) {
     return os_calls.munmap(start, length);
 }
 
-/* The fifth argument is handed on whether it was given or not, as the C library does; only with one flag it
- * means a range. */
+/* The fifth argument is handed on whether it was given or not, as the C library does. It is a range only with
+ * one of the flags. */
 EXPORT void *mremap(void *from, size_t length, size_t new_length, int flags, ...) {
     va_list arguments;
     va_start(arguments, flags);
@@ -196,7 +196,7 @@ EXPORT int remap_file_pages(void *start, size_t length, int protection, size_t p
     return system_calls.remap_file_pages(start, length, protection, page, flags);
 }
 
-/* How long the segment is the kernel alone knows. The first block is marked; the others are looked at. */
+/* Only the kernel knows the length of the segment. The first block is marked; the others are looked at. */
 EXPORT void *shmat(int id, const void *start, int flags) {
     if (unlikely(flags & SHM_REMAP) && touches_pool(start, 1)) {
         note(start, 1, EXTENT_REPLACED);

@@ -31,7 +31,7 @@ static int look_into(struct dl_phdr_info *object, size_t size, void *result) {
     (void)size;
     struct search *search = result;
     struct symbols symbols;
-    /* The loader leaves the addresses of the vDSO as they are. */
+    /* The loader does not relocate the addresses of the vDSO. */
     if (object->dlpi_addr == getauxval(AT_SYSINFO_EHDR) || !symbols_of(object, &symbols)) return 0;
     if (search->passed_us)
         look_up(search, &symbols);
@@ -51,7 +51,7 @@ bool behind_find(const char *const *names, void **found, size_t n) {
         if (found[i]) continue;
         search.hooked = true;
         found[i] = dlsym(RTLD_NEXT, names[i]);
-        if (!found[i]) dlerror(); /* the program must not find our error */
+        if (!found[i]) dlerror(); /* clears our error from the program's view */
     }
     return search.hooked;
 }

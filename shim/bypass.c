@@ -76,13 +76,13 @@ void bypass_close(void) {
     struct symbols libc;
     ElfW(Sym) * found[N_ENTRIES], *lowest = NULL, *highest = NULL;
     if (atomic_exchange(&closed, true) || !symbols_of_c_library(&libc)) return;
-    /* Only where the table lies in plain read-only memory, as in every C library of the last years. */
+    /* Only where the table lies in plain read-only memory, as it does in current C libraries. */
     if (symbols_segment_flags(&libc, libc.table) != PF_R) return;
     for (size_t i = 0; i < N_ENTRIES; i++) {
         ElfW(Sym) *symbol = found[i] = symbols_find(&libc, entries[i].name);
         if (!symbol || ELF64_ST_TYPE(symbol->st_info) != STT_FUNC) return;
         void *function = (void *)(libc.base + symbol->st_value);
-        /* Aliases must be the same function, else we do not know what they are. */
+        /* Aliases must name the same function; otherwise their meaning is unknown. */
         if (*entries[i].original && *entries[i].original != function) return;
         *entries[i].original = function;
         if (!lowest || symbol < lowest) lowest = symbol;

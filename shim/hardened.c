@@ -11,7 +11,7 @@
 
 static struct guarded guarded;
 
-/* Until the allocator behind is known, all that is asked for is guarded, and nothing else can come back. */
+/* Until the next allocator is known every request is guarded, and no other block can come back. */
 static void *none_malloc(size_t size) {
     (void)size;
     errno = ENOMEM;
@@ -76,7 +76,7 @@ static void *hardened_calloc(size_t n, size_t size) {
     return p ? p : real.calloc(n, size);
 }
 
-/* A guarded block always moves, or its end would not be where the guard is. */
+/* A guarded block always moves: its end must stay at the guard. */
 static void *realloc_guarded(void *p, size_t size) {
     size_t have = guarded_size(&guarded, p);
     if (size == have) return p;
@@ -102,7 +102,7 @@ static void *realloc_guarded(void *p, size_t size) {
 static void *hardened_realloc(void *p, size_t size) {
     if (!p) return hardened_malloc(size);
     if (owns(p)) return realloc_guarded(p, size);
-    /* What was refused once, a large block of the next allocator, stays there. */
+    /* A large block that the mode refused once stays with the next allocator. */
     size_t have = size >= threshold ? real.malloc_usable_size(p) : SIZE_MAX;
     void *q = have < threshold ? get(16, size) : NULL;
     if (!q) return real.realloc(p, size);
@@ -115,7 +115,7 @@ static size_t hardened_usable_size(void *p) {
     return owns(p) ? guarded_size(&guarded, p) : real.malloc_usable_size(p);
 }
 
-/* Odd alignments, as in aligned.c, are the next allocator's business. */
+/* Odd alignments go to the next allocator, as in aligned.c. */
 static void *get_aligned(size_t alignment, size_t size) {
     return is_pow2(alignment) ? get(alignment, size) : NULL;
 }
@@ -176,10 +176,10 @@ const struct next_allocator hardened_functions = {
 };
 
 void hardened_prepare(void) {
-    static _Atomic int state; /* 0 not yet, 1 somebody is at it, 2 done */
+    static _Atomic int state; /* 0 not yet, 1 in progress, 2 done */
     int none = 0;
     if (atomic_compare_exchange_strong(&state, &none, 1)) {
-        /* A filter from outside may kill at the question how much memory there is. */
+        /* An inherited filter may kill a process that asks for the amount of memory. */
         if (os_read_filter_state() != FILTER_NONE) os_restricted = true;
         guarded_init(&guarded, os_ram_bytes());
         atomic_store_explicit(&state, 2, memory_order_release);

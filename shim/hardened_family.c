@@ -40,7 +40,7 @@ static noinline_cold void resolve(void) {
     hardened_prepare();
     struct options options;
     options_defaults(&options);
-    /* A program with raised rights does not listen to whoever started it. */
+    /* A program with raised rights ignores its caller's environment. */
     if (!getauxval(AT_SECURE)) options_from_environment(&options, environ);
     struct next_allocator found;
     FAMILY(FIND)
@@ -51,7 +51,7 @@ static noinline_cold void resolve(void) {
         warn_parts("fatal: the kernel does not let the library write its own tables", NULL, NULL, NULL);
         _exit(127);
     }
-    next = found; /* another thread may be at the same, with the same values */
+    next = found; /* another thread may be doing this, with the same values */
     os_seal();
     atomic_store_explicit(&known, true, memory_order_release);
     resolving = false;
@@ -187,7 +187,7 @@ EXPORT void free_aligned_sized(void *p, size_t alignment, size_t size) {
     own_free(p);
 }
 
-/* Preloaded, and not overruled by a program that has a malloc of its own? Else nobody calls us. */
+/* Preloaded, and the program has no malloc of its own? Otherwise nobody calls us. */
 __attribute__((constructor)) static void start(void) {
     if (dlsym(RTLD_DEFAULT, "malloc") != (void *)own_malloc) return;
     begin();

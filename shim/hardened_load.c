@@ -19,7 +19,7 @@ OS_SEALED static __typeof__(&zeropool_hardened_attach) attach;
 static struct hardened_range range; /* empty until the mode runs */
 static size_t threshold, most;
 
-/* Beside our own file. Not by a search: what is found elsewhere is another version, or somebody else's. */
+/* The library beside our own file. A search might find another version, or another library. */
 static void *find(void) {
     static char path[PATH_MAX] RARELY_USED;
     Dl_info own;
@@ -46,12 +46,13 @@ static bool enter(void *function, const struct next_allocator *behind) {
 static bool load(const struct next_allocator *behind) {
     static bool failed;
     int saved = errno;
-    /* This allocates, and a large request that comes of it has been here, and done all, when we go on. */
+    /* dlopen allocates. A large request from there enters this function too, and has done everything when we
+     * go on. */
     void *function = failed ? NULL : find();
     if (!attach && !failed) {
         failed = !enter(function, behind);
         if (failed) {
-            dlerror(); /* the program must not find our error */
+            dlerror(); /* clears our error from the program's view */
             warn_parts("ZEROPOOL_HARDENED: ", HARDENED_NAME,
                        " beside the preload library cannot be used; the mode is off", NULL);
         }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* info.c: the functions that ask about or tune the allocator. The pool adds its share to what the next one
- * says. */
+/* info.c: the functions that ask about or tune the allocator. The pool's share is added to the next
+ * allocator's answer. */
 #include "account.h"
 #include "shim.h"
 

@@ -25,7 +25,7 @@ static void start_up(char **environment) {
     os_clock_prepare();
     tcache_setup_process();
     options_defaults(&setup_options);
-    /* A program with raised rights does not listen to whoever started it. */
+    /* A program with raised rights ignores its caller's environment. */
     if (!getauxval(AT_SECURE)) options_from_environment(&setup_options, environment);
     setup_options_read = true;
     shim_first_threshold = setup_options.enabled ? max_size(setup_options.threshold_bytes, 1) : SIZE_MAX;
@@ -36,8 +36,8 @@ static void start_up(char **environment) {
     report_configure(environment);
     if (!setup_options.enabled) return;
     if (bypass_program_has_own_malloc() || passive_wanted()) {
-        /* With a malloc of the program's own, what reaches us are the few functions that it does not define,
-         * and its free knows nothing of the pool. */
+        /* The program has a malloc of its own: only the few functions that it does not define reach us, and
+         * its free does not know the pool. */
         shim_set_threshold(SIZE_MAX);
         shim_lower_threshold = 0;
         return;
@@ -48,8 +48,8 @@ static void start_up(char **environment) {
         return;
     }
     os_helper_note_main();
-    /* The thread is unknown to the C library, so it must not run what others have put in the place of these
-     * calls. */
+    /* The C library does not know the thread, so the thread must not run what others have put in place of
+     * these calls. */
     if (setup_options.background == SWITCH_ON) helper_allow(true);
     if (setup_options.background == SWITCH_OFF ||
         (setup_options.background == SWITCH_AUTO && system_is_hooked(&os_calls, (void *)next.malloc)))
@@ -64,7 +64,7 @@ static void start_up(char **environment) {
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment) {
     (void)argc;
     (void)argv;
-    /* One window for all that is written. Where the kernel refuses, next_resolve says so. */
+    /* One window for everything that is written. If the kernel refuses, next_resolve reports it. */
     bool open = os_unseal();
     start_up(environment);
     if (open) os_seal();

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The prototypes of the C library carry attributes (alloc_size, malloc) that hold for ours as well. */
+/* The C library's prototypes carry attributes (alloc_size, malloc), which hold for our functions as well. */
 
-/* The next allocator has failed: once more, after giving back what the pool holds idle. */
+/* The next allocator has failed: give back the pool's idle memory and try once more. */
 static noinline_cold void *next_malloc_again(size_t size) {
     int error = errno;
     if (!shim_make_room(size)) return NULL;
@@ -36,8 +36,8 @@ static noinline_cold void *malloc_missed(size_t size) {
     return next_malloc(size);
 }
 
-/* A small call, the most frequent of all, is a jump: it saves no register and has no stack frame, and a test
- * counts its instructions (small_calls). */
+/* A small call is the most frequent one. It is a jump, which saves no register and has no stack frame; the
+ * test small_calls counts its instructions. */
 
 EXPORT void *malloc(size_t size) {
     if (likely(size < shim_sizes.jumps_below)) return next.malloc(size);
@@ -60,10 +60,10 @@ EXPORT void free(void *p) {
     pool_put(&shim_pool, tcache_tls.first, p);
 }
 
-/* Large, or its failure must be seen. */
+/* A large request, or one whose failure must be handled. */
 static __attribute__((noinline)) void *calloc_watched(size_t n, size_t size) {
     if (likely(n * size >= shim_sizes.threshold && shim_ready())) {
-        /* by a jump: it returns to the caller of calloc */
+        /* reached by a jump, so it returns to the caller of calloc */
         const void *site = __builtin_return_address(0);
         void *p = zero_get_for(&shim_pool, tcache_tls.first, shim_pages(n * size), site);
         if (likely(p)) return p;
@@ -79,7 +79,7 @@ static __attribute__((noinline)) void *calloc_watched(size_t n, size_t size) {
 
 EXPORT void *calloc(size_t n, size_t size) {
     size_t total;
-    /* What overflows fails, whatever room there is. */
+    /* A size that overflows fails whatever room there is. */
     if (unlikely(__builtin_mul_overflow(n, size, &total))) return next.calloc(n, size);
     return likely(total < shim_sizes.jumps_below) ? next.calloc(n, size) : calloc_watched(n, size);
 }
@@ -89,7 +89,7 @@ static __attribute__((noinline)) void *realloc_ours(void *p, size_t size) {
     struct extent *extent = pool_live_extent(&shim_pool, p);
     size_t have = extent_active_bytes(extent);
     if (size < shim_sizes.threshold && size < have / 2) {
-        /* A page is the least the pool can give, so what has become small goes where small blocks live. */
+        /* The pool gives whole pages, so a block that has become small moves to the next allocator. */
         void *q = next.malloc(size);
         if (q) {
             memcpy(q, p, size);
@@ -107,8 +107,8 @@ static __attribute__((noinline)) void *realloc_ours(void *p, size_t size) {
     return q;
 }
 
-/* A block of the next allocator, or of the bootstrap arena, that may become the pool's, or may have to wait
- * for room. */
+/* Resizes a block of the next allocator or of the bootstrap arena that may move to the pool, or may need room
+ * to be made. */
 static __attribute__((noinline)) void *realloc_foreign(void *p, size_t size) {
     if (!p) return malloc(size);
     bool from_arena = bootstrap_owns(p);
@@ -162,7 +162,7 @@ void free_sized(void *p, size_t size);
 void free_aligned_sized(void *p, size_t alignment, size_t size);
 void cfree(void *p);
 
-/* C23. The sizes are promises we do not need. */
+/* C23. The sizes are hints that we do not use. */
 EXPORT void free_sized(void *p, size_t size) {
     (void)size;
     free(p);

@@ -237,7 +237,7 @@ static int first_prlimit64(pid_t pid, enum __rlimit_resource resource, const str
     return system_calls.prlimit64(pid, resource, limit, before);
 }
 
-/* Of a function with variable arguments all are in registers, whether it is declared so or not. */
+/* Variable arguments are passed in registers, whether the function is declared with them or not. */
 #define VARIADIC(function) (void *(*)(void *, size_t, size_t, int, ...))(void (*)(void))(function)
 
 OS_SEALED struct os_calls os_calls = {
@@ -253,8 +253,8 @@ OS_SEALED struct system_calls system_calls = {
 
 /* --- the tables of the next allocator, and the lookup --- */
 
-/* Where bootstrap memory is about, free must know it. Without it, which is the rule, free goes straight to
- * the next allocator. */
+/* If bootstrap memory has been handed out, free must recognise it. Usually none has, and free goes straight
+ * to the next allocator. */
 OS_SEALED static void (*real_free)(void *);
 
 static void free_unless_bootstrap(void *p) {
@@ -310,7 +310,7 @@ void next_resolve(void) {
         found.free = free_unless_bootstrap;
     }
     if (hardened_runs()) hardened_wrap(&found);
-    /* Before the hardened mode's, which asks how large a block is. */
+    /* In front of the hardened mode's realloc, which asks for a block's size. */
     if (arena_is_used) {
         real_realloc = found.realloc;
         found.realloc = realloc_unless_bootstrap;

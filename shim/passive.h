@@ -15,7 +15,7 @@
 
 #include <stdbool.h>
 
-/* Must the pool stay passive? Found out once. Neither locks, but for the loader's own lock, nor allocates. */
+/* Must the pool stay passive? Found out once. Takes no lock but the loader's own, and does not allocate. */
 bool passive_wanted(void) __attribute__((visibility("hidden")));
 
 #endif

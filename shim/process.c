@@ -75,7 +75,7 @@ OS_SEALED static int (*next_pthread_create)(pthread_t *, const pthread_attr_t *,
 static void *find(const char *name) {
     int saved = errno;
     void *symbol = dlsym(RTLD_NEXT, name);
-    if (!symbol) dlerror(); /* the program must not find our error */
+    if (!symbol) dlerror(); /* clears our error from the program's view */
     errno = saved;
     return symbol;
 }
@@ -111,7 +111,7 @@ static void after_fork_in_child(void) {
         helper_fork_child();
 }
 
-/* error: what errno is after a failure. */
+/* error: errno after a failure. */
 static bool gave_up_its_place(int error) {
     return error == EAGAIN && background_runs() && helper_dismiss(PLACE_WAIT_MS);
 }
@@ -168,7 +168,7 @@ EXPORT int pthread_create(pthread_t *thread, const pthread_attr_t *attributes, v
     int error = NEXT(pthread_create)(thread, attributes, routine, argument);
     if (unlikely(error) && gave_up_its_place(error))
         error = NEXT(pthread_create)(thread, attributes, routine, argument);
-    /* What the pool holds idle may be in the way of its stack. */
+    /* Idle memory of the pool may leave no room for the stack. */
     if (unlikely(error == EAGAIN) && shim_make_room(stack_bytes(attributes)))
         error = NEXT(pthread_create)(thread, attributes, routine, argument);
     return error;
@@ -190,7 +190,7 @@ EXPORT int tgkill(pid_t process, pid_t thread, int signal) {
 int shim_prctl(int option, unsigned long a, unsigned long b, unsigned long c,
                unsigned long d) __asm__("prctl");
 
-/* Its variable arguments are in registers, whether it is declared so or not. */
+/* Its variable arguments are in registers in either case. */
 EXPORT int shim_prctl(int option, unsigned long a, unsigned long b, unsigned long c, unsigned long d) {
     if (likely(!sandbox_is_filter_call(SYS_prctl, option))) return next_prctl(option, a, b, c, d);
     sandbox_before_filter();
@@ -227,9 +227,9 @@ long process_noticed_syscall(long number, long a, long b, long c, long d, long e
 #define TEXT(x) TEXT_OF(x)
 #define NOTICE(number) "cmpq $" TEXT(number) ", %rdi\n\tje process_noticed_syscall\n\t"
 
-/* A jump for all others, with registers and stack as they are: nothing is taken for an argument or lost, and
- * calls that return on another stack do so. The arguments of syscall lie where those of syscall_function do.
- */
+/* All other calls are a jump that leaves registers and stack as they are: no argument is misread or lost, and
+ * calls that return on another stack work. The arguments of syscall lie where those of syscall_function
+ * do. */
 __attribute__((naked, no_profile_instrument_function)) EXPORT long syscall(long number, ...) {
     __asm__(NOTICE(__NR_prctl) NOTICE(__NR_tkill) NOTICE(__NR_tgkill) NOTICE(__NR_unshare)
                 NOTICE(__NR_rt_tgsigqueueinfo) NOTICE(__NR_setns) NOTICE(__NR_seccomp) NOTICE(__NR_setrlimit)

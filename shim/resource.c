@@ -6,7 +6,7 @@
  * fails unseen. A limit that is set by another process, or past these symbols, is found when limits are read
  * (limits_refresh): until then a small call may fail that would succeed once idle memory is given back.
  */
-#undef _FILE_OFFSET_BITS /* it would make one function of setrlimit and setrlimit64 */
+#undef _FILE_OFFSET_BITS /* it would merge setrlimit and setrlimit64 */
 #include "resource.h"
 
 #include "os/os.h"
@@ -16,13 +16,13 @@
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
-/* The limit itself is not looked at: the address may be a wrong one. Locked memory counts from mlockall on,
- * which notes it. */
+/* The limit is not read: its address may be invalid. Locked memory counts from mlockall on, and mlockall
+ * notes it. */
 static void sets(int resource, const void *limit) {
     if (limit && (resource == RLIMIT_AS || resource == RLIMIT_DATA)) shim_note_limit();
 }
 
-/* Under a filter the kernel is not asked who we are. */
+/* Under a filter the process id is not asked of the kernel. */
 static void sets_of(pid_t pid, int resource, const void *limit) {
     if (pid == 0 || os_restricted || pid == os_process_id()) sets(resource, limit);
 }

@@ -12,10 +12,10 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
-/* The background thread may be giving much memory back; a filter for all threads would end the program if it
- * came meanwhile. */
+/* The background thread may be giving back much memory, and a filter for all threads would end the program in
+ * the middle of that. */
 #define LEAVE_MS 2000
-/* A handler may have interrupted who asks. */
+/* A handler may have interrupted the thread that asks. */
 #define LEARN_NS 100000000u
 
 static _Atomic bool in_force;
@@ -26,13 +26,13 @@ static void learn(void) {
         os_learn_machine();
         return;
     }
-    limits_learn(); /* reads files, like the question before: not later */
+    limits_learn(); /* reads files, as the question before did: not possible later */
     atomic_store(&in_force, true);
     os_restricted = true;
 }
 
 void sandbox_learn(void) {
-    static _Atomic int state; /* 0 not yet, 1 somebody is at it, 2 done */
+    static _Atomic int state; /* 0 not yet, 1 in progress, 2 done */
     int none = 0;
     if (atomic_compare_exchange_strong(&state, &none, 1)) {
         learn();
@@ -48,7 +48,7 @@ bool sandbox_is_filter_call(long number, long a) {
            ((unsigned)a == SECCOMP_SET_MODE_STRICT || (unsigned)a == SECCOMP_SET_MODE_FILTER);
 }
 
-/* The last occasion to read files, and to take from other threads' caches. */
+/* The last chance to read files, and to take from other threads' caches. */
 static void before_restriction(void) {
     limits_learn();
     if (tcache_tls.entered || !fork_pass()) return;
@@ -58,7 +58,7 @@ static void before_restriction(void) {
 }
 
 void sandbox_before_filter(void) {
-    if (!os_is_own_process()) return; /* a vfork child: the filter is not for whose memory this is */
+    if (!os_is_own_process()) return; /* a vfork child: the filter is not for the owner of this memory */
     sandbox_learn();
     if (!os_restricted && shim_pool.ready) before_restriction();
     atomic_fetch_add(&n_about, 1);
@@ -71,6 +71,6 @@ void sandbox_after_filter(bool installed) {
     if (installed) atomic_store(&in_force, true);
     if (atomic_fetch_sub(&n_about, 1) != 1 || atomic_load(&in_force)) return;
     os_restricted = false;
-    /* Another thread may have begun in between. */
+    /* Another thread may have begun meanwhile. */
     if (atomic_load(&n_about) || atomic_load(&in_force)) os_restricted = true;
 }

@@ -16,25 +16,24 @@
 
 struct options setup_options;
 bool setup_options_read;
-static _Atomic int setup_state; /* 0 not yet, 1 someone is at it, 2 done, 3 impossible */
+static _Atomic int setup_state; /* 0 not yet, 1 in progress, 2 done, 3 impossible */
 
-/* What a thread and one shard may keep beside the heap, at least. */
+/* What a thread and a shard may keep beside the heap, at least. */
 #define TCACHE_BYTES (1 * MIB)
 #define SHARD_BYTES (256 * KIB)
 
-/* Four times the memory there is: fragmentation and headroom cost addresses only. But no more than there is a
- * place for (space.c). */
+/* Four times the machine's memory: fragmentation and headroom cost only addresses. Bounded by the room for a
+ * span (space.c). */
 #define SPAN_MOST (8192 * GIB)
 
 static size_t span_for(size_t ram) {
     return align_up(min_size(max_size(4 * ram, 16 * GIB), SPAN_MOST), HUGE_BYTES);
 }
 
-/* glibc gives the top of its heap back when it exceeds 128 KiB, and learns better only from large blocks that
- * it frees, which it no longer sees: blocks just below the threshold would fault for ever. So it is told, at
- * the first large request, what it would have learned from blocks of 8 MiB, unless the user has told it
- * something else. The same for blocks that it maps one by one, where the threshold was raised above the size
- * from which it does so. */
+/* glibc gives the top of its heap back when it exceeds 128 KiB. It raises that bound when large blocks are
+ * freed, but large blocks no longer reach it, so blocks just below our threshold would fault at every use. At
+ * the first large request it is therefore told what blocks of 8 MiB would have taught it, unless the user has
+ * set a value. The same holds for blocks that it maps one by one, if our threshold lies above its own. */
 #define NEXT_TRIM_BYTES (16 * MIB)
 #define NEXT_MMAP_DEFAULT (128 * KIB)
 #define NEXT_MMAP_MAX (32 * MIB)
@@ -44,8 +43,8 @@ static void teach_next(void) {
     if (READ_RELAXED(shim_next_is_tuned)) return;
     if (options_lookup(environ, "MALLOC_TRIM_THRESHOLD_") || options_lookup(environ, "GLIBC_TUNABLES"))
         return;
-    /* It locks glibc's heap, as malloc in a program of one thread does not: a handler that allocates, or a
-     * child that it forks, would wait for that lock for ever. */
+    /* mallopt locks glibc's heap, which malloc does not do in a program of one thread. A handler that
+     * allocates, or a forked child, would wait for that lock for ever. */
     uint64_t before = os_block_signals();
     next.mallopt(M_TRIM_THRESHOLD, (int)max_size(NEXT_TRIM_BYTES, 2 * shim_sizes.threshold));
     if (shim_sizes.threshold > NEXT_MMAP_DEFAULT) next.mallopt(M_MMAP_THRESHOLD, (int)shim_sizes.threshold);
@@ -85,8 +84,8 @@ static bool set_up(void) {
         .caches_grow = true,
         .retain_bytes = setup_options.retain_bytes,
         .retain_max_bytes = SIZE_MAX,
-        /* What the kernel's overcommit heuristic would refuse to glibc must not succeed here, nor the other
-         * way. */
+        /* A size that the kernel's overcommit heuristic refuses to glibc must not succeed here, nor the other
+         * way round. */
         .max_block_bytes = min_size(setup_options.max_block_bytes, ram),
         .decay_ms = (unsigned)setup_options.decay_ms,
         .eviction = setup_options.eviction ? EVICT_CLOCKPRO : EVICT_LIFO,

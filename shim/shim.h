@@ -23,16 +23,15 @@
 #include "family.h"
 #include "pool/pool.h"
 
-/* Large data that most programs never use, out of the pages of the rest: the linker puts this section
- * last. */
+/* Large data that most programs never use. The linker puts this section last, away from other data. */
 #define RARELY_USED __attribute__((section(".lbss")))
 
 extern struct pool shim_pool HIDDEN;
 struct shim_sizes {
     /* Requests below it go to the next allocator. SIZE_MAX where the pool is switched off. */
     size_t threshold;
-    /* Those below this do so by a jump, and nobody looks whether they fail: the threshold as long as nothing
-     * that the pool holds can be the reason, 0 once a limit has been seen (limits_seen). */
+    /* Requests below it take a jump, and their failure is not handled. It equals the threshold until a limit
+     * has been seen that counts the pool's idle memory (limits_seen), then it is 0. */
     size_t jumps_below;
 };
 extern struct shim_sizes shim_sizes HIDDEN;
@@ -40,14 +39,13 @@ void shim_set_threshold(size_t bytes) HIDDEN;
 /* The program is about to set a limit that counts what the pool holds idle. */
 void shim_note_limit(void) HIDDEN;
 
-/* Unless the user has set it, the threshold falls to this once the pool holds SHIM_LOWER_BYTES for the
- * program: a program that never needs much keeps its small blocks where they were, and one that does gets
- * them faster and at less memory. 0: not, or done. */
+/* If the user has not set the threshold, it falls to this once the pool holds SHIM_LOWER_BYTES for the
+ * program: small blocks then come faster and take less memory. A program that never needs much keeps its
+ * small blocks where they were. 0: not to be lowered, or done. */
 #define SHIM_LOWER_TO (16 * KIB)
 #define SHIM_LOWER_BYTES (8 * MIB)
 extern size_t shim_lower_threshold HIDDEN;
-/* What the threshold was at first: smaller blocks of the next allocator have never been offered to the
- * pool. */
+/* The first threshold. Smaller blocks of the next allocator have never been offered to the pool. */
 extern size_t shim_first_threshold HIDDEN;
 void shim_note_use(void) HIDDEN;
 
@@ -62,10 +60,10 @@ size_t bootstrap_size(const void *p) HIDDEN;
 
 /* --- setup.c, state.c --- */
 
-/* Set the pool up if that has not been done. False if it cannot be (yet): use the next allocator. */
+/* Set the pool up if that has not been done. False if it cannot be set up (yet): use the next allocator. */
 bool shim_ready(void) HIDDEN;
 
-/* The next allocator, or the kernel, has refused size bytes: see limits_make_room. True if a retry makes
+/* The next allocator or the kernel has refused size bytes: see limits_make_room. True if a retry makes
  * sense. */
 bool shim_make_room(size_t size) HIDDEN;
 /* The kernel has refused to copy the process: see limits_make_room_for_copy. */

@@ -8,12 +8,13 @@
 #include <errno.h>
 
 struct pool shim_pool;
-/* Not at the beginning of the data, where a page's first cache line is. */
+/* Not at the beginning of the data: a page's first cache line is in use by programs that step through
+ * pages. */
 __attribute__((aligned(4 * CACHE_LINE))) struct shim_sizes shim_sizes = {32 * KIB, 32 * KIB};
 
 size_t shim_lower_threshold, shim_first_threshold = 32 * KIB;
 
-/* Whoever notes a limit meanwhile does so before the last line reads it, or writes after it. */
+/* A thread that notes a limit meanwhile does so before the last line reads it, or writes after it. */
 void shim_set_threshold(size_t bytes) {
     WRITE_RELAXED(shim_sizes.threshold, bytes);
     __atomic_store_n(&shim_sizes.jumps_below, bytes, __ATOMIC_SEQ_CST);

@@ -31,7 +31,7 @@ uint32_t symbols_hash(const char *name) {
     return hash;
 }
 
-/* The table's filter tells most names that the object does not define by one word. */
+/* The table's filter rejects most names that the object does not define with one word. */
 static bool may_define(const uint32_t *header, uint32_t hash) {
     uint32_t n_words = header[2], shift = header[3], bits = sizeof(ElfW(Addr)) * 8;
     const ElfW(Addr) *filter = (const ElfW(Addr) *)(header + 4);
@@ -103,7 +103,7 @@ struct wanted {
 static int holds_address(struct dl_phdr_info *object, size_t size, void *wanted) {
     (void)size;
     struct wanted *w = wanted;
-    symbols_of(object, w->out); /* an object without symbols has segments all the same */
+    symbols_of(object, w->out); /* an object without symbols has segments too */
     return symbols_segment_flags(w->out, w->address) != 0;
 }
 

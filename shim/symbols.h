@@ -32,7 +32,7 @@ bool symbols_of_object_at(const void *address, struct symbols *out);
 /* The first symbol of that name which the object defines, or NULL. */
 ElfW(Sym) * symbols_find(const struct symbols *symbols, const char *name);
 
-/* The same for who looks in many objects, with the hash of the name. */
+/* The same for callers that search many objects, with the hash of the name. */
 uint32_t symbols_hash(const char *name);
 ElfW(Sym) * symbols_find_hashed(const struct symbols *symbols, const char *name, uint32_t hash);
 

@@ -19,7 +19,7 @@ long system_mbind(void *start, unsigned long length, int mode, const unsigned lo
 
 static void find(void **entry, const char *name, void *otherwise) {
     void *symbol = dlsym(RTLD_NEXT, name);
-    if (!symbol) dlerror(); /* the program must not find our error */
+    if (!symbol) dlerror(); /* clears our error from the program's view */
     __atomic_store_n(entry, symbol ? symbol : otherwise, __ATOMIC_RELEASE);
 }
 
@@ -49,8 +49,8 @@ void system_resolve(struct os_calls *os, struct system_calls *rest) {
 bool system_is_hooked(const struct os_calls *os, const void *other) {
     struct symbols libc, allocator;
     if (!symbols_of_c_library(&libc)) return false;
-    /* The allocator behind us may define them, too, as tcmalloc does for its profiler. It is not a stranger
-     * to odd threads. */
+    /* The allocator behind us may define them too, as tcmalloc does for its profiler. It copes with threads
+     * that the C library does not know. */
     bool other_allocator = symbols_of_object_at(other, &allocator);
     const struct {
         const void *found, *own;

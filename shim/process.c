@@ -80,8 +80,8 @@ static void *find(const char *name) {
     return symbol;
 }
 
-/* The function behind us, or NULL where there is none. Before the constructor, which writes the pointers, it
- * is looked up at each call. */
+/* The function behind us, or NULL if there is none. Looked up at each call until the constructor writes the
+ * pointers. */
 #define NEXT(name) (next_##name ? next_##name : (__typeof__(next_##name))find(#name))
 
 #define NAME(name) #name

@@ -19,7 +19,7 @@
 static char path[4096] RARELY_USED;
 static bool to_path;       /* ZEROPOOL_STATS=FILE */
 static int inherited = -1; /* ZEROPOOL_STATS=fd:N */
-/* what it was at start: the program may use the number for something else */
+/* the descriptor's file at start: the program may reuse the number */
 static struct stat inherited_status;
 static char text[REPORT_BYTES] RARELY_USED;
 
@@ -71,7 +71,7 @@ static size_t describe(void) {
         .n_minor_faults = (uint64_t)usage.ru_minflt,
         .max_rss_bytes = (uint64_t)usage.ru_maxrss * KIB,
     };
-    /* A child that has done nothing slow since the fork still has its parent's counts. */
+    /* A child that has taken no slow path since the fork still has its parent's counts. */
     if (shim_pool.ready) fork_pass();
     return report_json(text, sizeof text, &process);
 }

@@ -46,7 +46,7 @@ static void number(struct writer *writer, const char *key, uint64_t value) {
     put(writer, format_decimal(digits, value));
 }
 
-/* Whatever would need escaping, or is no plain ASCII, is shown as '?'. */
+/* Characters that need escaping, and those outside ASCII, are shown as '?'. */
 static void string(struct writer *writer, const char *key, const char *value) {
     name(writer, key);
     put(writer, "\"");
@@ -127,7 +127,7 @@ static void write_thread(struct writer *writer, const struct tcache *tcache) {
     close_bracket(writer, "}");
 }
 
-/* The caches of threads that live; what threads that are gone have done is in the totals only. */
+/* The caches of live threads; the work of ended threads is in the totals only. */
 static void write_threads(struct writer *writer) {
     unsigned n = 0;
     name(writer, "threads");

@@ -76,7 +76,7 @@ static bool make_page(void) {
     made->pid = (uint32_t)pid;
     made->uid = (uint32_t)geteuid();
     made->start_ticks = start_ticks();
-    /* Last: a reader takes a file without it for one that is being made. */
+    /* Last: readers take a file without it for an unfinished one. */
     __atomic_thread_fence(__ATOMIC_RELEASE);
     memcpy(made->magic, LIVE_MAGIC, sizeof made->magic);
     page = made;

@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define PATIENCE_MS 1000
-/* What a pipe takes without waiting once it is ready at all. */
+/* How much a pipe takes without waiting, once it is ready. */
 #define PIECE_BYTES 4096
 
 /* One line per process, in one write, so that the lines of a process tree do not mix. */
@@ -51,7 +51,7 @@ const char *report_append(const char *path, const char *text, size_t length) {
 struct target {
     int fd;
     bool is_socket;
-    bool waits; /* the descriptor itself would wait: small pieces only */
+    bool waits; /* the descriptor itself would wait: write small pieces only */
 };
 
 static ssize_t write_piece(const struct target *target, const char *text, size_t length) {
@@ -77,8 +77,8 @@ static const char *write_patiently(const struct target *target, const char *text
     return NULL;
 }
 
-/* The same pipe by a descriptor of our own that does not wait; -1 where that cannot be had (no /proc). To set
- * the flag on the descriptor itself would change it for all who share it. */
+/* The same pipe through a descriptor of our own that does not wait; -1 if that cannot be had (no /proc).
+ * Setting the flag on the descriptor itself would change it for everybody who shares it. */
 static int reopen(int fd) {
     char path[40] = "/proc/self/fd/", digits[24];
     strcat(path, format_decimal(digits, (uint64_t)fd));
@@ -95,8 +95,8 @@ static const char *write_to_pipe(int fd, bool is_socket, const char *text, size_
     struct target target = {.fd = own < 0 ? fd : own, .is_socket = is_socket, .waits = own < 0};
     const char *why = write_patiently(&target, text, length);
     if (own >= 0) close(own);
-    /* A signal that was there before is the program's; one that is new is ours, and blocked signals do not
-     * add up. */
+    /* A signal that was pending before is the program's, and a new one is ours; blocked signals do not add
+     * up. */
     if (why && !sigismember(&pending, SIGPIPE)) sigtimedwait(&pipe_signal, NULL, &(struct timespec){0, 0});
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     return why;

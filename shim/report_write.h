@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* report_write.h: writing at a program's exit to what somebody else has named, without harm to the program.
- */
+/* report_write.h: writes at a program's exit into a file or descriptor that somebody else has named, without
+ * harm to the program. */
 #ifndef ZP_SHIM_REPORT_WRITE_H
 #define ZP_SHIM_REPORT_WRITE_H
 

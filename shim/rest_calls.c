@@ -25,7 +25,7 @@ static const char *const names[] = {
 _Static_assert(sizeof(struct rest_calls) == N_CALLS * sizeof(void *) && N_CALLS <= BEHIND_MAX,
                "one pointer for each name");
 
-/* The one that is younger than the oldest C library we run with. */
+/* The one call that is younger than the oldest C library we run with. */
 static int raw_epoll_pwait2(int fd, struct epoll_event *events, int n, const struct timespec *timeout,
                             const sigset_t *mask) {
     return (int)syscall(SYS_epoll_pwait2, fd, events, n, timeout, mask, _NSIG / 8);
@@ -89,7 +89,7 @@ static unsigned round_masked(void) {
     return ms;
 }
 
-/* What will the signals do that have come meanwhile? The kernel lets the lowest in first. */
+/* What will the pending signals do? The kernel delivers the lowest first. */
 static enum rest_entry disturbance(uint64_t mask) {
     uint64_t pending = 0;
     if (syscall(SYS_rt_sigpending, &pending, sizeof pending)) return REST_UNDISTURBED;
@@ -168,7 +168,7 @@ int rest_step_ms(struct rest_steps *steps, bool *last) {
 
 void rest_next(struct rest_steps *steps) {
     steps->ms = steps->masked ? rest_round(&shim_pool) : round_masked();
-    /* From the last round on, others may take over. */
+    /* From the last round on, other threads may take over. */
     if (!steps->ms)
         rest_unclaim();
     else if (!rest_claim(steps->ms))
@@ -177,7 +177,7 @@ void rest_next(struct rest_steps *steps) {
 
 /* --- what the kernel knows --- */
 
-/* rt_sigprocmask reads the set before it finds that there is no such operation. */
+/* rt_sigprocmask reads the set before it rejects the operation as unknown. */
 #define NO_SUCH_OPERATION (-1)
 
 static bool can_read_word(const void *word) {

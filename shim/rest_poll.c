@@ -17,12 +17,12 @@ static bool is_brief(const struct timespec *timeout) {
     return timeout && timeout->tv_sec == 0 && timeout->tv_nsec < REST_FIRST_MS * 1000000;
 }
 
-/* Nothing to do before so short a wait. */
+/* No entry work before so short a wait. */
 static bool is_nothing(bool brief) {
     return brief && rest_overdue_ms() < 0;
 }
 
-/* Entry work for a call that waits so long from now on (NULL: without end). Returns its end. */
+/* Entry work for a call that waits so long (NULL: without end). Returns the time at which the call ends. */
 static uint64_t begin(const struct timespec *timeout, bool brief) {
     uint64_t deadline = timeout ? rest_deadline(timeout->tv_sec, timeout->tv_nsec) : UINT64_MAX;
     if (brief) rest_entry(0);
@@ -33,7 +33,7 @@ static struct timespec of_ms(int ms) {
     return (struct timespec){.tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L};
 }
 
-/* True if the result is there: in steps, or because a handler has run during entry work. */
+/* True if the call has its result: in steps, or because a handler has run during entry work. */
 static bool in_steps(uint64_t deadline, void (*wait)(struct rest_steps *, void *), void *arguments,
                      int *result) {
     if (rest_in_steps(REST_MASKED, deadline, wait, arguments)) return true;
@@ -82,7 +82,7 @@ EXPORT int poll(struct pollfd *fds, nfds_t n, int timeout) {
     return NEXT(poll)(fds, n, rest_until_ms(deadline));
 }
 
-/* For calls that have a timespec: what is left; NULL: without end. */
+/* For calls that take a timespec: the time left; NULL: without end. */
 static const struct timespec *left_until(uint64_t deadline, struct timespec *left) {
     if (deadline == UINT64_MAX) return NULL;
     *left = rest_until(deadline);
@@ -114,7 +114,8 @@ EXPORT int ppoll(struct pollfd *fds, nfds_t n, const struct timespec *timeout, c
     return NEXT(ppoll)(fds, n, left_until(deadline, &left), mask);
 }
 
-/* The checked forms end the program where the array is too small; then let them. */
+/* The checked forms end the program if the array is too small; the C library's own form is left to do
+ * that. */
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room);
 int __poll_chk(struct pollfd *fds, nfds_t n, int timeout, size_t room) {
     return room / sizeof *fds < n ? NEXT(__poll_chk)(fds, n, timeout, room) : poll(fds, n, timeout);
@@ -135,21 +136,20 @@ int __ppoll_chk(struct pollfd *fds, nfds_t n, const struct timespec *timeout, co
 struct select {
     int n;
     fd_set *sets[N_SETS];
-    uint64_t *
-        asked; /* what was asked for, one set behind the other: in the frame of the call, as long as needed */
-    size_t bytes; /* of each */
+    uint64_t *asked; /* the sets asked for, one behind the other, in the call's frame, as long as needed */
+    size_t bytes;    /* of each */
     const sigset_t *mask;
     bool is_pselect;
     int result;
 };
 
-/* What keep_sets needs: 24 bytes for every 64 descriptors. Most programs that select have few, and the stack
- * of a call that waits is to stay small. */
+/* Memory for keep_sets: 24 bytes for every 64 descriptors. Most programs that select have few, and a call
+ * that waits must take little stack. */
 static size_t bytes_of(int n) {
     return n < 0 || n > FD_SETSIZE ? 0 : ((size_t)n + 63) / 64 * 8 * N_SETS;
 }
 
-/* False: too many descriptors for us, or a set that is not there. */
+/* False: more descriptors than we handle, or an unreadable set. */
 static bool keep_sets(struct select *select, uint64_t *words, fd_set *read, fd_set *write, fd_set *except) {
     if (select->n < 0 || select->n > FD_SETSIZE) return false;
     select->sets[0] = read, select->sets[1] = write, select->sets[2] = except;
@@ -191,7 +191,7 @@ static void wait_select(struct rest_steps *steps, void *arguments) {
     }
 }
 
-/* Makes the call in steps, or at once. */
+/* Makes the call in steps or at once. */
 static void select_until(struct select *select, uint64_t deadline, bool brief) {
     if (!brief && in_steps(deadline, wait_select, select, &select->result)) return;
     struct timespec length;

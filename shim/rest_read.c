@@ -19,9 +19,9 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-/* The end of what a program can name; calls with other addresses fail at once. */
+/* The end of user addresses; calls with higher ones fail at once. */
 #define ADDRESSES_END (((uintptr_t)1 << 47) - PAGE_BYTES)
-/* The most buffers of a call that are looked at. */
+/* At most so many buffers of a call are looked at. */
 #define VECTORS_MAX 16
 
 enum from { FROM_ANY, FROM_SOCKET, FROM_LISTENER };
@@ -30,7 +30,8 @@ static int option_of(int fd, int option, void *value, socklen_t size) {
     return (int)syscall(SYS_getsockopt, fd, SOL_SOCKET, option, value, &size);
 }
 
-/* Without a timeout, of a kind of which poll tells all, and listening or not, as the call wants it? */
+/* Is this a descriptor without a timeout, of a kind that poll tells all about, and listening as the call
+ * wants it? */
 static bool is_plain_socket(int fd, bool listens) {
     struct timeval timeout = {0, 0};
     int domain = 0, is_listener = 0;
@@ -43,7 +44,7 @@ static bool is_plain_socket(int fd, bool listens) {
            (is_listener != 0) == listens;
 }
 
-/* Nothing is there to be read: does the call wait, and until poll says that there is? */
+/* There is nothing to read: does the call wait, and until poll reports data? */
 enum waits { WAITS_NOT, WAITS_OTHERWISE, WAITS_AS_POLL };
 
 static enum waits how_it_waits(int fd, enum from from) {
@@ -61,7 +62,7 @@ static enum waits how_it_waits(int fd, enum from from) {
 
 struct reading {
     int fd;
-    bool mixed; /* which handler ran could not be told */
+    bool mixed; /* it is unknown which handler ran */
     bool interrupted;
 };
 
@@ -108,7 +109,8 @@ static noinline_cold bool wait_to_read(int fd, enum from from) {
     return !reading.interrupted;
 }
 
-/* A buffer whose address the kernel refuses before it waits, or nothing to read into: no wait. */
+/* The kernel refuses the buffer's address before it waits, or there is nothing to read into: the call does
+ * not wait. */
 static bool is_buffer(const void *start, size_t n) {
     return n > 0 && n < ADDRESSES_END && (uintptr_t)start < ADDRESSES_END - n;
 }
@@ -174,7 +176,8 @@ EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
     return NEXT(accept4)(fd, address, length, flags);
 }
 
-/* The checked forms end the program where the buffer is too small; then let them. */
+/* The checked forms end the program if the buffer is too small; the C library's own form is left to do
+ * that. */
 EXPORT ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room);
 ssize_t __read_chk(int fd, void *buffer, size_t n, size_t room) {
     return n > room ? NEXT(__read_chk)(fd, buffer, n, room) : read(fd, buffer, n);

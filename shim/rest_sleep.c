@@ -57,7 +57,7 @@ static void wait_sleep(struct rest_steps *steps, void *arguments) {
     }
 }
 
-/* Sleep until the deadline. False: not in steps, and nothing but entry work has been done. */
+/* Sleep until the deadline. False: steps are not possible; at most entry work has been done. */
 static bool sleep_until(struct sleep *sleep, uint64_t deadline) {
     sleep->error = 0;
     if (deadline != UINT64_MAX && rest_in_steps(REST_MASKED, deadline, wait_sleep, sleep)) return true;
@@ -65,7 +65,7 @@ static bool sleep_until(struct sleep *sleep, uint64_t deadline) {
     return sleep->error != 0;
 }
 
-/* Begins a relative sleep: false if it is too short for steps. *deadline is its end. */
+/* Begins a relative sleep. False if it is too short for steps. *deadline is its end. */
 static bool is_long(time_t seconds, long ns, uint64_t *deadline) {
     *deadline = rest_deadline(seconds, ns);
     bool is_short = seconds == 0 && ns < REST_FIRST_MS * 1000000;
@@ -144,7 +144,7 @@ EXPORT int clock_nanosleep(clockid_t clock, int flags, const struct timespec *ti
         error = sleep_for(&sleep, time, rest, clock_nanosleep_at_once);
     } else if (flags != TIMER_ABSTIME || clock != CLOCK_MONOTONIC || !rest_is_readable(time, sizeof *time) ||
                !rest_is_time(time) || time->tv_sec >= INT32_MAX) {
-        /* Of a relative one, what is left could not be told. */
+        /* For a relative one the time left could not be told. */
         bool disturbed = flags == TIMER_ABSTIME && rest_entry(0) != REST_UNDISTURBED;
         error = disturbed ? EINTR : NEXT(clock_nanosleep)(clock, flags, time, rest);
     } else {
@@ -171,8 +171,8 @@ static void wait_signal(struct rest_steps *steps, void *mask) {
     }
 }
 
-/* False: not in steps, and no handler has run meanwhile. Nothing is done where os_restricted is set: a
- * handler that ran before the call would be missed. */
+/* False: steps are not possible, and no handler has run. Nothing is done under a filter: a handler that ran
+ * before the call would be missed. */
 static bool wait_for_handler(uint64_t *mask) {
     if (os_restricted) return false;
     return rest_in_steps(REST_MASKED, UINT64_MAX, wait_signal, mask) || rest_entry(0) != REST_UNDISTURBED;

@@ -37,7 +37,7 @@ static uint64_t current_mask(void) {
     return mask;
 }
 
-/* The program's call, as waitid (type, id, flags) and as it was made. */
+/* The program's call as made, and as waitid (type, id, flags). */
 struct children {
     idtype_t type;
     id_t id;
@@ -47,7 +47,7 @@ struct children {
     int options;
     void *status;
     struct rusage *usage;
-    bool made; /* within the steps: result and errno are there */
+    bool made; /* inside the steps: result and errno are final */
     pid_t result;
 };
 
@@ -67,7 +67,7 @@ static bool has_news(const struct children *children) {
     return syscall(SYS_waitid, children->type, children->id, &info, flags, NULL) != 0 || info.si_pid != 0;
 }
 
-/* SIGCHLD is sent for all that ends, stops or goes on, and it is this thread that gets it. */
+/* SIGCHLD is sent for every child that ends, stops or goes on, and this thread receives it. */
 static bool signal_tells(const struct children *children, uint64_t mask) {
     struct rest_action action;
     if (!__libc_single_threaded || os_restricted || (children->flags & (__WALL | __WCLONE)) ||
@@ -77,7 +77,7 @@ static bool signal_tells(const struct children *children, uint64_t mask) {
     return action.handler != SIG_IGN && !(action.flags & (SA_NOCLDWAIT | SA_NOCLDSTOP));
 }
 
-/* The end of the wait: the program's call is made before handlers run, which may wait for children
+/* The end of the wait. The program's call is made before handlers run, which may wait for children
  * themselves. */
 static void make(struct children *children) {
     children->result = children->make(children);
@@ -129,12 +129,12 @@ static bool entry_interrupts(const struct children *children, bool may_wait) {
     return rest_entry(0) == REST_INTERRUPTED && may_wait && !has_news(children);
 }
 
-/* Makes the call, in steps if it can be. */
+/* Makes the call, in steps if possible. */
 static pid_t wait_for(struct children *children) {
     int saved = errno;
     bool may_wait = !os_restricted && !(children->options & WNOHANG);
     bool waits = may_wait && !has_news(children);
-    /* Its own mask, not that of all signals. */
+    /* The program's mask, not the one with all signals blocked. */
     bool in_steps = waits && signal_tells(children, current_mask()) &&
                     rest_in_steps(REST_UNMASKED, UINT64_MAX, wait_child, children);
     if (!in_steps && (waits || !may_wait) && entry_interrupts(children, may_wait)) fail(children);
@@ -222,12 +222,12 @@ EXPORT int sigwait(const sigset_t *set, int *signal) {
     return 0;
 }
 
-/* Is there a handler that could interrupt a wait for the set, which can be read? */
+/* Could a handler interrupt a wait for this (readable) set? */
 static bool may_be_interrupted(const sigset_t *set) {
     return (rest_handlers().handled & ~current_mask() & ~rest_signal_word(set)) != 0;
 }
 
-/* As sigtimedwait, with time that has been read. */
+/* As sigtimedwait, with the time already read. */
 static int wait_for_signal(struct signals signals, uint64_t deadline, const struct timespec *timeout) {
     int saved = errno;
     signals.result = NEXT(sigtimedwait)(signals.set, signals.info, &(struct timespec){0, 0});

@@ -40,7 +40,7 @@ EXPORT const char *zp_version(void) {
 
 /* --- structs of other versions --- */
 
-/* The fields of version 0.1.0, which the functions without a size know. */
+/* The fields of version 0.1.0, for the functions without a size. */
 #define END_OF(type, field) align_up(offsetof(type, field) + sizeof((type *)0)->field, sizeof(size_t))
 #define CONFIG_FIRST_BYTES END_OF(zp_config, decay_ms)
 #define STATS_FIRST_BYTES END_OF(zp_stats, n_pin_failures)
@@ -52,13 +52,13 @@ static bool is_struct_size(size_t n_bytes) {
     return n_bytes >= 2 * sizeof(size_t) && n_bytes <= STRUCT_MAX && n_bytes % sizeof(size_t) == 0;
 }
 
-/* Into a struct of another version: what it does not have is left out, what ours does not have is 0. */
+/* Into a struct of another version: fields that it lacks are left out, fields that ours lacks are 0. */
 static void copy_out(void *to, size_t to_bytes, const void *from, size_t from_bytes) {
     memcpy(to, from, min_size(to_bytes, from_bytes));
     if (to_bytes > from_bytes) memset((char *)to + from_bytes, 0, to_bytes - from_bytes);
 }
 
-/* Fields that ours does not have must ask for nothing. */
+/* Fields that ours lacks must ask for nothing. */
 static bool copy_in(zp_config *to, const zp_config *from) {
     size_t n_bytes = from->struct_size;
     if (!is_struct_size(n_bytes)) return false;
@@ -88,7 +88,7 @@ EXPORT void zp_pool_stats_sized(zp_pool *pool, zp_stats *stats, size_t struct_si
     copy_out(stats, struct_size, &ours, sizeof ours);
 }
 
-/* The parentheses keep the header's macros away. */
+/* The parentheses keep the header's macros from expanding. */
 EXPORT void(zp_config_init)(zp_config *config) {
     zp_config_init_sized(config, CONFIG_FIRST_BYTES);
 }
@@ -193,10 +193,11 @@ static size_t checked_pages(zp_pool *pool, size_t size) {
     return size ? pages_of(size) : 1;
 }
 
-/* A pool that could not get its lock in time refuses, so that the next allocator serves the request. Here
- * there is no other: it is asked again, as long as whoever has the lock does not come back, for a second. */
+/* A pool that does not get its lock in time refuses, and under the preload library the next allocator serves
+ * the request. The API has no other allocator: the request is repeated for up to a second, as long as the
+ * lock's holder does not come back. */
 #define AGAIN_NS 1000000000u
-/* So often also where the lock is free again: nobody says which of the two it was. */
+/* So often even if the lock is free again: nothing tells which of the two happened. */
 #define AGAIN_TRIES 3
 
 struct patience {
@@ -205,7 +206,8 @@ struct patience {
 };
 
 static noinline_cold bool try_again(struct patience *patience, const zp_pool *pool) {
-    /* In a handler that has interrupted a call of the pool, that call cannot go on before this one ends. */
+    /* In a handler that has interrupted a call of the pool: that call cannot go on before the handler
+     * ends. */
     if (tcache_owner_is_inside()) return false;
     if (patience->n_tries++ >= AGAIN_TRIES && !READ_RELAXED(pool->pool.heap.lock.doubtful)) return false;
     uint64_t now_ns = os_clock_ns();

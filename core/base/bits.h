@@ -23,7 +23,7 @@
 #define compiler_barrier() __asm__ __volatile__("" ::: "memory")
 
 /* Plain machine loads and stores for fields that one thread writes and others may read at any time:
- * statistics, hints, states that are checked again under a lock. They order nothing. */
+ * statistics, hints, states that are checked again under a lock. They impose no order. */
 #define READ_RELAXED(field) __atomic_load_n(&(field), __ATOMIC_RELAXED)
 #define WRITE_RELAXED(field, value) __atomic_store_n(&(field), (value), __ATOMIC_RELAXED)
 #define ADD_RELAXED(field, value) WRITE_RELAXED(field, READ_RELAXED(field) + (value))

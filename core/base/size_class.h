@@ -26,7 +26,7 @@ static inline unsigned class_of_pages(size_t n_pages) {
     return (shift << CLASS_STEPS_LOG2) + (unsigned)(last >> shift) + 1;
 }
 
-/* The same by a look into one cache line, for the sizes that are asked for most. 1 <= n_pages <=
+/* The same from a table of one cache line, for the sizes that are asked for most. 1 <= n_pages <=
  * CLASS_TABLE_PAGES. */
 #define CLASS_TABLE_PAGES 64
 extern const uint8_t class_table[CLASS_TABLE_PAGES]

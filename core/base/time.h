@@ -19,13 +19,13 @@ static inline bool time_is_later(uint32_t time_ms, uint32_t before_ms) {
     return time_ms - before_ms - 1 < TIME_AHEAD_MS;
 }
 
-/* How long ago was since_ms? 0 if it is later than now_ms: another thread has read the clock after us, or the
- * time was made odd to tell it from "never". */
+/* How long ago was since_ms? 0 if it is later than now_ms: another thread has read the clock after this one,
+ * or the time was made odd to tell it from "never". */
 static inline uint32_t time_passed_ms(uint32_t now_ms, uint32_t since_ms) {
     return time_is_later(since_ms, now_ms) ? 0 : now_ms - since_ms;
 }
 
-/* The shorter of two waits, of which 0 means that none is wanted. */
+/* The shorter of two waits; 0 means no wait. */
 static inline unsigned time_sooner(unsigned a, unsigned b) {
     return a && (!b || a < b) ? a : b;
 }

@@ -26,7 +26,7 @@
 #include "base/bits.h"
 
 enum extent_state {
-    EXTENT_UNUSED, /* descriptor without pages; descriptor 0 stays so for ever */
+    EXTENT_UNUSED, /* descriptor without pages; descriptor 0 always is one */
     EXTENT_LIVE,   /* the program holds it */
     EXTENT_CACHED, /* idle, on a thread cache or shard list: invisible to coalescing */
     EXTENT_DIRTY,  /* idle in the heap, resident */
@@ -42,7 +42,7 @@ enum extent_flag {
     EXTENT_ZERO = 1,    /* never written since it was mapped or purged; cleared when the block is freed */
     EXTENT_HUGE = 2,    /* huge pages were asked for; the advice must go when the pages go */
     EXTENT_GREW = 4,    /* realloc has grown this block before: worth address headroom next time */
-    EXTENT_OBSERVE = 8, /* handed out fresh: on free, look how much of it was touched */
+    EXTENT_OBSERVE = 8, /* handed out fresh: on free, see how much of it was touched */
     EXTENT_CALLOC = 16, /* handed out zeroed */
     EXTENT_MOVED = 32,  /* pages were moved here by the kernel: a separate VMA */
     EXTENT_PINNED = 64, /* locked in RAM */

@@ -85,7 +85,7 @@ void space_destroy(struct space *space) {
     if (space->reserved) {
         os_unmap(space->reservation, space->reservation_bytes);
     } else {
-        /* Only what was mapped: the rest of the planned range may by now be somebody else's. */
+        /* Only what was mapped: the rest of the planned range may be somebody else's by now. */
         if (space->n_extents)
             os_unmap(space->extents, align_up(space->n_extents * sizeof(struct extent), PAGE_BYTES));
         os_unmap(map_start(space), space->map_bytes);
@@ -108,7 +108,7 @@ bool space_reaches(const struct space *space, size_t n_bytes) {
 }
 
 bool space_reach_begins(struct space *space, size_t n_bytes) {
-    /* acquire: whoever was at it before has written map_bytes */
+    /* acquire: the last thread that mapped has written map_bytes */
     if (atomic_load_explicit(&space->map_growing_bytes, memory_order_acquire)) return false;
     size_t bytes = max_size(map_bytes_for(space, n_bytes),
                             atomic_load_explicit(&space->map_bytes, memory_order_relaxed));
@@ -150,7 +150,7 @@ int space_map_extents(struct space *space, uint32_t first, uint32_t count) {
 static size_t last_entry(const struct space *space, size_t first, size_t page) {
     const _Atomic uint32_t *map = space->page_map;
     for (;; page--) {
-        /* Two entries at once: first is even. */
+        /* Two entries at a time; first is even. */
         while (page % 2 &&
                !__atomic_load_n((const uint64_t *)(const void *)&map[page - 1], __ATOMIC_RELAXED)) {
             if (page - 1 == first) return NOTHING;

@@ -36,12 +36,12 @@
 
 struct space {
     uintptr_t base;
-    _Atomic size_t span;        /* bytes that may hold blocks: the ownership test is one compare with it */
+    _Atomic size_t span; /* bytes that may hold blocks; one comparison with it tells who owns a pointer */
     _Atomic uint32_t *page_map; /* descriptor index of the extent that begins or ends at this page, else 0 */
     struct extent *extents;
     size_t span_max;
     bool reserved;
-    void *reservation; /* of a reserved space: what to unmap in the end */
+    void *reservation; /* of a reserved space: the mapping to unmap at the end */
     size_t reservation_bytes;
     bool has_gaps; /* some descriptors below n_extents could not be mapped */
     /* from the beginning of that mapping, where the counts are, to the page map */
@@ -61,19 +61,19 @@ void space_destroy(struct space *space);
  * mapped there. */
 int space_map(struct space *space, void *address, size_t length);
 
-/* Does the page map cover the first n_bytes of the space? Heap lock held: nobody may claim a range while its
- * part of the map is still missing. */
+/* Does the page map cover the first n_bytes of the space? Heap lock held. Nobody may claim a range whose part
+ * of the map is missing. */
 bool space_reaches(const struct space *space, size_t n_bytes);
 
-/* Make it cover them. 64 KiB of map describe 64 MiB of blocks, so the call that this makes is rare; but it
- * may wait for the page faults of all threads, so no lock is held over it. space_reach_begins needs the
- * heap lock, and is false if somebody else is at it; then space_reach_ends without the lock. 0 or negative
- * errno. */
+/* Make the page map cover them. 64 KiB of map describe 64 MiB of blocks, so the system call is rare. It may
+ * wait for the page faults of all threads, so no lock is held over it. space_reach_begins needs the heap lock
+ * and is false if another thread is extending the map; space_reach_ends follows without the lock. 0 or
+ * negative errno. */
 bool space_reach_begins(struct space *space, size_t n_bytes);
 int space_reach_ends(struct space *space);
-/* Both at once, where nobody waits for the lock. -EAGAIN if somebody else is at it. */
+/* Both at once, where nobody waits for the lock. -EAGAIN if another thread is extending the map. */
 int space_reach(struct space *space, size_t n_bytes);
-/* In a forked child: whoever was at it is not here. */
+/* In a forked child: the thread that was extending the map is not here. */
 void space_forget_reach(struct space *space);
 
 /* Map descriptors [first, first + count). Called without locks by the thread that claimed them. */
@@ -109,7 +109,7 @@ static inline size_t space_region(size_t page) {
     return (page + SPACE_REGION_OFFSET) >> SPACE_REGION_PAGES_LOG2;
 }
 
-/* How many entries of a region are not 0. */
+/* The number of entries of a region that are not 0. */
 static inline _Atomic uint16_t *space_count(const struct space *space, size_t region) {
     return (_Atomic uint16_t *)space->page_map - 1 - region;
 }
@@ -118,7 +118,7 @@ static inline void space_set_page(struct space *space, const void *p, uint32_t i
     size_t page = space_offset(space, p) >> PAGE_SHIFT;
     _Atomic uint16_t *count = space_count(space, space_region(page));
     uint16_t n = atomic_load_explicit(count, memory_order_relaxed);
-    /* Where there is nothing yet, reading would be a page fault of its own before that of writing. */
+    /* Reading an untouched page would be a page fault of its own before that of writing. */
     uint32_t before = n ? atomic_load_explicit(&space->page_map[page], memory_order_relaxed) : 0;
     atomic_store_explicit(&space->page_map[page], index, memory_order_relaxed);
     if (!before == !index) return;

@@ -19,9 +19,9 @@
 
 bool stats_wanted;
 
-/* Whoever hands counts over does so in microseconds; as with a lock, wait for a bounded time. */
+/* Handing counts over takes microseconds; as with a lock, wait for a bounded time. */
 #define FOLD_PATIENCE_NS LOCK_PATIENCE_NS
-/* Where threads end all the time, each sum may meet another that does. */
+/* If threads end all the time, each sum may meet another one that ends. */
 #define SUM_TRIES 8
 
 /* A sum over the caches and gone; zero at first. */
@@ -156,7 +156,7 @@ void pool_stats_fork_child(struct pool *pool) {
                pool->shards.end_class * sizeof pool->shards.shard[i].n_hits[0]);
         pool->shards.shard[i].n_evictions = 0;
     }
-    /* What is, rather than what has happened, stays. */
+    /* Present state stays; counts of events begin anew. */
     struct heap_counters *counters = &pool->heap.counters, old = *counters;
     memset(counters, 0, sizeof *counters);
     counters->n_moved_vmas = old.n_moved_vmas;
@@ -166,7 +166,7 @@ void pool_stats_fork_child(struct pool *pool) {
 
 void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle) {
     const struct heap *heap = &pool->heap;
-    /* those from there on have never been used */
+    /* descriptors from there on have never been used */
     size_t n_used = READ(heap->space.has_gaps) ? 0 : READ(heap->untouched);
     *n_live = *n_idle = 0;
     for (size_t i = 1; i < n_used; i++) {

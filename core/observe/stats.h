@@ -25,8 +25,8 @@ void pool_stats_by_size(struct pool *pool, struct stats_size sizes[HEAP_SIZES]);
  * at every descriptor. */
 void pool_count_extents(const struct pool *pool, size_t *n_live, size_t *n_idle);
 
-/* Somebody will want a report: forked children then begin to count anew, so that a sum over a process tree
- * counts nothing twice. */
+/* A report will be wanted: forked children begin to count anew, so that a sum over a process tree counts
+ * nothing twice. */
 extern bool stats_wanted __attribute__((visibility("hidden")));
 
 /* In a forked child, before anybody may pass. */

@@ -73,7 +73,7 @@ static bool find_main_word(void) {
     int id = os_thread_id();
     if (OS_CALL5(SYS_prctl, PR_GET_TID_ADDRESS, &word, 0, 0, 0) < 0) return false;
     size_t offset = (size_t)((char *)word - here);
-    if (offset >= PAGE_BYTES || *word != id) return false; /* a thread that is not the C library's */
+    if (offset >= PAGE_BYTES || *word != id) return false; /* a thread unknown to the C library */
     os_helper_tls_learn_id(id);
     int *main_word = (int *)(main_pointer + offset);
     if (__atomic_load_n(main_word, __ATOMIC_RELAXED) != own_pid) return false;
@@ -94,7 +94,7 @@ void os_helper_prepare(void) {
     if (os_restricted || !find_main_word()) WRITE_RELAXED(impossible, true);
 }
 
-/* The three of each kind: real, effective, saved. */
+/* Real, effective and saved ids. */
 static bool ids_differ(long number) {
     unsigned id[3];
     return OS_CALL3(number, &id[0], &id[1], &id[2]) < 0 || id[0] != id[1] || id[1] != id[2];
@@ -123,7 +123,7 @@ static int run(void *ignored) {
     struct __user_cap_data_struct none[2] = {{0, 0, 0}, {0, 0, 0}};
     struct sched_param normal = {0};
     os_helper_tls_set_id(os_thread_id());
-    /* With capabilities it could not tell a change of user either. */
+    /* With capabilities it could not notice a change of user either. */
     if (OS_CALL2(SYS_capset, &header, none) < 0) WRITE_RELAXED(impossible, true);
     OS_CALL3(SYS_sched_setscheduler, 0, SCHED_OTHER, &normal); /* not at a real-time program's priority */
     OS_CALL5(SYS_prctl, PR_SET_NAME, "zeropool", 0, 0, 0);
@@ -177,7 +177,7 @@ static void nap(unsigned ms) {
     if (!SANITIZED) os_helper_answer_signals();
 }
 
-/* Somebody wants it to look about at once. */
+/* Somebody wants it to look around at once. */
 static bool look;
 
 void os_helper_sleep(unsigned timeout_ms) {
@@ -274,7 +274,7 @@ static bool is_gone(void) {
 
 bool os_helper_dismiss(unsigned timeout_ms) {
     if (!main_tid_word || !os_is_own_process())
-        return true; /* nobody there, or a vfork child, whose parent's it is */
+        return true; /* no thread, or a vfork child, whose parent owns it */
     uint32_t begin_ms = os_clock_ms();
     for (unsigned n_yields = 0; !is_gone() && n_yields < GONE_YIELDS;) {
         if (os_clock_ms() - begin_ms > timeout_ms) return false;
@@ -295,7 +295,7 @@ void os_helper_fork_child(void) {
     thread_id = last_thread_id = 0;
     WRITE_RELAXED(leave, false);
     os_helper_tls_forget(); /* a few pages are lost */
-    /* The one thread of the child may be another than the main thread was. */
+    /* The child's one thread need not be the parent's main thread. */
     main_pointer = __builtin_thread_pointer();
     if (!main_tid_word || impossible || os_restricted) return;
     own_pid = os_process_id();

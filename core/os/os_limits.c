@@ -37,7 +37,7 @@ void os_limits_fork_child(void) {
 
 /* --- addresses --- */
 
-static size_t limit_as = SIZE_MAX, limit_data = SIZE_MAX; /* as last seen; all writers write what is true */
+static size_t limit_as = SIZE_MAX, limit_data = SIZE_MAX; /* as last seen; all writers write true values */
 
 static size_t resource_limit(int resource) {
     struct rlimit64 limit;
@@ -209,7 +209,7 @@ static int read_number(const struct group_files *files, const char *group, const
     return 0;
 }
 
-/* What a group uses, without files that the kernel can drop: SIZE_MAX if it cannot be told. */
+/* What a group uses, without droppable files; SIZE_MAX if it cannot be told. */
 static int read_usage(const struct group_files *files, const char *group, size_t *used) {
     int error = read_number(files, group, files->usage, used);
     if (error || *used == SIZE_MAX) return error;

@@ -68,7 +68,7 @@ int os_map_at(void *address, size_t length) {
     int error = map(address, length, PROT_READ | PROT_WRITE, ANON | MAP_FIXED_NOREPLACE, &p);
     if (error) return error;
     if (p == address) return 0;
-    /* Kernels before 4.17 take the flag for a hint. */
+    /* Kernels before 4.17 take the flag as a hint. */
     os_unmap(p, length);
     return -EEXIST;
 }
@@ -175,7 +175,7 @@ static int move_one(void *from, void *to, size_t length) {
  * about a few more; numpy does so from the second page on. */
 #define MOVE_PIECES 8
 
-/* How much of a range, from its beginning on, is one VMA. */
+/* How much of a range, from its beginning, is one VMA. */
 static size_t one_vma_prefix(char *from, size_t length) {
     if (length <= PAGE_BYTES || os_is_one_vma(from, length)) return length;
     size_t is = PAGE_BYTES, is_not = length;
@@ -200,7 +200,7 @@ ssize_t os_move_pages(void *from, void *to, size_t length) {
             continue;
         }
         if (os_remap_fresh(target, n_bytes) == 0) break;
-        memcpy(from, to, moved); /* nothing may stay in a range that is about to be given up */
+        memcpy(from, to, moved); /* no contents may stay in a range that is given up */
         return -ENOMEM;
     }
     return (ssize_t)moved;
@@ -236,7 +236,7 @@ int os_make_accessible(void *address, size_t length) {
     return PRESERVING_ERRNO(-1, os_calls.mprotect(address, length, PROT_READ | PROT_WRITE));
 }
 
-/* What some kernels do not have, and then nobody can have asked for. */
+/* For advice that some kernels lack: then nobody can have asked for it. */
 static void forget_hints(void *address, size_t length) {
     advise(address, length, MADV_NORMAL);
     advise(address, length, MADV_UNMERGEABLE);

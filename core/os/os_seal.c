@@ -15,7 +15,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Where the object begins: the linker's name for its header, behind which the others lie. */
+/* The beginning of the object: the linker's name for its header, in front of the other headers. */
 extern const char __ehdr_start[] __attribute__((visibility("hidden")));
 
 static _Atomic unsigned n_open;

@@ -24,7 +24,7 @@
 
 bool os_restricted;
 
-/* Instead of yielding: about as long as a heap operation holds a lock. */
+/* Spins instead of yielding: about as long as a heap operation holds a lock. */
 #define YIELD_PAUSES 200
 /* The list of groups may be long, and the line about filters comes after it; the stack may be short. */
 #define FILTER_PIECE_BYTES 256
@@ -32,7 +32,7 @@ bool os_restricted;
 #define RAM_UNKNOWN (4 * GIB)
 #define CPUS_UNKNOWN 8
 
-/* 0: not known yet. All writers write the same. */
+/* 0: unknown. All writers write the same. */
 static size_t ram_bytes;
 static unsigned n_cpus;
 

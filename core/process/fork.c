@@ -27,7 +27,7 @@ static void repair(struct pool *pool) {
     heap_rebuild(&pool->heap);
     atomic_store_explicit(&pool->tcaches.n, 1, memory_order_relaxed);
     WRITE_RELAXED(pool->slots_closed_ms, 0);
-    /* Who was handing counts over is not here. */
+    /* The thread that was handing counts over is not here. */
     uint32_t n_begun = atomic_load_explicit(&pool->gone.n_folds_begun, memory_order_relaxed);
     atomic_store_explicit(&pool->gone.n_folds_ended, n_begun, memory_order_relaxed);
     if (stats_wanted) pool_stats_fork_child(pool);
@@ -35,7 +35,7 @@ static void repair(struct pool *pool) {
 
 /* Repairing takes microseconds; as with a lock, wait for a bounded time. */
 static bool wait_for_repair(void) {
-    /* By the clock: yields say nothing about the progress of others. */
+    /* By the clock: a number of yields says nothing about the progress of others. */
     uint64_t end_ns = os_clock_ns() + WAIT_NS;
     while (os_clock_ns() < end_ns) {
         if (__atomic_load_n(fork_door, __ATOMIC_ACQUIRE) == FORK_DOOR_OPEN) return true;
@@ -45,8 +45,8 @@ static bool wait_for_repair(void) {
 }
 
 static bool repair_all(bool alone) {
-    /* Forked from a signal handler that has interrupted this thread in a slow path, or in its cache: when
-     * that has ended. */
+    /* Forked from a signal handler that has interrupted this thread in a slow path or in its cache: repaired
+     * when the handler has ended. */
     if (tcache_tls.entered || tcache_owner_is_inside()) return false;
     uint32_t closed = FORK_DOOR_CLOSED;
     if (!__atomic_compare_exchange_n(fork_door, &closed, FORK_DOOR_REPAIRING, false, __ATOMIC_ACQUIRE,

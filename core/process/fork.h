@@ -19,7 +19,7 @@
  * whatever it does. Where nobody calls this (raw system calls), the first slow path repairs. */
 void fork_child(void);
 
-/* Repairs if it is needed. False while another thread of the child is at it. */
+/* Repairs if needed. False while another thread of the child is doing so. */
 bool fork_repair(void);
 
 #endif

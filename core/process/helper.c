@@ -41,7 +41,7 @@ static unsigned n_alone;
  * while ours looks often whether it is alone. */
 #define END_MS 50u
 #define END_NAP_MS 3u
-/* Room for tasks is looked at as often. */
+/* Time between two looks at the room for tasks. */
 #define ROOM_MS 1000
 
 /* Looks at the thread caches with next to nothing to look after, and that at rest, before the thread leaves.
@@ -89,7 +89,7 @@ static bool needs_care(const struct pool *pool) {
     return pool->ready && pool->heap.decay_ms;
 }
 
-/* What one round sets, and what it finds. */
+/* What one round sets and finds. */
 struct round {
     bool look_at_caches;
     unsigned wait_ms; /* until a pool wants to be looked at again, */
@@ -112,7 +112,7 @@ static void care_for(struct pool *pool, struct round *round) {
     limits_refresh(pool);
     uint32_t now = os_clock_ms();
     heap_fresh_learn_machine(&pool->heap);
-    /* A look walks all caches there are, of all pools: not where nothing is out of the heap. */
+    /* A look walks all caches of all pools: not worth it if nothing is out of the heap. */
     if (round->look_at_caches && READ_RELAXED(pool->heap.active_bytes)) pool_drain_caches(pool, true);
     unsigned wait = pool_tick(pool, now);
     if (!wait) return;
@@ -177,7 +177,7 @@ static void put_off_alone(void) {
     if (for_ms < ALONE_MAX_MS) ADD_RELAXED(n_alone, 1);
 }
 
-/* In the thread: must it leave, whatever there is to do? Then it does not come back at once. */
+/* In the thread: must it leave, even if there is work? Then it does not come back at once. */
 static bool is_in_the_way(void) {
     static uint32_t looked_ms;
     if (is_alone(os_task_count(), 1)) {
@@ -195,7 +195,7 @@ static bool must_leave(void) {
     return os_helper_must_leave() || is_in_the_way();
 }
 
-/* Until it is not needed, or must leave. Returns whether it must. */
+/* Rounds until the thread is not needed or must leave. Returns whether it must. */
 static bool rounds(struct round *round) {
     uint32_t last_look_ms = os_clock_ms();
     unsigned n_idle_looks = 0;
@@ -253,7 +253,7 @@ static int start_claimed(void) {
         atomic_compare_exchange_strong(&background_state, &starting, BACKGROUND_RUNNING);
         return 0;
     }
-    /* Decay then rides on the program's calls; do not try at every allocation. */
+    /* Decay then depends on the program's calls. Do not try at every allocation. */
     if (error == -EBUSY)
         put_off(&start_put_off, UINT32_MAX);
     else if (error != -EAGAIN)
@@ -286,16 +286,16 @@ bool helper_start_for_good(void (*visit)(void), unsigned every_ms) {
     }
     int error;
     while ((error = helper_start()) == -EALREADY && atomic_load(&background_state) != BACKGROUND_RUNNING)
-        os_yield(); /* what becomes of another thread's start is the answer to ours */
+        os_yield(); /* the result of another thread's start is the answer to ours */
     if (!error || (error == -EALREADY && background_runs())) return true;
-    /* It may come later, for the pool's sake: then as if this had not been asked for. */
+    /* It may be started later for the pool's sake, as if this had not been asked for. */
     for_good = false;
     if (visit) atomic_store_explicit(&visitor, NULL, memory_order_release);
     return false;
 }
 
 bool helper_is_only_company(void) {
-    /* Who has asked to watch the process has asked for the thread. */
+    /* A request to watch the process is a request for the thread. */
     return atomic_load_explicit(&background_state, memory_order_relaxed) != BACKGROUND_NONE &&
            !atomic_load_explicit(&visitor, memory_order_relaxed) && os_task_count() == 2;
 }

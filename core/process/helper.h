@@ -39,8 +39,8 @@ void helper_remove_pool(struct pool *pool);
 /* See background_poke. */
 void helper_start_for(size_t held_bytes);
 
-/* So long after a start was refused for what may pass (a debugger, a limit, no memory or descriptors) it is
- * not tried again. Tests shorten it. */
+/* After a refusal for a passing reason (a debugger, a limit, no memory or descriptors) the next start is
+ * tried after this time. Tests shorten it. */
 extern unsigned helper_retry_ms;
 
 /* Start it now, whatever is allocated, and for good, and have it call visit, unless NULL, at least so often;
@@ -48,7 +48,8 @@ extern unsigned helper_retry_ms;
  * visit, too. False: it cannot be started, and visit will not be called. */
 bool helper_start_for_good(void (*visit)(void), unsigned every_ms);
 
-/* false: never start one; true: also in a process with one thread. By default, only in others. */
+/* false: never start one; true: also in a process with one thread. By default only in processes with
+ * several. */
 void helper_allow(bool allowed);
 
 /* Make it leave, and wait for that; it does not come back within HELPER_AWAY_MS. False: it has not left in

@@ -13,12 +13,12 @@
 
 #include <errno.h>
 
-/* When a round was not possible at this moment, and the least between two. */
+/* Wait after a round that was not possible, and least time between two rounds. */
 #define LATER_MS 100
 #define SOONEST_MS 10
 /* No round asks for a longer wait. */
 #define WAIT_MOST_MS DECAY_GRACE_MS
-/* A mark that is older was left behind. */
+/* A mark older than this was left behind. */
 #define ROUND_MOST_MS 2000
 /* Shards are summed up at each call where they are few, else so often. */
 #define FEW_SHARDS 8
@@ -82,7 +82,7 @@ void rest_unclaim(void) {
 
 int32_t rest_overdue_ms(void) {
     int32_t overdue = (int32_t)(os_clock_ms() - atomic_load_explicit(&due_ms, memory_order_relaxed));
-    return overdue < -WAIT_MOST_MS ? INT32_MAX : overdue; /* so long ago that the clock has wrapped */
+    return overdue < -WAIT_MOST_MS ? INT32_MAX : overdue; /* so old that the clock has wrapped */
 }
 
 /* As others do it to the caches of sleeping threads (tcache_reclaim). */
@@ -106,12 +106,12 @@ static void look_at_caches(struct pool *pool, uint32_t now) {
         pool_drain_caches(pool, true);
         return;
     }
-    /* No other cache: nothing to claim, and so no barrier. */
+    /* There is no other cache: nothing to claim, and so no barrier. */
     for (unsigned i = 0; i < pool->shards.n; i++)
         shard_flush(&pool->shards, &pool->shards.shard[i], now - DECAY_GRACE_MS, false);
 }
 
-/* What one round does; returns as rest_round. */
+/* One round; returns as rest_round. */
 static unsigned round_at(struct pool *pool, uint32_t now) {
     if (!os_restricted) heap_fresh_learn_machine(&pool->heap);
     bool looks = time_passed_ms(now, looked_ms) >= DECAY_GRACE_MS;

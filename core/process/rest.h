@@ -20,9 +20,9 @@
 
 /* Less idle memory than this is not worth a step. */
 #define REST_LEAST_BYTES MIB
-/* A wait that ends sooner is no rest. Not a multiple of what timers of programs are set to. */
+/* A shorter wait is no rest. Not a multiple of usual timer periods. */
 #define REST_FIRST_MS 23
-/* Where no wait lasts that long, a round is run all the same once it is so late. */
+/* If no wait lasts that long, a round is run nevertheless once it is so late. */
 #define REST_OVERDUE_MS 1000
 
 bool rest_is_wanted(const struct pool *pool);

@@ -9,7 +9,7 @@
 
 #include <stdatomic.h>
 
-/* At most so long between two of its rounds. */
+/* The longest time between two of its rounds. */
 #define BACKGROUND_POLL_MS 1000
 
 /* NONE to STARTING and back: whoever starts the thread. STARTING to RUNNING: the same. RUNNING to NONE and
@@ -21,7 +21,7 @@ extern uint32_t background_round_ms __attribute__((visibility("hidden")));
 /* When a thread of the program last ended, 0 if none has; odd. */
 extern uint32_t background_ended_ms __attribute__((visibility("hidden")));
 
-/* Does it run? A thread ended from outside cannot say so; its last round tells. */
+/* Does it run? A thread that was ended from outside cannot say so; the time of its last round tells. */
 bool background_runs(void);
 
 /* A pool holds so many bytes: start the thread if it is wanted and not running. Called on slow paths, without
@@ -31,7 +31,7 @@ static inline void background_poke(size_t held_bytes) {
     upcalls.background_start(held_bytes);
 }
 
-/* A thread of the program ends: the process may soon have only one, and then ours is in the way. */
+/* A thread of the program ends: the process may soon have only one thread, and ours is in the way then. */
 void background_note_end(void);
 
 #endif

@@ -10,7 +10,8 @@ static struct counter_line lines[COUNTER_LINES];
 static _Atomic unsigned n_lines;
 static __thread struct counter_line *mine __attribute__((tls_model("initial-exec")));
 
-/* Which processor returned the block last, plus one, by descriptor; two that share an entry are mixed up. */
+/* The processor that returned the block last, plus one, by descriptor. Two descriptors that share an entry
+ * are mixed up. */
 #define RETURNED 65536u
 static _Atomic uint16_t returned[RETURNED];
 

@@ -37,7 +37,7 @@
     X(puts)            /* blocks returned by the program; */                                                 \
     X(puts_tcache)     /* of these, kept by the thread cache */                                              \
     X(to_shard)        /* blocks that a shard kept, and */                                                   \
-    X(to_heap)         /* blocks that came to the heap, from wherever */
+    X(to_heap)         /* blocks that came to the heap, from any level */
 
 enum counter {
 #define COUNTER_ENUM(name) COUNTER_##name,
@@ -80,7 +80,7 @@ void counters_get(const void *extent);
 #define COUNT_CONTENDED(lock) counter_add((enum counter)((lock)->kind * 4 + COUNTER_other_contended))
 #define COUNT_GIVEN_UP(lock) counter_add((enum counter)((lock)->kind * 4 + COUNTER_other_given_up))
 #define COUNT_RESET() counters_reset()
-/* Who had it last; written by the holder. */
+/* The last holder's processor; written by the holder. */
 #define COUNTED_LOCK                                                                                         \
     uint8_t kind; /* enum lock_kind */                                                                       \
     uint16_t last_cpu;

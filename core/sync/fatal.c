@@ -39,7 +39,7 @@ static void write_line(const char *line, size_t length) {
     int saved = errno;
     while (length) {
         ssize_t n = write(STDERR_FILENO, line, length);
-        if (n <= 0) break; /* a closed stderr is nothing to fail over */
+        if (n <= 0) break; /* a closed stderr is no reason to fail */
         line += n;
         length -= (size_t)n;
     }

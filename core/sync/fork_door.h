@@ -21,7 +21,7 @@ extern uint32_t *fork_door __attribute__((visibility("hidden")));
 /* Map the page. Called at pool creation; later calls do nothing. */
 void fork_door_prepare(void);
 
-/* Must be true before a slow path does anything else. */
+/* Every slow path begins with it, and does nothing else if it is false. */
 static inline bool fork_pass(void) {
     return likely(!fork_door || __atomic_load_n(fork_door, __ATOMIC_ACQUIRE) == FORK_DOOR_OPEN) ||
            upcalls.fork_repair();

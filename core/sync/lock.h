@@ -19,15 +19,15 @@
 
 struct lock {
     _Atomic uint32_t held;
-    /* Somebody has given up and nobody has had the lock since: its holder may never come back, so others do
-     * not wait so long. Read and written without order: at worst one wait is of the wrong length. */
+    /* Somebody has given up and nobody has had the lock since: its holder may never come back, so others wait
+     * for a shorter time. Read and written without order: at worst one wait has the wrong length. */
     bool doubtful;
     COUNTED_LOCK
 };
 
 /* Spins before yielding: about as long as a heap operation holds the lock. */
 #define LOCK_SPINS 200
-/* The same before giving up at once: a holder that is not done by then has been preempted, as a rule. */
+/* Spins before giving up without a yield: a holder that takes longer has usually been preempted. */
 #define LOCK_BRIEF_SPINS 40
 /* How long to yield before giving up: a preempted holder gets several time slices to come back. */
 #define LOCK_PATIENCE_NS 20000000u
@@ -52,14 +52,14 @@ static inline void lock_relax(void) {
 bool lock_patiently(struct lock *lock);
 
 static inline bool lock_acquire(struct lock *lock) {
-    if (unlikely(os_fault_lock())) return false; /* never but in builds with -DZP_FAULT */
+    if (unlikely(os_fault_lock())) return false; /* only in builds with -DZP_FAULT */
     if (likely(lock_try(lock))) return true;
     COUNT_CONTENDED(lock);
     return lock_patiently(lock);
 }
 
-/* The same without yielding the processor, for callers whose other way out is nearly as good: false unless a
- * holder that is at work lets go of the lock. */
+/* The same without yielding the processor, for callers whose other way out is nearly as good. False unless a
+ * working holder lets go of the lock. */
 bool lock_briefly(struct lock *lock);
 
 static inline bool lock_acquire_briefly(struct lock *lock) {

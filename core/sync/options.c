@@ -38,7 +38,8 @@ void options_defaults(struct options *options) {
 
 const char *options_lookup(char *const *environment, const char *variable) {
     size_t length = strlen(variable);
-    /* The first letter tells most apart without a call: every start of a program goes through here. */
+    /* The first letter tells most variables apart without a call: every start of a program comes through
+     * here. */
     for (; environment && *environment; environment++)
         if (**environment == *variable && strncmp(*environment, variable, length) == 0 &&
             (*environment)[length] == '=')

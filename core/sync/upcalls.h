@@ -12,9 +12,9 @@
 #include <stddef.h>
 
 struct upcalls {
-    /* In a forked child: repair it. False while another thread is at it, or if it cannot be done yet. */
+    /* Repair a forked child. False while another thread is doing so, or if it cannot be done yet. */
     bool (*fork_repair)(void);
-    /* No background thread runs, and a pool holds so many bytes: start one if that is wanted. */
+    /* No background thread runs and a pool holds so many bytes: start one if that is wanted. */
     void (*background_start)(size_t held_bytes);
 };
 extern const struct upcalls upcalls __attribute__((visibility("hidden")));

@@ -51,8 +51,9 @@ static void start_up(char **environment) {
     /* The C library does not know the thread, so the thread must not run what others have put in place of
      * these calls. */
     if (setup_options.background == SWITCH_ON) helper_allow(true);
-    if (setup_options.background == SWITCH_OFF ||
-        (setup_options.background == SWITCH_AUTO && system_is_hooked(&os_calls, (void *)next.malloc)))
+    bool hooked = system_is_hooked(&os_calls, (void *)next.malloc);
+    os_purges_together = !hooked;
+    if (setup_options.background == SWITCH_OFF || (setup_options.background == SWITCH_AUTO && hooked))
         helper_allow(false);
     if (setup_options.live == SWITCH_ON) {
         sandbox_learn();

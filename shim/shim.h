@@ -40,10 +40,12 @@ void shim_set_threshold(size_t bytes) HIDDEN;
 void shim_note_limit(void) HIDDEN;
 
 /* If the user has not set the threshold, it falls to this once the pool holds SHIM_LOWER_BYTES for the
- * program: small blocks then come faster and take less memory. A program that never needs much keeps its
- * small blocks where they were. 0: not to be lowered, or done. */
+ * program, or SHIM_LOWER_USES of its requests have missed the thread caches' exact classes: small blocks then
+ * come faster and take less memory. A program that never needs much keeps its small blocks where they were.
+ * 0: not to be lowered, or done. */
 #define SHIM_LOWER_TO (16 * KIB)
 #define SHIM_LOWER_BYTES (8 * MIB)
+#define SHIM_LOWER_USES 2048
 extern size_t shim_lower_threshold HIDDEN;
 /* The first threshold. Smaller blocks of the next allocator have never been offered to the pool. */
 extern size_t shim_first_threshold HIDDEN;

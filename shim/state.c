@@ -29,7 +29,11 @@ void shim_note_limit(void) {
 
 void shim_note_use(void) {
     size_t lower = READ_RELAXED(shim_lower_threshold); /* 0 if another thread was first */
-    if (!lower || READ_RELAXED(shim_pool.heap.active_bytes) < SHIM_LOWER_BYTES) return;
+    static uint32_t n_uses;                            /* a lost count is harmless */
+    WRITE_RELAXED(n_uses, READ_RELAXED(n_uses) + 1);
+    if (!lower || (READ_RELAXED(shim_pool.heap.active_bytes) < SHIM_LOWER_BYTES &&
+                   READ_RELAXED(n_uses) < SHIM_LOWER_USES))
+        return;
     shim_set_threshold(min_size(READ_RELAXED(shim_sizes.threshold), lower));
     WRITE_RELAXED(shim_lower_threshold, 0);
 }

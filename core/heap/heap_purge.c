@@ -83,8 +83,8 @@ static bool is_plain(const struct extent *extent) {
     return !(extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED));
 }
 
-/* Purge the first extents of a list by one call, as many as lie there that are plain. Returns the first one that
- * has to be purged by itself: the list's own first one if that was not possible. */
+/* Purge the first extents of a list by one call, as many as lie there that are plain. Returns the first
+ * one that has to be purged by itself: the list's own first one if that was not possible. */
 static const struct extent *purge_several(const struct extent *list) {
     struct iovec ranges[OS_PURGE_MOST];
     unsigned n = 0;

@@ -7,10 +7,10 @@
  * (MADV_FREE) as a whole: if it is found sparse, what its owner has not written by then goes back to the
  * kernel while it lives (os_give_unwritten), and nothing that has been written does.
  *
- * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a twentieth
- * of what page faults would, or, where huge pages are split for it, as much. So a block is also looked at when
- * its thread asks for the next one of its size. After that one in WATCH_ONE_IN is, at random, and a single sparse one takes the
- * trust away.
+ * Until FILL_WARM_TRUST warm blocks of a size have been found filled, each is watched; it costs a
+ * twentieth of what page faults would, or, where huge pages are split for it, as much. So a block is also
+ * looked at when its thread asks for the next one of its size. After that one in WATCH_ONE_IN is, at
+ * random, and a single sparse one takes the trust away.
  *
  * The table holds the last WATCH_BLOCKS. It has a lock of its own, which nobody waits for: who does not get
  * it goes on without. The descriptor of a watched block is read without its owner; what is done to a block

@@ -36,6 +36,10 @@ extern struct os_calls os_calls __attribute__((visibility("hidden"))); /* sealed
  * clears it (shim/sandbox.h). */
 extern bool os_restricted __attribute__((visibility("hidden")));
 
+/* Nobody else wants to see each madvise, so that one call may stand for several (os_purge_several). The
+ * preload library sets it at start-up, where what stands behind it is the C library's. */
+extern bool os_purges_together __attribute__((visibility("hidden")));
+
 /* --- sealed variables (os_seal.c)
  * ---------------------------------------------------------------------------- */
 
@@ -69,8 +73,8 @@ int os_unmap(void *address, size_t length);
  * (locked pages). On failure of both the contents are undefined. */
 int os_purge(void *address, size_t length);
 
-/* The same for several ranges by one call, which interrupts the other processors once, not for each (Linux 6.16;
- * earlier ones are asked once). False: nothing is known of any of them, purge each. */
+/* The same for several ranges by one call, which interrupts the other processors once, not for each (Linux
+ * 6.16; earlier ones are asked once). False: nothing is known of any of them, purge each. */
 #define OS_PURGE_MOST 16
 struct iovec;
 bool os_purge_several(const struct iovec *ranges, unsigned n);

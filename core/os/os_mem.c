@@ -113,9 +113,12 @@ int os_purge(void *address, size_t length) {
 
 #define OWN_PROCESS (-10000) /* PIDFD_SELF_THREAD of linux/pidfd.h, in place of a descriptor */
 
+bool os_purges_together;
+
 bool os_purge_several(const struct iovec *ranges, unsigned n) {
     static bool unknown; /* to this kernel; all writers write the same */
-    if (os_restricted || READ_RELAXED(unknown) || READ_RELAXED(purge_keeps) || os_fault(OS_MADVISE))
+    if (!os_purges_together || os_restricted || READ_RELAXED(unknown) || READ_RELAXED(purge_keeps) ||
+        os_fault(OS_MADVISE))
         return false;
     size_t n_bytes = 0;
     for (unsigned i = 0; i < n; i++)

@@ -28,8 +28,8 @@
 /* And blocks of which less was untouched show nothing: most of their pages were there before. */
 #define FRESH_SHARE 4
 
-/* Whose block is it? A thread that asks for another block has had its time with the last one; others have not,
- * they may just be filling theirs, or wait for a processor. */
+/* Whose block is it? A thread that asks for another block has had its time with the last one; others have
+ * not, they may just be filling theirs, or wait for a processor. */
 static bool is_own(_Atomic uint16_t *by) {
     return atomic_load_explicit(by, memory_order_relaxed) == tcache_thread_mark();
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
-/* test_fresh_threads.c: what one thread has not filled yet says nothing to the others about blocks of its size. */
+/* test_fresh_threads.c: what one thread has not filled yet says nothing to the others about blocks of that
+ * size. */
 #include <criterion/criterion.h>
 #include <pthread.h>
 #include <string.h>

@@ -46,6 +46,17 @@ static void stays_for_little(void) {
     CHECK(!small_from_pool());
 }
 
+/* Little at a time, but always of another size than the caches hold. */
+static void falls_for_misses(void) {
+    void *live[16] = {NULL};
+    for (unsigned i = 0; i < 20000; i++) {
+        void **slot = &live[i % 16];
+        free(*slot);
+        *slot = get(32 * KIB + (size_t)(i * 2654435761u >> 16) % (96 * KIB));
+    }
+    CHECK(small_from_pool());
+}
+
 int main(int argc, char **argv) {
     require_shim();
     CHECK(argc == 2);
@@ -55,6 +66,8 @@ int main(int argc, char **argv) {
         stays();
     else if (strcmp(argv[1], "stays-for-little") == 0)
         stays_for_little();
+    else if (strcmp(argv[1], "falls-for-misses") == 0)
+        falls_for_misses();
     else
         CHECK(!"known case");
     return 0;

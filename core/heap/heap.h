@@ -34,7 +34,7 @@
 #define DECAY_STEPS 16
 
 struct bins {
-    uint64_t nonempty[BIN_WORDS];
+    uint64_t nonempty[BIN_WORDS]; /* also read without the lock, as a hint */
     struct extent *head[N_CLASSES];
 };
 

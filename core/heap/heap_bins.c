@@ -113,14 +113,18 @@ void heap_bins_link(struct heap *heap, struct bins *bins, struct extent *extent)
     uint8_t state = state_in(heap, bins, extent);
     extent->flags &= (uint16_t)~EXTENT_MARKED;
     bin_push(&bins->head[extent->cls], extent);
-    bins->nonempty[extent->cls / 64] |= (uint64_t)1 << (extent->cls % 64);
+    uint64_t *word = &bins->nonempty[extent->cls / 64];
+    WRITE_RELAXED(*word, *word | (uint64_t)1 << (extent->cls % 64));
     extent_set_state(extent, state);
     account(heap, state, extent_bytes(extent), 1);
 }
 
 void heap_bins_unfile(struct heap *heap, struct bins *bins, struct extent *extent) {
     bin_remove(&bins->head[extent->cls], extent);
-    if (!bins->head[extent->cls]) bins->nonempty[extent->cls / 64] &= ~((uint64_t)1 << (extent->cls % 64));
+    if (!bins->head[extent->cls]) {
+        uint64_t *word = &bins->nonempty[extent->cls / 64];
+        WRITE_RELAXED(*word, *word & ~((uint64_t)1 << (extent->cls % 64)));
+    }
     if (bins == &heap->dirty) age_remove(extent);
     account(heap, extent_state(extent), extent_bytes(extent), -1);
     /* what of it is filed again untouched still is */

@@ -49,7 +49,7 @@ size_t heap_bins_reach_right(struct heap *heap, const struct extent *extent, siz
 /* Take the best fit of at least n_pages off the bins, state BUSY; NULL if there is none. */
 struct extent *heap_bins_take(struct heap *heap, struct bins *bins, size_t n_pages);
 
-/* Would that find one? False where only a search could tell. */
+/* Would that find one? False where only a search could tell. Without the lock it is a hint. */
 bool heap_bins_has(const struct bins *bins, size_t n_pages);
 
 /* Cut the front and the tail off a taken extent, so that the rest is aligned and has n_pages. Both go back to

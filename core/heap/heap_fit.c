@@ -17,10 +17,10 @@
 /* The first non-empty bin at or above cls, or N_CLASSES. */
 static unsigned first_bin(const struct bins *bins, unsigned cls) {
     unsigned word = cls / 64;
-    uint64_t bits = bins->nonempty[word] & (~(uint64_t)0 << (cls % 64));
+    uint64_t bits = READ_RELAXED(bins->nonempty[word]) & (~(uint64_t)0 << (cls % 64));
     while (!bits) {
         if (++word == BIN_WORDS) return N_CLASSES;
-        bits = bins->nonempty[word];
+        bits = READ_RELAXED(bins->nonempty[word]);
     }
     return word * 64 + (unsigned)__builtin_ctzll(bits);
 }

@@ -18,6 +18,10 @@ void fill_learn_warm(struct learned_sizes *sizes, size_t n_pages, bool filled) {
                   filled ? (uint8_t)min_size(READ_RELAXED(learned->n_warm_filled) + 1u, FILL_WARM_TRUST) : 0);
 }
 
+void fill_doubt_warm(struct learned_sizes *sizes, size_t n_pages) {
+    WRITE_RELAXED(fill_of(sizes, n_pages)->n_warm_filled, 0);
+}
+
 bool fill_trusts_warm(const struct learned_sizes *sizes, size_t n_pages) {
     return READ_RELAXED(sizes->size[log2_floor(n_pages)].n_warm_filled) >= FILL_WARM_TRUST;
 }

@@ -64,6 +64,8 @@ int fill_habit(const struct learned_sizes *sizes, size_t n_pages);
 /* A block that was handed out warm has been seen filled, or not; and have enough such blocks been filled? */
 void fill_learn_warm(struct learned_sizes *sizes, size_t n_pages, bool filled);
 #define FILL_WARM_TRUST 4
+/* One was not filled yet when the next was asked for: so many have to be seen anew. */
+void fill_doubt_warm(struct learned_sizes *sizes, size_t n_pages);
 bool fill_trusts_warm(const struct learned_sizes *sizes, size_t n_pages);
 
 /* A block came back without a single touched page, or with one. Does the program leave blocks of this size

@@ -148,11 +148,18 @@ static struct watched own_last(struct watch *watch, size_t n_pages, struct watch
     return last;
 }
 
-/* A thread that asks for the next block has filled the last one, if it fills them. */
+/* A thread that asks for the next block has filled the last one, if it fills them. One that is not filled
+ * may be filled later, but those before it no longer speak for the next. */
 static void look_at_last(struct watch *watch, const struct heap *heap, struct learned_sizes *sizes,
                          size_t n_pages) {
     struct watched *entry = NULL, last = own_last(watch, n_pages, &entry);
-    if (!last.address || !lives(heap, &last) || n_touched(&last) < FILLED_SAMPLES) return;
+    if (!last.address || !lives(heap, &last)) return;
+    int n = n_touched(&last);
+    if (n < 0) return;
+    if (n < FILLED_SAMPLES) {
+        fill_doubt_warm(sizes, last.n_pages);
+        return;
+    }
     if (!lock_try(&watch->lock)) return;
     bool same = entry->address == last.address && entry->seed == last.seed;
     if (same) forget(watch, entry);

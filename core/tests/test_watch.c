@@ -302,3 +302,22 @@ Test(watch, nothing_is_given_back_for_what_is_left_empty) {
     for (int i = 0; i < 64; i++)
         fixture_put(&pool, blocks[i]);
 }
+
+Test(watch, a_filled_block_now_and_then_earns_no_trust) {
+    enum { N = 64 };
+    make_warm((N + 1) * SMALL);
+    for (int i = 0; i < N; i++) {
+        char *p = fixture_get(&pool, SMALL);
+        if (i % 8 == 0) memset(p, 1, SMALL);
+        cr_assert_not(fill_trusts_warm(&pool.learned, pages_of(SMALL)), "block %d", i);
+    }
+}
+
+Test(watch, blocks_are_known_to_be_filled_before_one_has_come_back) {
+    enum { N = 16 };
+    make_warm((N + 1) * SMALL);
+    for (int i = 0; i < N; i++)
+        memset(fixture_get(&pool, SMALL), 1, SMALL);
+    cr_assert(fill_trusts_warm(&pool.learned, pages_of(SMALL)));
+    cr_assert_leq(pool.watch.n_watched, 2);
+}

@@ -17,8 +17,8 @@ static inline void touch_escape(void *p) {
     __asm__ volatile("" : : "g"(p) : "memory");
 }
 
-// One byte of every page, never 0: a page of zeros is not what programs leave behind, and the kernel can tell (it
-// maps its zero page where it splits a huge one). The store is volatile, so all of them happen.
+// One byte of every page, never 0: a page of zeros is not what programs leave behind, and the kernel can tell
+// (it maps its zero page where it splits a huge one). The store is volatile, so all of them happen.
 static inline void touch_pages(void *p, size_t bytes) {
     volatile char *at = p;
     for (size_t i = 0; i < bytes; i += TOUCH_PAGE)

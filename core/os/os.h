@@ -146,6 +146,20 @@ int os_peek_pages(void *const pages[OS_PEEK_PAGES]);
  * again. */
 uint32_t *os_fork_word(void);
 
+/* --- our own memory (os_self.c)
+ * ------------------------------------------------------------------------------------ */
+
+/* Copy memory that may not be there, or not accessible: then false. False under a filter. */
+bool os_read_memory(const void *from, void *to, size_t length);
+/* Can all pages from that of address on be read? Under a filter: is there something in all of them? */
+bool os_is_readable(const void *address, size_t n_pages);
+/* Map fresh zero bytes that are zero again in a forked child. 0 or negative errno (before Linux 4.14). */
+int os_map_unshared(size_t length, void **out);
+/* Give one page back: it reads as zero afterwards. False if the kernel refuses (locked pages). */
+bool os_drop_page(void *page);
+/* Write eight bytes, aligned to that, of our own instructions. False where the kernel does not allow it. */
+bool os_write_code(void *at, uint64_t word);
+
 /* --- machine (os_sys.c)
  * ------------------------------------------------------------------------------------ */
 

@@ -42,7 +42,7 @@ static noinline_cold void *memalign_missed(size_t alignment, size_t size) {
     return p ? p : NEXT_OR_ROOM(size, next.memalign(alignment, size));
 }
 
-EXPORT void *memalign(size_t alignment, size_t size) {
+REPLACEABLE void *memalign(size_t alignment, size_t size) {
     if (likely(size < shim_sizes.jumps_below)) return next.memalign(alignment, size);
     void *p = get_cached(alignment, size);
     return likely(p) ? p : memalign_missed(alignment, size);
@@ -53,7 +53,7 @@ static noinline_cold void *aligned_alloc_missed(size_t alignment, size_t size) {
     return p ? p : NEXT_OR_ROOM(size, next.aligned_alloc(alignment, size));
 }
 
-EXPORT void *aligned_alloc(size_t alignment, size_t size) {
+REPLACEABLE void *aligned_alloc(size_t alignment, size_t size) {
     if (likely(size < shim_sizes.jumps_below)) return next.aligned_alloc(alignment, size);
     void *p = get_cached(alignment, size);
     return likely(p) ? p : aligned_alloc_missed(alignment, size);
@@ -72,7 +72,7 @@ static noinline_cold int posix_memalign_missed(void **out, size_t alignment, siz
     return error;
 }
 
-EXPORT int posix_memalign(void **out, size_t alignment, size_t size) {
+REPLACEABLE int posix_memalign(void **out, size_t alignment, size_t size) {
     if (likely(size < shim_sizes.jumps_below)) return next.posix_memalign(out, alignment, size);
     void *p = alignment % sizeof(void *) == 0 ? get_cached(alignment, size) : NULL;
     if (unlikely(!p)) return posix_memalign_missed(out, alignment, size);
@@ -85,7 +85,7 @@ static noinline_cold void *valloc_watched(size_t size) {
     return p ? p : NEXT_OR_ROOM(size, next.valloc(size));
 }
 
-EXPORT void *valloc(size_t size) {
+REPLACEABLE void *valloc(size_t size) {
     return likely(size < shim_sizes.jumps_below) ? next.valloc(size) : valloc_watched(size);
 }
 
@@ -94,10 +94,17 @@ static noinline_cold void *pvalloc_watched(size_t size) {
     return p ? p : NEXT_OR_ROOM(size, next.pvalloc(size));
 }
 
-EXPORT void *pvalloc(size_t size) {
+REPLACEABLE void *pvalloc(size_t size) {
     return likely(size < shim_sizes.jumps_below) ? next.pvalloc(size) : pvalloc_watched(size);
 }
 
+REPLACEABLE_AS(memalign);
+REPLACEABLE_AS(aligned_alloc);
+REPLACEABLE_AS(posix_memalign);
+REPLACEABLE_AS(valloc);
+REPLACEABLE_AS(pvalloc);
+
+#ifndef ZP_PLAIN
 void *__libc_memalign(size_t alignment, size_t size);
 void *__libc_valloc(size_t size);
 void *__libc_pvalloc(size_t size);
@@ -115,3 +122,4 @@ EXPORT void *__libc_pvalloc(size_t size) {
 EXPORT int __posix_memalign(void **out, size_t alignment, size_t size) {
     return posix_memalign(out, alignment, size);
 }
+#endif

@@ -8,7 +8,11 @@
 #include <stdio.h>
 
 #define HIDDEN __attribute__((visibility("hidden")))
+#ifdef ZP_PLAIN
+#define EXPORT HIDDEN
+#else
 #define EXPORT __attribute__((visibility("default")))
+#endif
 
 /* The functions of the table, in its order. */
 #define FAMILY(X)                                                                                            \

@@ -13,12 +13,14 @@
 #include "rest_calls.h"
 #include "sandbox.h"
 #include "setup.h"
+#include "sites.h"
 #include "system.h"
 
 #include <sys/auxv.h>
 #include <unistd.h>
 
-static void start_up(char **environment) {
+/* NULL, or why a profile would see no call. */
+static const char *start_up(char **environment) {
     next_resolve();
     process_resolve();
     rest_calls_resolve();
@@ -34,18 +36,18 @@ static void start_up(char **environment) {
     if (setup_options.enabled && !asked) shim_lower_threshold = SHIM_LOWER_TO;
     operators_resolve();
     report_configure(environment);
-    if (!setup_options.enabled) return;
+    if (!setup_options.enabled) return NULL;
     if (bypass_program_has_own_malloc() || passive_wanted()) {
         /* The program has a malloc of its own: only the few functions that it does not define reach us, and
          * its free does not know the pool. */
         shim_set_threshold(SIZE_MAX);
         shim_lower_threshold = 0;
-        return;
+        return "the program has an allocator of its own, or a sanitizer";
     }
     bypass_close();
     if (setup_harden()) {
         shim_lower_threshold = 0;
-        return;
+        return "the hardened mode is on";
     }
     os_helper_note_main();
     /* The C library does not know the thread, so the thread must not run what others have put in place of
@@ -60,6 +62,7 @@ static void start_up(char **environment) {
         os_helper_prepare();
         report_live_start(environment);
     }
+    return NULL;
 }
 
 __attribute__((constructor)) static void start(int argc, char **argv, char **environment) {
@@ -67,6 +70,12 @@ __attribute__((constructor)) static void start(int argc, char **argv, char **env
     (void)argv;
     /* One window for everything that is written. If the kernel refuses, next_resolve reports it. */
     bool open = os_unseal();
-    start_up(environment);
+    const char *unseen = start_up(environment);
+    /* Looked for here: the code of the profile is in no page that other programs touch. */
+    const char *profile = getauxval(AT_SECURE) ? NULL : options_lookup(environment, "ZEROPOOL_PROFILE");
+    if (profile && *profile)
+        sites_start(profile, max_size(setup_options.threshold_bytes, 1), setup_options.profile_rate_bytes,
+                    unseen);
+    if (sites_run()) operators_resolve();
     if (open) os_seal();
 }

@@ -39,7 +39,7 @@ static noinline_cold void *malloc_missed(size_t size) {
 /* A small call is the most frequent one. It is a jump, which saves no register and has no stack frame; the
  * test small_calls counts its instructions. */
 
-EXPORT void *malloc(size_t size) {
+REPLACEABLE void *malloc(size_t size) {
     if (likely(size < shim_sizes.jumps_below)) return next.malloc(size);
     if (unlikely(size < shim_sizes.threshold)) return next_malloc(size);
     struct tcache *tcache = tcache_tls.first;
@@ -51,7 +51,7 @@ EXPORT void *malloc(size_t size) {
     return malloc_missed(size);
 }
 
-EXPORT void free(void *p) {
+REPLACEABLE void free(void *p) {
     /* The table's entry knows about bootstrap memory, should there be any. */
     if (likely(!shim_owns(p))) {
         next.free(p);
@@ -77,7 +77,7 @@ static __attribute__((noinline)) void *calloc_watched(size_t n, size_t size) {
     return p;
 }
 
-EXPORT void *calloc(size_t n, size_t size) {
+REPLACEABLE void *calloc(size_t n, size_t size) {
     size_t total;
     /* A size that overflows fails whatever room there is. */
     if (unlikely(__builtin_mul_overflow(n, size, &total))) return next.calloc(n, size);
@@ -137,7 +137,7 @@ static __attribute__((noinline)) void *realloc_foreign(void *p, size_t size) {
     return q;
 }
 
-EXPORT void *realloc(void *p, size_t size) {
+REPLACEABLE void *realloc(void *p, size_t size) {
     if (likely(!shim_owns(p))) {
         /* The table's entry knows about bootstrap memory, should there be any, and about NULL. */
         return likely(size < shim_sizes.jumps_below) ? next.realloc(p, size) : realloc_foreign(p, size);
@@ -158,6 +158,12 @@ EXPORT void *reallocarray(void *p, size_t n, size_t size) {
     return realloc(p, total);
 }
 
+REPLACEABLE_AS(malloc);
+REPLACEABLE_AS(free);
+REPLACEABLE_AS(calloc);
+REPLACEABLE_AS(realloc);
+
+#ifndef ZP_PLAIN
 void free_sized(void *p, size_t size);
 void free_aligned_sized(void *p, size_t alignment, size_t size);
 void cfree(void *p);
@@ -196,3 +202,4 @@ EXPORT void *__libc_calloc(size_t n, size_t size) {
 EXPORT void *__libc_realloc(void *p, size_t size) {
     return realloc(p, size);
 }
+#endif

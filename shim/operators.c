@@ -22,6 +22,7 @@
 #include "hardened.h"
 #include "os/os.h"
 #include "shim.h"
+#include "sites.h"
 #include "symbols.h"
 
 #include <stdlib.h>
@@ -123,8 +124,9 @@ static void look_at_objects(struct search *search) {
 void operators_resolve(void) {
     struct search search = {.passed = false};
     look_at_objects(&search);
-    /* The hardened mode stands between malloc and the allocator, whose operators would pass it by. */
-    bool by_malloc = !search.allocator || hardened_runs();
+    /* The hardened mode and the profile stand between malloc and the allocator, whose operators would pass
+     * them by. */
+    bool by_malloc = !search.allocator || hardened_runs() || sites_run();
     if (!os_unseal()) return; /* next_resolve ends the program for it */
     for (unsigned form = 0; form < N_FORMS; form++)
         __atomic_store_n(&next_operators[form], search.found[form], __ATOMIC_RELAXED);

@@ -8,6 +8,7 @@
 #include "observe/stats.h"
 #include "report_json.h"
 #include "report_write.h"
+#include "sites.h"
 
 #include <errno.h>
 #include <string.h>
@@ -77,6 +78,7 @@ static size_t describe(void) {
 }
 
 __attribute__((destructor)) static void report(void) {
+    if (sites_run()) sites_finish();
     if (!to_path && inherited < 0) return;
     int saved = errno;
     size_t length = describe();

@@ -26,9 +26,10 @@ static const char *write_at_once(int fd, const char *text, size_t length) {
     return errno ? strerrordesc_np(errno) : "short write";
 }
 
-const char *report_append(const char *path, const char *text, size_t length) {
+/* A file as report_append takes it. NULL, and the descriptor; or why not. */
+static const char *open_file(const char *path, int flags, int *out) {
     /* O_NONBLOCK: a FIFO without a reader would wait for one. Never readable for others. */
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+    int fd = open(path, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
     if (fd < 0) return strerrordesc_np(errno);
     struct stat status;
     const char *why = NULL;
@@ -40,10 +41,38 @@ const char *report_append(const char *path, const char *text, size_t length) {
         why = "another user's file";
     else if (status.st_nlink != 1)
         why = "a file with more than one name";
-    else
-        why = write_at_once(fd, text, length);
+    if (why) close(fd);
+    *out = why ? -1 : fd;
+    return why;
+}
+
+const char *report_append(const char *path, const char *text, size_t length) {
+    int fd = -1;
+    const char *why = open_file(path, O_APPEND, &fd);
+    if (why) return why;
+    why = write_at_once(fd, text, length);
     close(fd);
     return why;
+}
+
+const char *report_replace(const char *path, int *out) {
+    const char *why = open_file(path, 0, out);
+    if (!why && ftruncate(*out, 0)) {
+        why = strerrordesc_np(errno);
+        close(*out);
+    }
+    return why;
+}
+
+const char *report_piece(int fd, const char *text, size_t length) {
+    while (length > 0) {
+        ssize_t n = write(fd, text, length);
+        if (n < 0 && errno == EINTR) continue;
+        if (n <= 0) return n ? strerrordesc_np(errno) : "short write";
+        text += n;
+        length -= (size_t)n;
+    }
+    return NULL;
 }
 
 /* --- descriptors that may have to be waited for --- */

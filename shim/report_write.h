@@ -12,6 +12,11 @@
 const char *report_append(const char *path, const char *text, size_t length)
     __attribute__((visibility("hidden")));
 
+/* For files of more than a line: opens such a file, emptied; NULL and the descriptor, or why not. Then pieces
+ * of the text; NULL, or why it was not written. */
+const char *report_replace(const char *path, int *fd) __attribute__((visibility("hidden")));
+const char *report_piece(int fd, const char *text, size_t length) __attribute__((visibility("hidden")));
+
 /* Writes text to an open descriptor. No SIGPIPE comes of it, and a pipe or socket that nobody reads is given
  * up after a second. NULL, or why it was not written, or not all of it. */
 const char *report_write(int fd, const char *text, size_t length) __attribute__((visibility("hidden")));

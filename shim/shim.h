@@ -60,6 +60,17 @@ void next_resolve(void) HIDDEN;
 bool bootstrap_owns(const void *p) HIDDEN;
 size_t bootstrap_size(const void *p) HIDDEN;
 
+/* The functions whose first eight bytes sites.c replaces by a jump, in programs that are profiled: as this
+ * library has them, whoever else defines the name. */
+#ifdef ZP_PLAIN
+#define REPLACEABLE EXPORT
+#define REPLACEABLE_AS(name) struct pool
+#else
+#define REPLACEABLE EXPORT __attribute__((aligned(16)))
+#define REPLACEABLE_AS(name)                                                                                 \
+    extern __typeof__(name) shim_##name __attribute__((alias(#name), copy(name), visibility("hidden")))
+#endif
+
 /* --- setup.c, state.c --- */
 
 /* Set the pool up if that has not been done. False if it cannot be set up (yet): use the next allocator. */

@@ -36,13 +36,18 @@ enum switch_value { SWITCH_OFF, SWITCH_ON, SWITCH_AUTO };
            "1: each large block between guards, freed ones inaccessible; slow, and nothing is pooled")       \
     CHOICE(live, "ZEROPOOL_LIVE", SWITCH_OFF, "off|on",                                                      \
            "a page from which 'zeropool stat' and 'zeropool top' read the running process")                  \
+    NUMBER(profile_rate_bytes, "ZEROPOOL_PROFILE_RATE", SIZE, 0, 0, 1 * GIB,                                 \
+           "with ZEROPOOL_PROFILE: one call in about so many bytes is captured; 0: all")                     \
     CHOICE(huge, "ZEROPOOL_HUGE", SWITCH_AUTO, "off|on|auto",                                                \
            "huge pages for fresh blocks: auto where earlier blocks of that size were filled")
 
 /* Variables that are texts, read where they are used. Columns: variable, one line of help. */
 #define OPTIONS_TEXTS(TEXT)                                                                                  \
     TEXT("ZEROPOOL_STATS",                                                                                   \
-         "file to which each process appends a line of statistics at its end, or fd:N: an open descriptor")
+         "file to which each process appends a line of statistics at its end, or fd:N: an open descriptor")  \
+    TEXT("ZEROPOOL_PROFILE",                                                                                 \
+         "each process writes which calls made its large blocks to this name and .PID, or with %p for the "  \
+         "number")
 
 struct options {
 #define NUMBER_FIELD(field, variable, kind, value, low, high, help) size_t field;

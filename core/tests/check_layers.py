@@ -26,7 +26,7 @@ KERNEL_CALLS = re.compile(
     r"sysinfo|sched_getaffinity|prctl|fork|pthread_create)\s*\(")
 INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
 # At the beginning of a line, as clang-format leaves them.
-OTHERS = r"^(?!EXPORT\b|typedef\b|extern\b|#|[^\n;={]*\bstatic\b)"
+OTHERS = r"^(?!EXPORT\b|REPLACEABLE\b|typedef\b|extern\b|#|[^\n;={]*\bstatic\b)"
 FUNCTION = re.compile(OTHERS + r"[A-Za-z_][\w\s*()]*?[\s*)](\w+)\([^;{]*\)\s*\{", re.M)
 VARIABLE = re.compile(OTHERS + r"(?:OS_SEALED |__thread |__attribute__\(\(.*?\)\)+ )?(?:const )?(?:struct \w+|_Atomic \w+|bool|size_t|unsigned|uint32_t \*?|int) "
                       r"(\w[\w, ]*?)(?:\s*=|;|\[| __attribute__)", re.M)

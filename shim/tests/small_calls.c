@@ -90,7 +90,7 @@ static void find_code(void) {
         uintptr_t start, end;
         CHECK(sscanf(line, "%lx-%lx %4s", &start, &end, permissions) == 3);
         if (!strstr(line, "zeropool-preload") || permissions[2] != 'x') continue;
-        code_start = start;
+        if (!code_start) code_start = start; /* several: the last is that of the profile */
         code_end = end;
     }
     fclose(file);

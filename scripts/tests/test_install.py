@@ -10,7 +10,7 @@ import unittest
 
 import support
 
-from zeropool_tools import VERSION, record, results, top, variants
+from zeropool_tools import VERSION, record, results, sites_rows, top, variants
 
 BUILD = os.path.join(support.ROOT, "build")
 BUILT = os.path.join(BUILD, "shim", "libzeropool-preload.so")
@@ -174,6 +174,8 @@ class Completion(support.Case):
         self.assertEqual(values("record", "--event"), list(record.EVENTS))
         self.assertEqual(values("diff", "--metric"), list(results.METRICS))
         self.assertEqual(values("top", "--sort"), list(top.ORDERS))
+        self.assertEqual(values("sites", "--sort"), list(sites_rows.ORDERS))
+        self.assertEqual(values("sites", "--collapsed"), list(sites_rows.WEIGHTS))
         self.assertLessEqual(set(values("run", "--next")), set(variants.LIBRARIES))
         for value in values("run", "--preset"):
             self.assertEqual(call(support.ZEROPOOL, "run", "--preset", value, "true", env=support.environment()).returncode, 0)

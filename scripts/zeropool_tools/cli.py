@@ -70,7 +70,7 @@ def output_failed(error):
 
 
 # One module per command, with a main(words). Imported when called: an error message must not wait for everything.
-MODULES = {name: name for name in ("compare", "bench", "record", "report", "diff", "doctor", "advise", "trace", "replay", "stat", "top")} | {"__suite": "suite"}
+MODULES = {name: name for name in ("compare", "bench", "record", "report", "diff", "doctor", "advise", "trace", "replay", "stat", "top", "sites")} | {"__suite": "suite"}
 
 
 def load(name):

@@ -2,7 +2,7 @@
 """zeropool diff: two stored results, before and after a change; with --threshold it fails where the later one costs more."""
 import os
 
-from . import diff_compare, diff_record, record_store, results
+from . import diff_compare, diff_record, diff_sites, record_store, results, sites_file
 from .errors import MISMATCH, OK, ToolError, say
 from .options import Command, Option, decimal_number, non_empty
 from .report import check_comparison
@@ -16,9 +16,11 @@ def metric_name(text):
 
 COMMAND = Command(
     "diff", "[options] A B",
-    "Compares two recordings (folders) or two comparisons (JSON), A before and B after a change.\n"
+    "Compares two recordings (folders), two comparisons (JSON) or two profiles of allocation sites (files or folders), A before and B\n"
+    "after a change.\n"
     "Of comparisons the common baseline is judged by its figures, every other allocator by its ratio to it, which takes the speed of\n"
-    "the machine out. Of recordings the sampled total (processor time, page faults, bytes) is judged.",
+    "the machine out. Of recordings the sampled total (processor time, page faults, bytes) is judged, of profiles\n"
+    "of allocation sites the bytes, live bytes at the peak and modelled page faults.",
     (Option("--threshold", "exit 1 where B costs more than this many percent above A, and the difference is significant", None, "PCT",
             decimal_number(0, 1e6)),
      Option("--metric", "of comparisons: wall_s (default), user_s, sys_s, cpu_s, faults or peak_rss_bytes", None, "NAME", metric_name,
@@ -46,6 +48,14 @@ def main(words):
         COMMAND.fail("either --absolute or --relative")
     if values["svg"]:
         results.check_writable(values["svg"])
+    of_sites = [sites_file.holds_sites(path) for path in rest]
+    if all(of_sites):
+        for key in ("svg", "only", "relative", "absolute"):
+            if values[key]:
+                COMMAND.fail(f"--{key} does not fit profiles of allocation sites")
+        return verdict(*diff_sites.show([sites_file.load([path]) for path in rest], rest), values)
+    if any(of_sites):
+        raise ToolError(f"{rest[0]} and {rest[1]} are results of different commands")
     sides = [load(path) for path in rest]
     if sides[0]["schema"] != sides[1]["schema"]:
         raise ToolError(f"{rest[0]} and {rest[1]} are results of different commands")

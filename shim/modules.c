@@ -8,6 +8,7 @@
 #include <dlfcn.h>
 #include <elf.h>
 #include <string.h>
+#include <sys/auxv.h>
 
 /* The loader's answer; part of its binary interface since glibc 2.35. */
 struct found {
@@ -53,7 +54,8 @@ static void copy_build_id(struct module *module, const char *at, const char *end
             module->n_build_id = (uint8_t)min_size(note->n_descsz, BUILD_ID_MAX);
             memcpy(module->build_id, at + name, module->n_build_id);
             /* In the page with the header: as safe to read in what may lie there later. */
-            if ((uintptr_t)at + name + sizeof(uint64_t) <= module->start + PAGE_BYTES &&
+            if ((uintptr_t)at >= module->start &&
+                (uintptr_t)at + name + sizeof(uint64_t) <= module->start + PAGE_BYTES &&
                 note->n_descsz >= sizeof(uint64_t))
                 module->build_id_at = (uintptr_t)at + name;
             return;
@@ -71,13 +73,27 @@ static const ElfW(Phdr) * segment_of(const ElfW(Phdr) * segments, unsigned n, ui
     return NULL;
 }
 
-static void read_header(struct module *module, uintptr_t eh_frame) {
-    const ElfW(Ehdr) *header = (const void *)module->start;
-    /* The header lies in front of the first segment, in every linker's output. */
-    if (!os_is_readable(header, 1) || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) return;
-    unsigned n = header->e_phnum;
-    const ElfW(Phdr) *segments = (const void *)(module->start + header->e_phoff), *holds;
-    if (header->e_phoff + n * sizeof *segments > PAGE_BYTES) return;
+/* The program headers; 0 where they cannot be found. Of an object with holes the loader knows the parts
+ * only. */
+static unsigned find_segments(const struct module *module, const ElfW(Phdr) * *segments) {
+    uintptr_t starts[2] = {module->bias, module->start};
+    if (!*module->map->l_name && getauxval(AT_PHDR)) {
+        *segments = (const ElfW(Phdr) *)getauxval(AT_PHDR);
+        return (unsigned)getauxval(AT_PHNUM);
+    }
+    for (unsigned i = 0; i < 2; i++) {
+        /* The header lies in front of the first segment, in every linker's output. */
+        const ElfW(Ehdr) *header = (const void *)starts[i];
+        if (!header || !os_is_readable(header, 1) || memcmp(header->e_ident, ELFMAG, SELFMAG) != 0) continue;
+        *segments = (const void *)(starts[i] + header->e_phoff);
+        return header->e_phoff + header->e_phnum * sizeof **segments > PAGE_BYTES ? 0 : header->e_phnum;
+    }
+    return 0;
+}
+
+static void read_segments(struct module *module, uintptr_t eh_frame) {
+    const ElfW(Phdr) * segments, *holds;
+    unsigned n = find_segments(module, &segments);
     for (unsigned i = 0; i < n; i++) {
         uintptr_t at = segments[i].p_vaddr;
         if (segments[i].p_type != PT_NOTE || module->n_build_id) continue;
@@ -86,7 +102,7 @@ static void read_header(struct module *module, uintptr_t eh_frame) {
             copy_build_id(module, (const char *)(module->bias + at),
                           (const char *)(module->bias + at + segments[i].p_memsz));
     }
-    holds = eh_frame ? segment_of(segments, n, eh_frame - module->bias) : NULL;
+    holds = n && eh_frame ? segment_of(segments, n, eh_frame - module->bias) : NULL;
     if (holds)
         module->cfi = (struct cfi){eh_frame, module->bias + holds->p_vaddr,
                                    module->bias + holds->p_vaddr + holds->p_filesz};
@@ -103,7 +119,7 @@ static int enter(struct modules *modules, const struct found *found, unsigned at
         module->start = (uintptr_t)found->start;
         module->end = (uintptr_t)found->end;
         module->bias = found->map->l_addr;
-        read_header(module, (uintptr_t)found->eh_frame);
+        read_segments(module, (uintptr_t)found->eh_frame);
         copy_path(modules, module, found->map->l_name);
         atomic_store_explicit(&module->state, 2, memory_order_release);
         return (int)at;

@@ -26,6 +26,7 @@ WRAPPERS = re.compile(
     r"_PyObject_(GC_)?(New|Alloc|Resize)\w*|PyType_GenericAlloc|_PyBytes_(FromSize|Resize)|PyByteArray_Resize|"
     r"PyDataMem_\w+|(_?npy_|default_|numpy_)\w*(alloc|new|cache)\w*|PyArray_NewFromDescr\w*|PyArray_Resize_int|"
     r"(ruby_|rb_|objspace_|x|safe_?|check_?|my_|g_(try_)?|av_|sqlite3\w*?|OPENSSL_|CRYPTO_)?x?(m|c|z|re|f|mem)alloc(ate)?(z|0|array|_array|_n|_n0|2|_body)?|"
+    r"Perl_safesys\w+|(\w+::)*os::(m|re)alloc|(node|v8)::\S*(Alloc(ate)?|WithRetry)|"
     r"palloc\w*|repalloc\w*|MemoryContextAlloc\w*|AllocSet\w+|strn?dup|xstrn?dup|str_new\w*)(\.\w+)*$", re.I)
 
 

@@ -79,7 +79,7 @@ static void thread_exits(void *ignored) {
                 tcache_fold_counters(tcache, caches);
                 if (tcache->counted) atomic_fetch_sub_explicit(&caches->n, 1, memory_order_relaxed);
                 tcache->counted = false;
-                tcache_lose_earned(tcache, caches, true);
+                tcache_lose_earned(tcache, caches);
                 if (passed) tcache_return_list(caches, list);
             }
             tcache_leave(tcache);
@@ -177,7 +177,7 @@ static struct tcache *set_up_for(struct tcaches *caches) {
     struct tcaches *before = READ_RELAXED(tcache->caches);
     /* Its thread has handed over blocks and counts, but perhaps could not. */
     if (before && !tcache_is_empty(tcache)) tcache_return_list(before, tcache_take_all(tcache));
-    if (before) tcache_lose_earned(tcache, before, true);
+    if (before) tcache_lose_earned(tcache, before);
     tcache->earned_pages = tcache->n_missed = 0;
     if (before && before != caches) {
         tcache_fold_counters(tcache, before); /* tells who sums them up that the cache is another's now */
@@ -313,11 +313,10 @@ void tcache_missed(struct tcache *tcache, struct tcaches *caches, unsigned cls) 
         tcache->earned_pages += step;
 }
 
-void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches, bool all) {
-    uint32_t lost = all ? tcache->earned_pages : (tcache->earned_pages + 1) / 2;
-    if (!lost) return;
-    tcache->earned_pages -= lost;
-    atomic_fetch_sub_explicit(&caches->earned_pages, lost, memory_order_relaxed);
+void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches) {
+    if (!tcache->earned_pages) return;
+    atomic_fetch_sub_explicit(&caches->earned_pages, tcache->earned_pages, memory_order_relaxed);
+    tcache->earned_pages = 0;
 }
 
 void tcache_adopt_near(struct tcache *tcache, const struct tcaches *caches) {

@@ -316,9 +316,9 @@ void tcache_adopt_limit(struct tcache *tcache, const struct tcaches *caches);
 #define TCACHE_EARNED_SHARE 16
 #define TCACHE_EARNED_BYTES MIB
 void tcache_missed(struct tcache *tcache, struct tcaches *caches, unsigned cls);
-/* Idle memory is short: half of what it has earned goes, or, if all, everything. By its owner, or who has the
+/* Idle memory is short, or the cache leaves the pool: what it has earned goes. By its owner, or who has the
  * cache to itself. */
-void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches, bool all);
+void tcache_lose_earned(struct tcache *tcache, struct tcaches *caches);
 
 /* Has the block in the slot rested there since this was last asked? */
 bool tcache_big_rests(struct tcache *tcache);

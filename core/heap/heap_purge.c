@@ -71,16 +71,17 @@ struct extent *heap_collect_older(struct heap *heap, size_t n_bytes, uint32_t be
     return collect(heap, n_bytes, &before_ms);
 }
 
+/* We have not changed its VMA's attributes, nor has a move. */
+static bool is_plain(const struct extent *extent) {
+    return !(extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED));
+}
+
 /* One extent; its VMA attributes are reset too if we or a move have changed them. */
 static bool purge_one(struct extent *extent) {
     size_t bytes = extent_bytes(extent);
-    if (extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED))
+    if (!is_plain(extent))
         return os_remap_fresh(extent->address, bytes) == 0 || os_purge(extent->address, bytes) == 0;
     return os_purge(extent->address, bytes) == 0;
-}
-
-static bool is_plain(const struct extent *extent) {
-    return !(extent->flags & (EXTENT_HUGE | EXTENT_MOVED | EXTENT_PINNED));
 }
 
 /* Purge the first extents of a list by one call, as many as lie there that are plain. Returns the first

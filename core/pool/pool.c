@@ -145,7 +145,7 @@ static struct extent *alloc_settled(struct pool *pool, struct tcache *tcache, st
     if (likely(!over)) return extent;
     request->free_first = NULL; /* it has been returned */
     if (request->caller_holds) {
-        tcache_lose_earned(tcache, &pool->tcaches, true);
+        tcache_lose_earned(tcache, &pool->tcaches);
         return_cached(pool, tcache);
         over = request->caller_holds = false;
         extent = heap_alloc(&pool->heap, request);
@@ -176,11 +176,12 @@ struct extent *pool_get_slow(struct pool *pool, size_t n_pages, unsigned cls, si
     bool from_untouched = false;
     if (tcache && cls >= TCACHE_BIG_CLASS && cache_keeps_again(tcache))
         WRITE_RELAXED(tcache->big_slot_unchecked, pool_slots_unchecked(pool));
-    if (tcache && cls < TCACHE_BIG_CLASS) tcache_missed(tcache, &pool->tcaches, cls);
-    if (tcache)
+    if (tcache) {
+        if (cls < TCACHE_BIG_CLASS) tcache_missed(tcache, &pool->tcaches, cls);
         ADD_RELAXED(tcache->n_slow_gets, 1);
-    else
+    } else {
         atomic_fetch_add_explicit(&pool->n_direct_gets, 1, memory_order_relaxed);
+    }
     if (cls < pool->shards.end_class && align_pages == 1) extent = get_from_shards(pool, tcache, cls);
     if (!extent) {
         /* A big block was wanted and the slot holds another size, or the slot holds what this request would

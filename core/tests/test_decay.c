@@ -3,42 +3,11 @@
 #include <criterion/criterion.h>
 #include <string.h>
 
-#include "os/os.h"
-#include "heap/budget.h"
 #include "heap/decay.h"
-#include "heap/heap_bins.h"
+#include "settled_fixture.h"
 #include "support.h"
 
-#define SPAN (512 * MIB)
-
-static struct heap heap;
-
-static void set_up(void) {
-    cr_assert_eq(heap_init(&heap, SPAN, true), 0);
-}
-static void tear_down(void) {
-    cr_expect_null(heap_check(&heap));
-    space_destroy(&heap.space);
-}
 TestSuite(decay, .init = set_up, .fini = tear_down, .timeout = 60);
-
-/* As a pool takes a block that will be filled, while nothing lies in caches. */
-static struct extent *take(size_t n_bytes) {
-    struct heap_request request = {.n_pages = n_bytes >> PAGE_SHIFT, .align_pages = 1, .proven = true};
-    cr_assert(lock_acquire(&heap.lock));
-    budget_settle(&heap, n_bytes, true, 0);
-    lock_release(&heap.lock);
-    struct extent *e = heap_alloc(&heap, &request);
-    cr_assert(e);
-    e->state = EXTENT_LIVE;
-    e->flags &= (__typeof__(e->flags))~EXTENT_ZERO;
-    return e;
-}
-
-/* Idle dirty memory of so many bytes that does not merge with its like. */
-static void make_dirty(size_t n_bytes) {
-    heap_free(&heap, take(n_bytes));
-}
 
 #define DECAY 4000u
 #define STEP ((DECAY + DECAY_GRACE_MS) / DECAY_STEPS)

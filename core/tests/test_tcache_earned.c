@@ -96,7 +96,7 @@ Test(tcache_earned, a_thread_that_ends_leaves_nothing) {
 Test(tcache_earned, it_goes_when_idle_memory_is_short) {
     use_many(50, 2 * LIMIT_BYTES / BLOCK_BYTES);
     cr_assert_gt(all_earned(), 0);
-    tcache_lose_earned(own(), &pool.tcaches, true);
+    tcache_lose_earned(own(), &pool.tcaches);
     cr_assert_eq(all_earned(), 0);
     tcache_adopt_limit(own(), &pool.tcaches);
     cr_assert_eq(own()->limit_pages, LIMIT_BYTES >> PAGE_SHIFT);
